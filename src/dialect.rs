@@ -1,0 +1,113 @@
+//! The wire protocols that clients and upstreams speak.
+//!
+//! A [`Dialect`] is a protocol, an [`Operation`] is one thing that can be asked in it. This floor is
+//! synchronous and never sees a socket or a provider.
+
+pub mod error;
+pub mod models;
+pub mod request;
+pub mod stream;
+pub mod usage;
+
+/// A wire protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI chat completions, and its neighbours that share errors and model lists: legacy completions, embeddings.
+    OpenaiChat,
+    /// OpenAI Responses.
+    OpenaiResponses,
+    /// Anthropic Messages.
+    Anthropic,
+}
+
+/// One thing that can be asked: what a method and a path denote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `POST /v1/chat/completions`
+    ChatCompletions,
+    /// `POST /v1/completions`
+    Completions,
+    /// `POST /v1/embeddings`
+    Embeddings,
+    /// `POST /v1/responses`
+    Responses,
+    /// `POST /v1/messages`
+    Messages,
+    /// `POST /v1/messages/count_tokens`
+    CountTokens,
+    /// `GET /v1/models`
+    Models,
+}
+
+impl Operation {
+    /// Every operation, in the order in which manuals list them.
+    pub const ALL: [Self; 7] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::Messages,
+        Self::CountTokens,
+        Self::Models,
+    ];
+
+    /// The operation at `path`, which is the part of the target after the route's base path. Both `/v1/x` and `/x`
+    /// are taken, because SDKs differ in whether `base_url` holds the `/v1`.
+    pub fn at(path: &str) -> Option<Self> {
+        let path = path.strip_prefix("/v1").unwrap_or(path);
+        Self::ALL.into_iter().find(|operation| operation.path() == path)
+    }
+
+    /// The path of this operation below `/v1`.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+            Self::Responses => "/responses",
+            Self::Messages => "/messages",
+            Self::CountTokens => "/messages/count_tokens",
+            Self::Models => "/models",
+        }
+    }
+
+    /// The name used in configuration, logs and metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
+            Self::Models => "models",
+        }
+    }
+
+    /// The method this operation takes.
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Models => "GET",
+            _ => "POST",
+        }
+    }
+
+    /// The protocol this operation belongs to. A models list is told apart by its headers, not by its path.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Models => {
+                Dialect::OpenaiChat
+            }
+            Self::Responses => Dialect::OpenaiResponses,
+            Self::Messages | Self::CountTokens => Dialect::Anthropic,
+        }
+    }
+
+    /// Whether the operation can answer with a stream of server-sent events.
+    pub fn streams(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages
+        )
+    }
+}
