@@ -1,1 +1,2 @@
+//! Forebay's binary.
 fn main() {}

@@ -1,0 +1,292 @@
+//! The configuration file as it is written: every key, its type and its default.
+//!
+//! These types are the manual: their doc comments become the descriptions of the JSON Schema that `forebay schema`
+//! prints. Nothing below the configuration sees them; [`super::compile`] turns them into what runs.
+
+mod fleet;
+mod traffic;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use fleet::*;
+pub use traffic::*;
+
+use super::value::{Address, Network, Period, Size};
+
+/// Forebay's configuration. Every part may be left out but `clusters` and `models`, without which there is nowhere
+/// to send anything.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "Forebay configuration")]
+pub struct Config {
+    /// Where clients connect. Left out: one plain listener on $SERVER_HOST:$SERVER_PORT, 0.0.0.0:8080 unless set.
+    pub listeners: Vec<Listener>,
+    /// The listener for operators: health, metrics, the snapshot in use.
+    pub admin: Admin,
+    /// The process.
+    pub server: Server,
+    /// What is logged.
+    pub log: Log,
+    /// Bounds on what clients send.
+    pub intake: Intake,
+    /// How long anything may take. The same keys stand in clusters, routes and models; the most specific that is set
+    /// wins: model, then route, then cluster, then these.
+    #[serde(default = "Clocks::standard")]
+    pub clocks: Clocks,
+    /// What is tried again.
+    pub retry: Retry,
+    /// Bounds on what one client may use.
+    pub limits: Limits,
+    /// Virtual keys by the name of the principal that each denotes. The name shows in logs and metrics, the key
+    /// itself nowhere.
+    pub keys: BTreeMap<String, Key>,
+    /// Whether a request without a virtual key is served. Left out: true while there are no keys, else false.
+    pub anonymous: Option<bool>,
+    /// Upstreams by name: a cloud API, or endpoints that share a balancing and health policy.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// Model aliases by what clients send as `model`. An alias may hold one `*`; an exact alias wins over any
+    /// pattern, and the pattern with the most letters over others.
+    pub models: BTreeMap<String, Model>,
+    /// What is served under which hosts and paths. The most specific route wins, whatever the order. Left out: one
+    /// route for everything at `/`.
+    pub routes: Vec<Route>,
+}
+
+/// An address that clients connect to.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listener {
+    /// IP address and port. `0.0.0.0` is every IPv4 interface, `[::]` every interface.
+    pub address: Address,
+    /// Serve TLS here, with these certificates. Left out: plain HTTP.
+    pub tls: Option<ListenerTls>,
+    /// Serve HTTP/2 without TLS to clients that begin with its preface. For a mesh or a load balancer that speaks
+    /// h2c; HTTP/1.1 stays served.
+    pub h2c: bool,
+    /// How long an idle connection is kept for its next request. Raise it above the idle time of a load balancer
+    /// in front, or that one meets closed connections.
+    pub keepalive: Period,
+    /// How many requests one connection may carry before it is closed, so that load balancers in front even out.
+    #[schemars(range(min = 1))]
+    pub keepalive_requests: u32,
+    /// How long a whole request head may take to arrive. It bounds clients that send a byte now and then.
+    pub head_timeout: Period,
+    /// The largest request head: request line and headers together.
+    pub max_head: Size,
+    /// The most headers of a request.
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_headers: u32,
+    /// Peers whose `x-forwarded-*` and `forwarded` headers are believed: your load balancers. From anyone else they
+    /// are dropped.
+    pub trusted_proxies: Vec<Network>,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            address: Address(([0, 0, 0, 0], 8080).into()),
+            tls: None,
+            h2c: false,
+            keepalive: Period::seconds(75),
+            keepalive_requests: 10_000,
+            head_timeout: Period::seconds(10),
+            max_head: Size(32 << 10),
+            max_headers: 100,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+/// TLS on a listener: HTTP/2 and HTTP/1.1 by ALPN.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// Certificates; the client's SNI chooses. The first one serves clients that name no host or an unknown one.
+    #[schemars(length(min = 1))]
+    pub certificates: Vec<Certificate>,
+    /// The oldest version of TLS that is spoken.
+    #[serde(default)]
+    pub min_version: TlsVersion,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// A PEM file of the certificate and then its intermediates. A relative path starts at the configuration file.
+    pub cert: String,
+    /// A PEM file of the private key. A relative path is sought in systemd's credentials directory first.
+    pub key: String,
+    /// The host names this certificate is for. Left out: those it holds itself.
+    pub names: Option<Vec<super::value::HostPattern>>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2 and later.
+    #[default]
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3 alone.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+/// The listener for operators.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// IP address and port. It has no authentication: keep it on the loopback or a private network. Left out:
+    /// $METRICS_PORT on the loopback, 9090 unless set.
+    pub address: Address,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: Address(([127, 0, 0, 1], 9090).into()) }
+    }
+}
+
+/// The process.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Worker threads; 0 is one for each core.
+    #[schemars(range(max = 1024))]
+    pub threads: u32,
+    /// After SIGTERM: how long `/health/ready` says no while new connections are still taken, so that load
+    /// balancers notice in time. Make it longer than two of their health checks.
+    pub lame_duck: Period,
+    /// After that: how long exchanges in flight may take to end. What is left then is cut.
+    pub drain: Period,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { threads: 0, lame_duck: Period::seconds(2), drain: Period::seconds(600) }
+    }
+}
+
+/// What is logged, on standard error.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `json` for machines, `text` for people.
+    pub format: LogFormat,
+    /// The least important level that is logged. $RUST_LOG, where set, wins.
+    pub level: LogLevel,
+    /// Whether there is one line for each exchange.
+    pub access: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, level: LogLevel::Info, access: true }
+    }
+}
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Words.
+    Text,
+}
+
+/// How important a line of the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing is logged.
+    Off,
+    /// What needs somebody's attention.
+    Error,
+    /// What may soon.
+    Warn,
+    /// What happens.
+    Info,
+    /// How it happens.
+    Debug,
+    /// Every step.
+    Trace,
+}
+
+/// Bounds on what clients send. Requests on raw routes are not held, and only `max_body` bounds them.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Intake {
+    /// The largest request body, after decoding. Images in base64 are what makes them large.
+    pub max_body: Size,
+    /// How long a whole request body may take to arrive.
+    pub body_timeout: Period,
+    /// The bytes of request bodies held at once, all exchanges together; over it, new ones are refused with 503. It
+    /// bounds the memory of the process.
+    pub held: Size,
+    /// Decode request bodies in gzip, deflate, br and zstd. If false they are refused with 415.
+    pub decode: bool,
+    /// How many times larger a decoded body may be than its coded form. It stops decompression bombs.
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_ratio: u32,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self {
+            max_body: Size(32 << 20),
+            body_timeout: Period::seconds(60),
+            held: Size(1 << 30),
+            decode: true,
+            max_ratio: 100,
+        }
+    }
+}
+
+/// What is tried again. Only attempts that certainly did nothing are: the connection failed, or a pooled one turned
+/// out to be closed before any of the request was answered.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// How many attempts an exchange may make, the first included; 1 turns retries off.
+    #[schemars(range(min = 1, max = 10))]
+    pub attempts: u32,
+    /// How long to wait before another attempt. It goes to another endpoint if there is one, so none is needed.
+    pub delay: Period,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 3, delay: Period::seconds(0) }
+    }
+}
+
+/// Bounds on what one client may use. Nothing of this is enforced yet, so setting it is an error rather than a promise.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Requests a minute for each principal. Not supported yet: leave it out.
+    #[schemars(range(min = 1))]
+    pub requests_per_minute: Option<u32>,
+}
+
+/// A virtual key: what one principal sends as `authorization: Bearer KEY` or `x-api-key: KEY`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// The key: `env:NAME` or `file:PATH`. It may be written out, with a warning.
+    pub key: super::value::SecretRef,
+    /// The aliases this principal may use, as it would send them. Left out: all.
+    #[serde(default = "Key::all_models")]
+    pub models: Vec<super::value::Pattern>,
+}
+
+impl Key {
+    fn all_models() -> Vec<super::value::Pattern> {
+        vec![super::value::Pattern("*".to_owned())]
+    }
+}

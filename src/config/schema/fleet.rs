@@ -1,0 +1,388 @@
+//! Clusters and their endpoints: where requests can go.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Clocks;
+use crate::config::value::{Period, SecretRef, Url};
+
+/// An upstream: a cloud API, or endpoints that share a balancing and health policy.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Who runs the API. It decides the base URL, paths, authentication, dialects, defaults below, and what a health check asks.
+    pub provider: Provider,
+    /// The provider's key: `env:NAME` or `file:PATH`. Clouds need one; engines take one if they were started with it.
+    pub api_key: Option<SecretRef>,
+    /// Where the API is, if not where the provider usually is. For one address; for several use `endpoints`.
+    pub base_url: Option<Url>,
+    /// The addresses of the nodes, instead of `base_url`.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+    /// Find endpoints while running, besides or instead of `endpoints`.
+    pub discover: Option<Discover>,
+    /// Which endpoint the next attempt goes to.
+    #[serde(default)]
+    pub balance: Balance,
+    /// The HTTP version spoken to the endpoints. Left out: `auto` for clouds, `1.1` for engines, most of which speak nothing else.
+    pub http: Option<HttpVersion>,
+    /// TLS to endpoints whose URL is https.
+    #[serde(default)]
+    pub tls: ClusterTls,
+    /// Connections kept for reuse.
+    #[serde(default)]
+    pub pool: Pool,
+    /// Active checks: what is asked of each endpoint, and how often.
+    #[serde(default)]
+    pub health: Health,
+    /// Passive checks: endpoints that fail real requests are left alone for a while.
+    #[serde(default)]
+    pub ejection: Ejection,
+    /// Headers added to every request to this cluster. A value may be `env:NAME` or `file:PATH`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, SecretRef>,
+    /// The most connections open to each endpoint at once. Left out: no bound.
+    #[schemars(range(min = 1))]
+    pub max_connections: Option<u32>,
+    /// How long anything may take at this cluster.
+    #[serde(default)]
+    pub clocks: Clocks,
+}
+
+/// Who runs an API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// OpenAI.
+    Openai,
+    /// Anthropic.
+    Anthropic,
+    /// Azure OpenAI, its v1 API; `base_url` is the resource, such as `https://NAME.openai.azure.com`.
+    Azure,
+    /// Google Gemini, its OpenAI-compatible API.
+    Google,
+    /// Amazon Bedrock with an API key; `base_url` holds the region, such as `https://bedrock-mantle.us-east-1.api.aws`.
+    Bedrock,
+    /// Cohere, its OpenAI-compatible API.
+    Cohere,
+    /// Mistral.
+    Mistral,
+    /// Groq.
+    Groq,
+    /// OpenRouter.
+    Openrouter,
+    /// DeepSeek.
+    Deepseek,
+    /// xAI.
+    Xai,
+    /// Together.
+    Together,
+    /// Fireworks.
+    Fireworks,
+    /// Perplexity.
+    Perplexity,
+    /// A vLLM server.
+    Vllm,
+    /// An SGLang server.
+    Sglang,
+    /// A llama.cpp server.
+    Llamacpp,
+    /// Ollama, its OpenAI-compatible API.
+    Ollama,
+    /// LM Studio.
+    Lmstudio,
+    /// Text Generation Inference.
+    Tgi,
+    /// Triton's OpenAI-compatible frontend.
+    Triton,
+    /// Anything else that speaks OpenAI's API; `base_url` or `endpoints` hold its `/v1`.
+    Compatible,
+    /// Forebay's own simulator, `forebay sim`.
+    Simulator,
+}
+
+impl Provider {
+    /// The name in the file, which is the name of the provider's row.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Azure => "azure",
+            Self::Google => "google",
+            Self::Bedrock => "bedrock",
+            Self::Cohere => "cohere",
+            Self::Mistral => "mistral",
+            Self::Groq => "groq",
+            Self::Openrouter => "openrouter",
+            Self::Deepseek => "deepseek",
+            Self::Xai => "xai",
+            Self::Together => "together",
+            Self::Fireworks => "fireworks",
+            Self::Perplexity => "perplexity",
+            Self::Vllm => "vllm",
+            Self::Sglang => "sglang",
+            Self::Llamacpp => "llamacpp",
+            Self::Ollama => "ollama",
+            Self::Lmstudio => "lmstudio",
+            Self::Tgi => "tgi",
+            Self::Triton => "triton",
+            Self::Compatible => "compatible",
+            Self::Simulator => "simulator",
+        }
+    }
+
+    /// Whether the provider has no address of its own, so that the cluster must give one.
+    pub fn needs_address(self) -> bool {
+        matches!(self, Self::Azure | Self::Bedrock) || self.is_node()
+    }
+
+    /// Whether this is software that people run themselves, rather than a cloud.
+    pub fn is_node(self) -> bool {
+        matches!(
+            self,
+            Self::Vllm
+                | Self::Sglang
+                | Self::Llamacpp
+                | Self::Ollama
+                | Self::Lmstudio
+                | Self::Tgi
+                | Self::Triton
+                | Self::Compatible
+                | Self::Simulator
+        )
+    }
+}
+
+/// A node: its URL alone, or with a weight and a priority.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Endpoint {
+    /// Its URL, with weight 1 and priority 0.
+    Url(Url),
+    /// Its URL and its share.
+    Weighted(WeightedEndpoint),
+}
+
+/// A node and its share.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedEndpoint {
+    /// Scheme, host and port; a path goes before every request's own.
+    pub url: Url,
+    /// Its share of the requests, against the weights of the others: the node with twice the GPUs gets 2. 0 takes it
+    /// out of service.
+    #[serde(default = "one")]
+    #[schemars(range(max = 1_000_000))]
+    pub weight: u32,
+    /// Endpoints of a higher number are used only when none of a lower one is left. Heeded by `balance: priority`.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    pub priority: u32,
+}
+
+pub(super) fn one() -> u32 {
+    1
+}
+
+impl Endpoint {
+    /// Its URL.
+    pub fn url(&self) -> &Url {
+        match self {
+            Self::Url(url) => url,
+            Self::Weighted(endpoint) => &endpoint.url,
+        }
+    }
+
+    /// Its weight.
+    pub fn weight(&self) -> u32 {
+        match self {
+            Self::Url(_) => 1,
+            Self::Weighted(endpoint) => endpoint.weight,
+        }
+    }
+
+    /// Its priority.
+    pub fn priority(&self) -> u32 {
+        match self {
+            Self::Url(_) => 0,
+            Self::Weighted(endpoint) => endpoint.priority,
+        }
+    }
+}
+
+/// How endpoints are found while running.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Discover {
+    /// Make every address that a host name in `endpoints` resolves to an endpoint of its own: for a headless service,
+    /// or a name with many records.
+    pub dns: bool,
+    /// A file with the URL of one endpoint a line, maybe its weight and its priority after it; `#` begins a comment.
+    /// It is watched. A relative path starts at the configuration file.
+    pub file: Option<String>,
+    /// How often names are resolved and the file looked at anew, whatever their records and the watch say.
+    pub refresh: Period,
+}
+
+impl Default for Discover {
+    fn default() -> Self {
+        Self { dns: false, file: None, refresh: Period::seconds(30) }
+    }
+}
+
+/// Which endpoint the next attempt goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The one with the fewest exchanges in flight for its weight. Right for almost everything: LLM exchanges differ
+    /// in length a thousandfold.
+    #[default]
+    LeastConnections,
+    /// Each in turn, by weight.
+    RoundRobin,
+    /// The first by priority that works.
+    Priority,
+    /// The one that lately gave its first token soonest.
+    Latency,
+    /// Any, by weight.
+    Random,
+}
+
+/// The HTTP version spoken to endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum HttpVersion {
+    /// HTTP/1.1 alone.
+    #[serde(rename = "1.1")]
+    Http1,
+    /// HTTP/2 alone; without TLS, with prior knowledge.
+    #[serde(rename = "2")]
+    Http2,
+    /// HTTP/2 where ALPN offers it, else HTTP/1.1.
+    #[serde(rename = "auto")]
+    Auto,
+}
+
+/// TLS to the endpoints.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterTls {
+    /// A PEM file of the authorities that are trusted instead of the system's. A relative path starts at the
+    /// configuration file.
+    pub ca: Option<String>,
+    /// The name that is sent as SNI and that the certificate must have. Left out: the host of the URL.
+    pub server_name: Option<String>,
+    /// Check the certificate. Turning it off lets anyone on the way read keys and prompts.
+    pub verify: bool,
+}
+
+impl Default for ClusterTls {
+    fn default() -> Self {
+        Self { ca: None, server_name: None, verify: true }
+    }
+}
+
+/// Connections kept for reuse.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pool {
+    /// How many idle connections are kept, all endpoints of the cluster together.
+    #[schemars(range(max = 65536))]
+    pub size: u32,
+    /// How long an idle connection is kept. It must be less than the endpoint keeps it. Left out: 60s for clouds, 4s
+    /// for llama.cpp, which gives each connection a thread and closes it after 5s.
+    pub idle: Option<Period>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { size: 128, idle: None }
+    }
+}
+
+/// Active checks of each endpoint. No check costs money unless its path is set to one that does.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// What is checked. Left out: `http` for engines, `tls` for clouds (`tcp` where the URL is http).
+    pub check: Option<Check>,
+    /// The path that `http` asks for. Left out: the provider's free one, such as `/health` or `/v1/models`.
+    pub path: Option<String>,
+    /// The method that `http` asks with.
+    pub method: String,
+    /// Headers that `http` sends besides the provider's own authentication.
+    pub headers: BTreeMap<String, SecretRef>,
+    /// The statuses that pass.
+    #[schemars(length(min = 1), inner(range(min = 100, max = 599)))]
+    pub status: Vec<u16>,
+    /// Text that the reply's first 64 KiB must hold.
+    pub body: Option<String>,
+    /// How often each endpoint is checked.
+    pub interval: Period,
+    /// By what share of the interval each check is moved at random, so that the checks of a fleet do not fall together.
+    #[schemars(range(min = 0, max = 1))]
+    pub jitter: f64,
+    /// How long a check may take.
+    pub timeout: Period,
+    /// How many checks in a row must pass before an unhealthy endpoint is used again.
+    #[schemars(range(min = 1, max = 100))]
+    pub rise: u32,
+    /// How many checks in a row must fail before an endpoint is no longer used.
+    #[schemars(range(min = 1, max = 100))]
+    pub fall: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            check: None,
+            path: None,
+            method: "GET".to_owned(),
+            headers: BTreeMap::new(),
+            status: vec![200],
+            body: None,
+            interval: Period::seconds(10),
+            jitter: 0.1,
+            timeout: Period::seconds(2),
+            rise: 2,
+            fall: 3,
+        }
+    }
+}
+
+/// What an active check does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Check {
+    /// Nothing; ejection alone decides.
+    None,
+    /// Connect.
+    Tcp,
+    /// Connect and shake hands.
+    Tls,
+    /// Ask for a path and look at the reply.
+    Http,
+}
+
+/// Passive checks, by real traffic.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ejection {
+    /// After how many failures in a row an endpoint is ejected; 0 turns ejection off. Only what the upstream is to
+    /// blame for counts.
+    #[schemars(range(max = 1000))]
+    pub failures: u32,
+    /// For how long it is ejected.
+    #[serde(rename = "for")]
+    pub period: Period,
+    /// The largest share of the endpoints that may be ejected at once. The last one never is.
+    #[schemars(range(min = 0, max = 1))]
+    pub max_share: f64,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self { failures: 5, period: Period::seconds(30), max_share: 0.5 }
+    }
+}

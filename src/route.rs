@@ -1,0 +1,5 @@
+//! Which route an exchange takes, and which deployments a model name stands for.
+
+pub mod alias;
+pub mod matcher;
+pub mod pattern;

@@ -1,0 +1,249 @@
+//! Model aliases: the names clients send, and the deployments they stand for.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderName;
+use smallvec::SmallVec;
+
+use super::pattern::Pattern;
+use crate::clocks::Overrides;
+use crate::dialect::Operation;
+use crate::upstream::cluster::Cluster;
+
+/// A place an alias can go.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Where.
+    pub cluster: Arc<Cluster>,
+    /// What the model is called there.
+    pub model: UpstreamModel,
+    /// Its share of the traffic relative to its neighbours of the same priority.
+    pub weight: u32,
+    /// Lower goes first; higher is used when nothing lower is available.
+    pub priority: u32,
+}
+
+/// What a model is called upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamModel {
+    /// As the client calls it: the body is not touched.
+    AsSent,
+    /// By another name; a `*` in it stands for what the alias's star matched.
+    Named(Pattern),
+}
+
+impl UpstreamModel {
+    /// The name to put in the place of the client's; `None` leaves it.
+    pub fn resolve(&self, starred: &str) -> Option<String> {
+        match self {
+            Self::AsSent => None,
+            Self::Named(Pattern::Exact(name)) => Some(name.clone()),
+            Self::Named(Pattern::Star(before, behind)) => Some(format!("{before}{starred}{behind}")),
+        }
+    }
+}
+
+/// What keeps a caller on one deployment of a split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sticky {
+    /// Nothing: every exchange draws anew.
+    No,
+    /// The caller's identity.
+    Principal,
+    /// The value of a request header.
+    Header(HeaderName),
+}
+
+/// A model alias.
+#[derive(Clone, Debug)]
+pub struct Alias {
+    /// What clients send.
+    pub pattern: Pattern,
+    /// The pattern as text: its name in logs and metric labels.
+    pub name: String,
+    /// Where it goes.
+    pub deployments: Vec<Deployment>,
+    /// What keeps a caller on one of them.
+    pub sticky: Sticky,
+    /// Clocks of its own.
+    pub clocks: Overrides,
+    /// Whether model lists show it. A pattern is never shown.
+    pub listed: bool,
+}
+
+/// Indexes into [`Alias::deployments`], in the order in which they are to be tried.
+pub type Order = SmallVec<[usize; 4]>;
+
+impl Alias {
+    /// The deployments that speak `operation`, in the order in which they are to be tried: by priority, then drawn by
+    /// weight; those without an available endpoint last. With `sticky` the draw is the same for the same value.
+    pub fn order(&self, operation: Operation, sticky: Option<&str>, now: Instant) -> Order {
+        let speaks = |index: &usize| self.deployments[*index].cluster.spec.provider.speaks(operation);
+        let mut order: Order = (0..self.deployments.len()).filter(speaks).collect();
+        if order.len() > 1 {
+            let mut keyed: SmallVec<[((bool, u32, f64), usize); 4]> =
+                order.iter().map(|index| (self.rank(*index, sticky, now), *index)).collect();
+            keyed.sort_by(|(a, _), (b, _)| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
+            order = keyed.into_iter().map(|(_, index)| index).collect();
+        }
+        order
+    }
+
+    /// Lower is tried first. Drawing an exponential deviate over the weight for each and sorting by it orders them as
+    /// repeated weighted draws without replacement would; with a hash in the place of chance it is a rendezvous hash.
+    fn rank(&self, index: usize, sticky: Option<&str>, now: Instant) -> (bool, u32, f64) {
+        let deployment = &self.deployments[index];
+        let uniform = match sticky {
+            Some(value) => {
+                let mut hasher = DefaultHasher::new();
+                (value, deployment.cluster.name(), index, &self.name).hash(&mut hasher);
+                hasher.finish() as f64 / u64::MAX as f64
+            }
+            None => fastrand::f64(),
+        };
+        let draw = -uniform.max(f64::MIN_POSITIVE).ln() / f64::from(deployment.weight);
+        let unavailable = !deployment.cluster.available(now) || deployment.weight == 0;
+        (unavailable, deployment.priority, draw)
+    }
+
+    /// Whether any deployment speaks `operation`.
+    pub fn speaks(&self, operation: Operation) -> bool {
+        self.deployments.iter().any(|deployment| deployment.cluster.spec.provider.speaks(operation))
+    }
+}
+
+/// Every alias of a configuration.
+#[derive(Debug, Default)]
+pub struct Aliases {
+    exact: HashMap<String, Arc<Alias>>,
+    /// The most specific first.
+    patterns: Vec<Arc<Alias>>,
+    listed: Vec<String>,
+}
+
+impl Aliases {
+    /// Indexes `aliases`; a name that is there twice is the last one's.
+    pub fn new(aliases: Vec<Alias>) -> Self {
+        let mut all = Self::default();
+        for alias in aliases {
+            let alias = Arc::new(alias);
+            match &alias.pattern {
+                Pattern::Exact(name) => {
+                    if alias.listed {
+                        all.listed.push(name.clone());
+                    }
+                    all.exact.insert(name.clone(), alias);
+                }
+                Pattern::Star(..) => all.patterns.push(alias),
+            }
+        }
+        all.patterns.sort_by_key(|alias| std::cmp::Reverse(alias.pattern.specificity()));
+        all
+    }
+
+    /// The alias that `model` means, and what its star stands for.
+    pub fn find<'a>(&self, model: &'a str) -> Option<(&Arc<Alias>, &'a str)> {
+        if let Some(alias) = self.exact.get(model) {
+            return Some((alias, ""));
+        }
+        self.patterns.iter().find_map(|alias| Some((alias, alias.pattern.matched(model)?)))
+    }
+
+    /// The names that model lists show, in the order of the configuration.
+    pub fn listed(&self) -> &[String] {
+        &self.listed
+    }
+
+    /// Every alias.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Alias>> {
+        self.exact.values().chain(&self.patterns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::upstream::cluster::tests::cluster;
+    use crate::upstream::endpoint::Health;
+
+    fn alias(pattern: &str, deployments: Vec<Deployment>) -> Alias {
+        Alias {
+            pattern: Pattern::parse(pattern).unwrap(),
+            name: pattern.to_owned(),
+            deployments,
+            sticky: Sticky::No,
+            clocks: Overrides::default(),
+            listed: true,
+        }
+    }
+
+    fn deployment(name: &str, weight: u32, priority: u32) -> Deployment {
+        let cluster = Arc::new(cluster(name, &["http://127.0.0.1:1"]));
+        Deployment { cluster, model: UpstreamModel::AsSent, weight, priority }
+    }
+
+    const CHAT: Operation = Operation::ChatCompletions;
+
+    #[test]
+    fn the_most_specific_alias_wins() {
+        let all = ["*", "gpt-*", "gpt-4o", "gpt-*-mini"];
+        let aliases = Aliases::new(all.iter().map(|p| alias(p, Vec::new())).collect());
+        let found = |model| aliases.find(model).map(|(alias, star)| (alias.name.clone(), star));
+        assert_eq!(found("gpt-4o"), Some(("gpt-4o".into(), "")));
+        assert_eq!(found("gpt-5-mini"), Some(("gpt-*-mini".into(), "5")));
+        assert_eq!(found("gpt-5"), Some(("gpt-*".into(), "5")));
+        assert_eq!(found("claude"), Some(("*".into(), "claude")));
+        assert_eq!(aliases.listed(), ["gpt-4o"]);
+    }
+
+    #[test]
+    fn a_star_is_carried_into_the_upstream_name() {
+        let named = |text| UpstreamModel::Named(Pattern::parse(text).unwrap());
+        assert_eq!(named("*").resolve("gpt-4o").as_deref(), Some("gpt-4o"));
+        assert_eq!(named("eu.*-v1").resolve("nova").as_deref(), Some("eu.nova-v1"));
+        assert_eq!(named("fixed").resolve("nova").as_deref(), Some("fixed"));
+        assert_eq!(UpstreamModel::AsSent.resolve("nova"), None);
+    }
+
+    #[test]
+    fn weights_split_within_a_priority_and_priorities_order() {
+        let alias =
+            alias("m", vec![deployment("spare", 1, 1), deployment("most", 9, 0), deployment("few", 1, 0)]);
+        let mut first = [0; 3];
+        for _ in 0..10_000 {
+            let order = alias.order(CHAT, None, Instant::now());
+            assert_eq!(order[2], 0, "the spare is last");
+            first[order[0]] += 1;
+        }
+        assert!((8800..=9200).contains(&first[1]), "{first:?}");
+    }
+
+    #[test]
+    fn a_sticky_value_always_draws_the_same_and_values_spread() {
+        let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 0)]);
+        let now = Instant::now();
+        let pick = |value: &str| alias.order(CHAT, Some(value), now)[0];
+        assert!((0..20).all(|_| pick("alice") == pick("alice")));
+        let on_a = (0..1000).filter(|i| pick(&format!("user-{i}")) == 0).count();
+        assert!((430..=570).contains(&on_a), "{on_a}");
+    }
+
+    #[test]
+    fn a_deployment_that_is_down_goes_last() {
+        let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 5)]);
+        alias.deployments[0].cluster.endpoints()[0].probed(Health::Down, Duration::ZERO);
+        assert_eq!(alias.order(CHAT, None, Instant::now()).as_slice(), [1, 0]);
+    }
+
+    #[test]
+    fn only_deployments_that_speak_the_operation_are_tried() {
+        let alias = alias("m", vec![deployment("a", 1, 0)]);
+        assert!(alias.speaks(CHAT) && !alias.speaks(Operation::Models));
+        assert!(alias.order(Operation::Models, None, Instant::now()).is_empty());
+    }
+}

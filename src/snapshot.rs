@@ -1,0 +1,209 @@
+//! The immutable view of one configuration that exchanges run on.
+//!
+//! An exchange keeps the snapshot it began with. What lives longer (counters, health, pools) is held by the clusters,
+//! which a later snapshot may share.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::Access;
+use crate::clocks::Clocks;
+use crate::route::alias::Aliases;
+use crate::route::matcher::Routes;
+use crate::upstream::cluster::Cluster;
+
+/// Everything a running Forebay was told.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Addresses served.
+    pub listeners: Vec<Listener>,
+    /// The address of health and metrics.
+    pub admin: SocketAddr,
+    /// The process.
+    pub process: Process,
+    /// Logs.
+    pub log: Log,
+    /// Bounds on request bodies.
+    pub intake: Intake,
+    /// The clocks that nothing more specific sets.
+    pub clocks: Clocks,
+    /// How often an exchange is tried.
+    pub retry: Retry,
+    /// Who may call.
+    pub access: Access,
+    /// Clusters in the order of the configuration.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// Model names.
+    pub aliases: Aliases,
+    /// Routes.
+    pub routes: Routes,
+}
+
+/// A bound address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where.
+    pub address: SocketAddr,
+    /// TLS, where it is spoken.
+    pub tls: Option<ListenerTls>,
+    /// Whether HTTP/2 without TLS is taken, by prior knowledge.
+    pub h2c: bool,
+    /// How long an idle connection is kept.
+    pub keepalive: Duration,
+    /// How many requests a connection may carry.
+    pub keepalive_requests: u32,
+    /// Bounds on the head of a request.
+    pub head: HeadBounds,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// Bounds on the head of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadBounds {
+    /// From its first byte to its last.
+    pub timeout: Duration,
+    /// Its size, bytes.
+    pub bytes: usize,
+    /// The number of its fields.
+    pub fields: usize,
+}
+
+impl Default for HeadBounds {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), bytes: 32 * 1024, fields: 100 }
+    }
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// At least one; the first is used where a client names no host, or one that no certificate is for.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether TLS 1.2 is refused.
+    pub only_13: bool,
+}
+
+/// A certificate chain and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// PEM, the leaf first.
+    pub cert: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
+    /// The host names it is used for; those in the certificate where empty.
+    pub names: Vec<String>,
+}
+
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, `::1/128` or a single address.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
+            None => (text.parse::<IpAddr>().ok()?, None),
+        };
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(most);
+        (bits <= most).then_some(Self { address, bits })
+    }
+
+    /// Whether `address` lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(mine), IpAddr::V4(other)) => {
+                same_prefix(mine.to_bits().into(), other.to_bits().into(), 32, self.bits)
+            }
+            (IpAddr::V6(mine), IpAddr::V6(other)) => {
+                same_prefix(mine.to_bits(), other.to_bits(), 128, self.bits)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn same_prefix(a: u128, b: u128, width: u32, bits: u8) -> bool {
+    let rest = width - u32::from(bits);
+    a.checked_shr(rest).unwrap_or(0) == b.checked_shr(rest).unwrap_or(0)
+}
+
+/// The process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Worker threads; 0 is one for each core.
+    pub threads: usize,
+    /// How long connections are still accepted after readiness went off.
+    pub lame_duck: Duration,
+    /// How long streams may run after that.
+    pub drain: Duration,
+}
+
+/// How logs are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// `RUST_LOG` syntax, e.g. `info` or `warn,forebay=debug`.
+    pub level: String,
+    /// Whether each exchange leaves a line.
+    pub access: bool,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Bounds on request bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intake {
+    /// One body, bytes, after decoding.
+    pub max_body: u64,
+    /// From the head to the last byte of the body.
+    pub timeout: Duration,
+    /// All bodies held at once, bytes.
+    pub held: u64,
+    /// Whether compressed bodies are decoded; refused otherwise.
+    pub decode: bool,
+    /// The most a compressed body may grow by.
+    pub max_ratio: u32,
+}
+
+/// How often an exchange is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts in all, the first included; at least 1.
+    pub attempts: u32,
+    /// The wait between two.
+    pub delay: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_contains_its_addresses() {
+        let contains = |network: &str, address: &str| {
+            Network::parse(network).unwrap().contains(address.parse().unwrap())
+        };
+        assert!(contains("10.0.0.0/8", "10.1.2.3") && !contains("10.0.0.0/8", "11.0.0.1"));
+        assert!(contains("127.0.0.1", "127.0.0.1") && !contains("127.0.0.1", "127.0.0.2"));
+        assert!(contains("0.0.0.0/0", "1.2.3.4") && contains("::/0", "::1"));
+        assert!(contains("fd00::/8", "fd12::1") && !contains("fd00::/8", "fe80::1"));
+        assert!(contains("10.0.0.0/8", "::ffff:10.0.0.1"), "a mapped address is the address it maps");
+        assert!(Network::parse("10.0.0.0/33").is_none() && Network::parse("x").is_none());
+    }
+}

@@ -1,0 +1,14 @@
+//! Where exchanges go: clusters of endpoints, how one is picked, and how their health is known.
+//!
+//! State that outlives a configuration (in-flight counts, health, pools) lives here. Besides `server` and `exchange`
+//! this is the one place that names Pingora types: an endpoint holds its prepared peers, so that no request resolves
+//! a name or builds a peer.
+
+pub mod balance;
+pub mod cluster;
+pub mod discover;
+pub mod ejection;
+pub mod endpoint;
+pub mod origin;
+pub mod probe;
+pub mod resolve;

@@ -1,0 +1,229 @@
+//! Endpoints that share a provider, a credential, a balancing strategy and a health policy.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::Connector;
+
+use super::balance::{Balancer, Chance, Strategy};
+use super::discover::Discovery;
+use super::ejection::Ejection;
+use super::endpoint::{Endpoint, EndpointSpec, InFlight};
+use super::probe::Probing;
+use crate::clocks::Overrides;
+use crate::provider::Provider;
+
+/// Everything about a cluster that is configured.
+#[derive(Debug)]
+pub struct ClusterSpec {
+    /// Its name in configuration, logs and metric labels.
+    pub name: String,
+    /// Who runs the API.
+    pub provider: &'static Provider,
+    /// Headers put on every request: the credential, and what the configuration adds. Marked sensitive where secret.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Where it is, to begin with.
+    pub endpoints: Vec<EndpointSpec>,
+    /// Where its endpoints are found later.
+    pub discovery: Discovery,
+    /// How an endpoint is chosen.
+    pub strategy: Strategy,
+    /// When an endpoint is set aside.
+    pub ejection: Ejection,
+    /// How endpoints are checked.
+    pub probing: Probing,
+    /// How long an idle connection is kept.
+    pub pool_idle: Duration,
+    /// Clocks of its own.
+    pub clocks: Overrides,
+}
+
+/// A cluster at run time.
+pub struct Cluster {
+    /// What was configured.
+    pub spec: ClusterSpec,
+    /// Its connections.
+    pub connector: Arc<Connector>,
+    endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    balancer: Balancer,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("name", &self.spec.name).finish_non_exhaustive()
+    }
+}
+
+/// How an attempt at an endpoint ended, as far as the endpoint's health goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It answered.
+    Good,
+    /// It failed by its own fault.
+    Bad,
+    /// The client left or was refused: says nothing of the endpoint.
+    Neutral,
+}
+
+/// A connector whose pool holds at most `pool` idle connections, trusting the system's roots or the file `ca`.
+pub fn connector(pool: usize, ca: Option<&str>) -> Arc<Connector> {
+    let mut options = ConnectorOptions::new(pool);
+    options.ca_file = ca.map(str::to_owned);
+    Arc::new(Connector::new(Some(options)))
+}
+
+impl Cluster {
+    /// A cluster whose endpoints are thought healthy.
+    pub fn new(spec: ClusterSpec, connector: Arc<Connector>) -> Self {
+        let endpoints = spec.endpoints.iter().cloned().map(Endpoint::new).map(Arc::new).collect();
+        Self {
+            balancer: Balancer::new(spec.strategy),
+            endpoints: ArcSwap::from_pointee(endpoints),
+            connector,
+            spec,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Its endpoints as of now.
+    pub fn endpoints(&self) -> Arc<Vec<Arc<Endpoint>>> {
+        self.endpoints.load_full()
+    }
+
+    /// Picks an endpoint that was not tried yet and counts the exchange in.
+    pub fn pick(&self, now: Instant, chance: &mut impl Chance, tried: &[Arc<Endpoint>]) -> Option<InFlight> {
+        let endpoints = self.endpoints.load();
+        let untried = |endpoint: &Endpoint| !tried.iter().any(|t| std::ptr::eq(&**t, endpoint));
+        self.balancer.pick(&endpoints, now, chance, untried).map(Endpoint::enter)
+    }
+
+    /// Whether any endpoint may take new exchanges.
+    pub fn available(&self, now: Instant) -> bool {
+        self.endpoints.load().iter().any(|endpoint| endpoint.available(now))
+    }
+
+    /// Notes how an attempt ended. Says whether the endpoint was set aside for it.
+    pub fn report(&self, endpoint: &Endpoint, outcome: Outcome, now: Instant) -> bool {
+        match outcome {
+            Outcome::Neutral => false,
+            Outcome::Good => {
+                endpoint.record.success();
+                false
+            }
+            Outcome::Bad => {
+                let eject = endpoint.record.failure(&self.spec.ejection) && self.may_eject(now);
+                if eject {
+                    endpoint.record.eject(now, &self.spec.ejection);
+                }
+                eject
+            }
+        }
+    }
+
+    /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges.
+    pub fn replace(&self, specs: Vec<EndpointSpec>) {
+        let known = self.endpoints.load();
+        let endpoints = specs
+            .into_iter()
+            .map(|spec| match known.iter().find(|endpoint| endpoint.spec == spec) {
+                Some(endpoint) => Arc::clone(endpoint),
+                None => Arc::new(Endpoint::new(spec)),
+            })
+            .collect();
+        self.endpoints.store(Arc::new(endpoints));
+    }
+
+    /// Whether one endpoint more may be set aside without passing the largest share allowed.
+    fn may_eject(&self, now: Instant) -> bool {
+        let endpoints = self.endpoints.load();
+        let ejected = endpoints.iter().filter(|endpoint| endpoint.record.ejected(now)).count();
+        (ejected + 1) as f64 <= endpoints.len() as f64 * self.spec.ejection.max_share
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::endpoint::{HttpVersion, TlsPolicy};
+    use super::super::origin::Origin;
+    use super::*;
+
+    pub(crate) fn spec(url: &str) -> EndpointSpec {
+        EndpointSpec {
+            origin: Origin::parse(url, "/v1").unwrap(),
+            weight: 1,
+            priority: 0,
+            http: HttpVersion::One,
+            tls: TlsPolicy::default(),
+        }
+    }
+
+    pub(crate) fn cluster(name: &str, urls: &[&str]) -> Cluster {
+        let spec = ClusterSpec {
+            name: name.to_owned(),
+            provider: crate::provider::find("vllm").unwrap(),
+            headers: Vec::new(),
+            endpoints: urls.iter().map(|url| spec(url)).collect(),
+            discovery: Discovery::Static,
+            strategy: Strategy::default(),
+            ejection: Ejection { failures: 2, ..Ejection::default() },
+            probing: Probing::off(),
+            pool_idle: Duration::from_secs(1),
+            clocks: Overrides::default(),
+        };
+        Cluster::new(spec, connector(4, None))
+    }
+
+    #[test]
+    fn ejection_stops_at_the_largest_share() {
+        let cluster = cluster("gpu", &["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"]);
+        let (now, endpoints) = (Instant::now(), cluster.endpoints());
+        for endpoint in endpoints.iter() {
+            cluster.report(endpoint, Outcome::Bad, now);
+            cluster.report(endpoint, Outcome::Bad, now);
+        }
+        let ejected = endpoints.iter().filter(|e| e.record.ejected(now)).count();
+        assert_eq!(ejected, 1, "half of three, rounded down");
+        assert!(cluster.available(now));
+    }
+
+    #[test]
+    fn a_lone_endpoint_is_never_set_aside() {
+        let cluster = cluster("one", &["http://127.0.0.1:1"]);
+        let now = Instant::now();
+        let endpoint = Arc::clone(&cluster.endpoints()[0]);
+        assert!((0..10).all(|_| !cluster.report(&endpoint, Outcome::Bad, now)));
+        assert!(cluster.available(now));
+    }
+
+    #[test]
+    fn replacing_endpoints_keeps_the_state_of_those_that_stay() {
+        let cluster = cluster("gpu", &["http://127.0.0.1:1", "http://127.0.0.1:2"]);
+        let kept = Arc::clone(&cluster.endpoints()[1]);
+        let guard = kept.enter();
+        cluster.replace(vec![spec("http://127.0.0.1:2"), spec("http://127.0.0.1:9")]);
+        let now = cluster.endpoints();
+        assert!(Arc::ptr_eq(&now[0], &kept));
+        assert_eq!((now[0].in_flight(), now[1].in_flight()), (1, 0));
+        drop(guard);
+        assert_eq!(now[0].in_flight(), 0);
+    }
+
+    #[test]
+    fn what_was_tried_is_not_picked_again() {
+        let cluster = cluster("gpu", &["http://127.0.0.1:1", "http://127.0.0.1:2"]);
+        let mut rng = fastrand::Rng::with_seed(3);
+        let first = cluster.pick(Instant::now(), &mut rng, &[]).unwrap();
+        let tried = vec![Arc::clone(first.endpoint())];
+        let second = cluster.pick(Instant::now(), &mut rng, &tried).unwrap();
+        assert!(!Arc::ptr_eq(first.endpoint(), second.endpoint()));
+        let tried = vec![Arc::clone(first.endpoint()), Arc::clone(second.endpoint())];
+        assert!(cluster.pick(Instant::now(), &mut rng, &tried).is_none());
+    }
+}

@@ -1,0 +1,289 @@
+//! One address of a cluster, with its live state.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use pingora_core::protocols::ALPN;
+use pingora_core::upstreams::peer::HttpPeer;
+
+use super::ejection::Record;
+use super::origin::Origin;
+
+/// Which HTTP versions are spoken with an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/1.1 only.
+    One,
+    /// HTTP/2 only; without TLS by prior knowledge.
+    Two,
+    /// HTTP/2 where TLS negotiates it, HTTP/1.1 otherwise.
+    Auto,
+}
+
+/// How TLS is spoken with an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsPolicy {
+    /// The name sent as SNI and expected in the certificate; the host's where `None`.
+    pub server_name: Option<String>,
+    /// Whether the certificate is verified.
+    pub verify: bool,
+}
+
+impl Default for TlsPolicy {
+    fn default() -> Self {
+        Self { server_name: None, verify: true }
+    }
+}
+
+/// Everything about an endpoint that is configured.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointSpec {
+    /// Where it is.
+    pub origin: Origin,
+    /// Its share of the traffic relative to its neighbours; 0 takes none.
+    pub weight: u32,
+    /// Lower goes first under the priority strategy.
+    pub priority: u32,
+    /// Which HTTP versions are spoken.
+    pub http: HttpVersion,
+    /// How TLS is spoken.
+    pub tls: TlsPolicy,
+}
+
+/// What the active check last found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Passing, or not checked yet.
+    Up,
+    /// Failing.
+    Down,
+}
+
+/// One address of a cluster. Its counters survive a reload as long as its specification stays the same.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// What was configured.
+    pub spec: EndpointSpec,
+    /// `scheme://host:port`: its name in logs and metrics.
+    pub name: String,
+    /// The value of the `Host` header.
+    pub authority: String,
+    /// Consecutive failures and ejection.
+    pub record: Record,
+    in_flight: AtomicU32,
+    down: AtomicBool,
+    probe_micros: AtomicU64,
+    first_token_micros: AtomicU64,
+    peers: ArcSwap<Vec<HttpPeer>>,
+    turn: AtomicUsize,
+}
+
+impl Endpoint {
+    /// An endpoint that is thought healthy. A numeric address is ready at once, a name once it is resolved.
+    pub fn new(spec: EndpointSpec) -> Self {
+        let endpoint = Self {
+            name: spec.origin.to_string(),
+            authority: spec.origin.authority(),
+            record: Record::default(),
+            in_flight: AtomicU32::new(0),
+            down: AtomicBool::new(false),
+            probe_micros: AtomicU64::new(0),
+            first_token_micros: AtomicU64::new(0),
+            peers: ArcSwap::from_pointee(Vec::new()),
+            turn: AtomicUsize::new(0),
+            spec,
+        };
+        if let Some(ip) = endpoint.spec.origin.ip() {
+            endpoint.resolved(&[SocketAddr::new(ip, endpoint.spec.origin.port)]);
+        }
+        endpoint
+    }
+
+    /// Takes over the addresses its name resolves to. An empty list is ignored: the last good one stays.
+    pub fn resolved(&self, addresses: &[SocketAddr]) {
+        let known = self.peers.load();
+        let same = known.len() == addresses.len()
+            && addresses
+                .iter()
+                .all(|address| known.iter().any(|peer| peer._address.as_inet() == Some(address)));
+        if addresses.is_empty() || same {
+            return;
+        }
+        self.peers.store(Arc::new(addresses.iter().map(|address| peer(*address, &self.spec)).collect()));
+    }
+
+    /// The next address to connect to, in turn; `None` while the name is not resolved.
+    pub fn peer(&self) -> Option<PeerHandle> {
+        let peers = self.peers.load_full();
+        let turn = if peers.len() > 1 { self.turn.fetch_add(1, Relaxed) % peers.len() } else { 0 };
+        (!peers.is_empty()).then_some(PeerHandle { peers, turn })
+    }
+
+    /// The resolved addresses.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.peers.load().iter().filter_map(|peer| peer._address.as_inet().copied()).collect()
+    }
+
+    /// Exchanges under way.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// What the active check last found.
+    pub fn health(&self) -> Health {
+        if self.down.load(Relaxed) { Health::Down } else { Health::Up }
+    }
+
+    /// Notes what the active check found, and how long it took.
+    pub fn probed(&self, health: Health, took: Duration) {
+        self.down.store(health == Health::Down, Relaxed);
+        self.probe_micros.store(micros(took), Relaxed);
+    }
+
+    /// How long the last active check took.
+    pub fn probe_latency(&self) -> Duration {
+        Duration::from_micros(self.probe_micros.load(Relaxed))
+    }
+
+    /// Whether new exchanges may be sent here.
+    pub fn available(&self, now: Instant) -> bool {
+        self.health() == Health::Up && !self.record.ejected(now) && self.spec.weight > 0
+    }
+
+    /// Notes the time to first token of an exchange: an exponential average with a weight of 1/8 for the newest.
+    pub fn first_token(&self, took: Duration) {
+        let sample = micros(took).max(1);
+        // A lost update between threads loses one sample of an average.
+        let old = self.first_token_micros.load(Relaxed);
+        let new = if old == 0 { sample } else { old - old / 8 + sample / 8 };
+        self.first_token_micros.store(new.max(1), Relaxed);
+    }
+
+    /// The average time to first token; zero while there is none.
+    pub fn average_first_token(&self) -> Duration {
+        Duration::from_micros(self.first_token_micros.load(Relaxed))
+    }
+
+    /// Counts an exchange in; it is counted out when the guard is dropped, whatever happened to it.
+    pub fn enter(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight { endpoint: Arc::clone(self) }
+    }
+}
+
+/// One exchange at one endpoint.
+#[derive(Debug)]
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+}
+
+impl InFlight {
+    /// Where the exchange is.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A prepared peer, borrowed from its endpoint without copying it.
+#[derive(Clone, Debug)]
+pub struct PeerHandle {
+    peers: Arc<Vec<HttpPeer>>,
+    turn: usize,
+}
+
+impl std::ops::Deref for PeerHandle {
+    type Target = HttpPeer;
+
+    fn deref(&self) -> &HttpPeer {
+        &self.peers[self.turn]
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Windows: a stream may hold 1 MiB of what its client has not read, a connection 16 MiB, so that one stalled
+/// stream does not stop its neighbours.
+const H2_STREAM_WINDOW: u32 = 1 << 20;
+const H2_CONNECTION_WINDOW: u32 = 1 << 24;
+
+fn peer(address: SocketAddr, spec: &EndpointSpec) -> HttpPeer {
+    let name = spec.tls.server_name.as_ref().unwrap_or(&spec.origin.host);
+    let mut peer = HttpPeer::new(address, spec.origin.tls, name.clone());
+    let options = &mut peer.options;
+    options.verify_cert = spec.tls.verify;
+    options.verify_hostname = spec.tls.verify;
+    options.alpn = match spec.http {
+        HttpVersion::One => ALPN::H1,
+        HttpVersion::Two => ALPN::H2,
+        // Without TLS nothing negotiates, and a node that speaks h2c is asked for by name.
+        HttpVersion::Auto if spec.origin.tls => ALPN::H2H1,
+        HttpVersion::Auto => ALPN::H1,
+    };
+    options.max_h2_streams = 100;
+    options.h2_stream_window_size = Some(H2_STREAM_WINDOW);
+    options.h2_connection_window_size = Some(H2_CONNECTION_WINDOW);
+    // The pool's key holds neither the HTTP version nor the CA: keep such connections apart.
+    peer.group_key = spec.http as u64;
+    peer
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn endpoint(url: &str, weight: u32, priority: u32) -> Arc<Endpoint> {
+        Arc::new(Endpoint::new(EndpointSpec {
+            origin: Origin::parse(url, "/v1").unwrap(),
+            weight,
+            priority,
+            http: HttpVersion::One,
+            tls: TlsPolicy::default(),
+        }))
+    }
+
+    #[test]
+    fn in_flight_is_released_by_drop() {
+        let endpoint = endpoint("http://127.0.0.1:1", 1, 0);
+        let first = endpoint.enter();
+        let second = endpoint.enter();
+        assert_eq!(endpoint.in_flight(), 2);
+        drop(first);
+        assert_eq!(second.endpoint().in_flight(), 1);
+        drop(second);
+        assert_eq!(endpoint.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_name_has_no_peer_until_it_is_resolved_and_keeps_its_last_addresses() {
+        let endpoint = endpoint("http://node.example:8000", 1, 0);
+        assert!(endpoint.peer().is_none());
+        let addresses: [SocketAddr; 2] =
+            ["127.0.0.2:8000".parse().unwrap(), "127.0.0.3:8000".parse().unwrap()];
+        endpoint.resolved(&addresses);
+        let seen: Vec<_> =
+            (0..4).map(|_| endpoint.peer().unwrap()._address.as_inet().copied().unwrap()).collect();
+        assert_eq!(seen, [addresses[0], addresses[1], addresses[0], addresses[1]]);
+        endpoint.resolved(&[]);
+        assert_eq!(endpoint.addresses(), addresses);
+    }
+
+    #[test]
+    fn the_first_token_average_follows_its_samples() {
+        let endpoint = endpoint("http://127.0.0.1:1", 1, 0);
+        endpoint.first_token(Duration::from_millis(80));
+        assert_eq!(endpoint.average_first_token(), Duration::from_millis(80));
+        endpoint.first_token(Duration::from_millis(160));
+        assert_eq!(endpoint.average_first_token(), Duration::from_millis(90));
+    }
+}

@@ -1,0 +1,228 @@
+//! Active health checks that cost nothing: a connection, or a free `GET`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue, Method};
+use log::{info, warn};
+use pingora_core::connectors::http::Connector;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_http::RequestHeader;
+
+use super::cluster::Cluster;
+use super::endpoint::{Endpoint, Health};
+
+/// What an endpoint has to do to be thought healthy.
+#[derive(Clone, Debug)]
+pub enum Check {
+    /// Nothing: only real traffic judges.
+    Off,
+    /// Accept a TCP connection.
+    Tcp,
+    /// Accept a connection, and complete the TLS handshake where the endpoint uses TLS.
+    Connect,
+    /// Answer a request.
+    Http(HttpCheck),
+}
+
+/// A request and the answer expected.
+#[derive(Clone, Debug)]
+pub struct HttpCheck {
+    /// The method.
+    pub method: Method,
+    /// The target, from the root of the host.
+    pub path: String,
+    /// Headers, the credential among them where it is needed.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The statuses that pass.
+    pub statuses: Vec<u16>,
+    /// What the body must contain.
+    pub body: Option<String>,
+}
+
+/// What is checked, and how often.
+#[derive(Clone, Debug)]
+pub struct Probing {
+    /// The check.
+    pub check: Check,
+    /// Between two checks of an endpoint.
+    pub interval: Duration,
+    /// The share by which the interval varies at random, 0 to 1, so that nodes are not probed in step.
+    pub jitter: f64,
+    /// How long one check may take.
+    pub timeout: Duration,
+    /// Passes in a row after which a failing endpoint is up.
+    pub rise: u32,
+    /// Failures in a row after which a healthy endpoint is down.
+    pub fall: u32,
+}
+
+impl Probing {
+    /// No checks.
+    pub fn off() -> Self {
+        Self {
+            check: Check::Off,
+            interval: Duration::from_secs(10),
+            jitter: 0.1,
+            timeout: Duration::from_secs(2),
+            rise: 2,
+            fall: 3,
+        }
+    }
+}
+
+/// How many checks in a row said otherwise than the endpoint's present state.
+#[derive(Clone, Copy, Debug, Default)]
+struct Streak(u32);
+
+impl Streak {
+    /// Takes in one result; says whether the state turns.
+    fn turn(&mut self, now: Health, found: Health, probing: &Probing) -> bool {
+        if now == found {
+            self.0 = 0;
+            return false;
+        }
+        self.0 += 1;
+        let needed = if found == Health::Up { probing.rise } else { probing.fall };
+        let turns = self.0 >= needed.max(1);
+        if turns {
+            self.0 = 0;
+        }
+        turns
+    }
+}
+
+/// Checks the endpoints of `cluster` again and again.
+pub async fn keep_probing(cluster: Arc<Cluster>) {
+    let probing = &cluster.spec.probing;
+    if matches!(probing.check, Check::Off) {
+        return;
+    }
+    let mut streaks: HashMap<String, Streak> = HashMap::new();
+    loop {
+        let endpoints = cluster.endpoints();
+        let mut checks = tokio::task::JoinSet::new();
+        for endpoint in endpoints.iter() {
+            checks.spawn(probe(Arc::clone(&cluster), Arc::clone(endpoint)));
+        }
+        while let Some(done) = checks.join_next().await {
+            let Ok((endpoint, result, took)) = done else { continue };
+            let streak = streaks.entry(endpoint.name.clone()).or_default();
+            judge(&cluster, &endpoint, streak, &result, took);
+        }
+        streaks.retain(|name, _| endpoints.iter().any(|endpoint| endpoint.name == *name));
+        let spread = 1.0 + probing.jitter * (fastrand::f64() * 2.0 - 1.0);
+        tokio::time::sleep(probing.interval.mul_f64(spread.max(0.0))).await;
+    }
+}
+
+fn judge(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    streak: &mut Streak,
+    result: &Result<(), String>,
+    took: Duration,
+) {
+    let found = if result.is_ok() { Health::Up } else { Health::Down };
+    let now = endpoint.health();
+    if !streak.turn(now, found, &cluster.spec.probing) {
+        endpoint.probed(now, took);
+        return;
+    }
+    endpoint.probed(found, took);
+    match result {
+        Ok(()) => info!("cluster {}: {} is up", cluster.name(), endpoint.name),
+        Err(why) => warn!("cluster {}: {} is down: {why}", cluster.name(), endpoint.name),
+    }
+}
+
+type Verdict = (Arc<Endpoint>, Result<(), String>, Duration);
+
+async fn probe(cluster: Arc<Cluster>, endpoint: Arc<Endpoint>) -> Verdict {
+    let probing = &cluster.spec.probing;
+    let began = Instant::now();
+    let result = match tokio::time::timeout(probing.timeout, check(&cluster, &endpoint)).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no answer within {:?}", probing.timeout)),
+    };
+    (endpoint, result, began.elapsed())
+}
+
+async fn check(cluster: &Cluster, endpoint: &Endpoint) -> Result<(), String> {
+    let mut peer: HttpPeer =
+        endpoint.peer().ok_or_else(|| "its name is not resolved".to_owned()).map(|peer| (*peer).clone())?;
+    // A check must prove that a new connection works, so it shares none with the traffic.
+    peer.group_key |= 1 << 32;
+    match &cluster.spec.probing.check {
+        Check::Off => Ok(()),
+        Check::Tcp => {
+            let address = peer._address.as_inet().copied().ok_or("not an internet address")?;
+            tokio::net::TcpStream::connect(address).await.map(drop).map_err(|e| e.to_string())
+        }
+        Check::Connect => {
+            cluster.connector.get_http_session(&peer).await.map(drop).map_err(|e| e.to_string())
+        }
+        Check::Http(check) => ask(&cluster.connector, &peer, endpoint, check).await,
+    }
+}
+
+/// The most of a reply that is searched for the expected text, bytes.
+const BODY: usize = 64 * 1024;
+
+async fn ask(
+    connector: &Connector,
+    peer: &HttpPeer,
+    endpoint: &Endpoint,
+    check: &HttpCheck,
+) -> Result<(), String> {
+    let text = |e: Box<pingora_core::Error>| e.to_string();
+    let (mut session, _) = connector.get_http_session(peer).await.map_err(text)?;
+    let mut head =
+        RequestHeader::build(check.method.clone(), check.path.as_bytes(), Some(4)).map_err(text)?;
+    head.insert_header(http::header::HOST, endpoint.authority.as_str()).map_err(text)?;
+    head.insert_header(http::header::USER_AGENT, "forebay-probe").map_err(text)?;
+    head.insert_header(http::header::CONNECTION, "close").map_err(text)?;
+    for (name, value) in &check.headers {
+        head.insert_header(name.clone(), value.clone()).map_err(text)?;
+    }
+    session.write_request_header(Box::new(head)).await.map_err(text)?;
+    session.finish_request_body().await.map_err(text)?;
+    session.read_response_header().await.map_err(text)?;
+    let status = session.response_header().map(|head| head.status.as_u16()).ok_or("no response")?;
+    if !check.statuses.contains(&status) {
+        return Err(format!("it answered {status} to {} {}", check.method, check.path));
+    }
+    let Some(expected) = &check.body else { return Ok(()) };
+    let mut body = Vec::new();
+    while let Some(chunk) = session.read_response_body().await.map_err(text)? {
+        body.extend_from_slice(&chunk);
+        if memchr::memmem::find(&body, expected.as_bytes()).is_some() {
+            return Ok(());
+        }
+        if body.len() > BODY {
+            break;
+        }
+    }
+    Err(format!("its answer to {} {} does not contain {expected:?}", check.method, check.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_takes_a_streak_to_turn_a_state() {
+        let probing = Probing { rise: 2, fall: 3, ..Probing::off() };
+        let mut streak = Streak::default();
+        let turns = |streak: &mut Streak, now, found| streak.turn(now, found, &probing);
+        assert!(!turns(&mut streak, Health::Up, Health::Down));
+        assert!(!turns(&mut streak, Health::Up, Health::Down));
+        assert!(!turns(&mut streak, Health::Up, Health::Up));
+        assert!(!turns(&mut streak, Health::Up, Health::Down));
+        assert!(!turns(&mut streak, Health::Up, Health::Down));
+        assert!(turns(&mut streak, Health::Up, Health::Down));
+        assert!(!turns(&mut streak, Health::Down, Health::Up));
+        assert!(turns(&mut streak, Health::Down, Health::Up));
+    }
+}
