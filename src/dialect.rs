@@ -105,9 +105,6 @@ impl Operation {
 
     /// Whether the operation can answer with a stream of server-sent events.
     pub fn streams(self) -> bool {
-        matches!(
-            self,
-            Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages
-        )
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
     }
 }

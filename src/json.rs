@@ -1,6 +1,6 @@
 //! JSON as bytes: read the few members that routing needs, change a few spans, never build a tree.
 //!
-//! [`Envelope`] borrows the top-level members of a request body in one strict pass. [`splice`] puts new pieces
+//! [`Envelope`] borrows the top-level members of a request body in one strict pass. [`mod@splice`] puts new pieces
 //! into the original bytes without copying the rest. Neither knows what a dialect is.
 
 use std::fmt;
@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn every_control_character_is_escaped() {
-        let text: String = (0..0x20u8).map(char::from).chain(['"', '\\', '\u{7f}', '\u{2028}', 'é']).collect();
+        let text: String =
+            (0..0x20u8).map(char::from).chain(['"', '\\', '\u{7f}', '\u{2028}', 'é']).collect();
         let quoted = quote(&text);
         assert!(quoted.iter().all(|&byte| byte >= 0x20));
         assert_eq!(serde_json::from_slice::<String>(&quoted).unwrap(), text);

@@ -2,9 +2,12 @@
 
 pub mod access;
 pub mod clocks;
-#[path = "/root/dialect_tmp.rs"]
 pub mod dialect;
 pub mod error;
+pub mod exchange;
+pub mod frame;
+pub mod json;
+pub mod meter;
 pub mod provider;
 pub mod route;
 pub mod secret;

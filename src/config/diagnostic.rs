@@ -174,7 +174,9 @@ impl Diagnostics {
 
     /// Whether an error was reported for this path or one above it, which makes what follows from it noise.
     pub fn already_wrong(&self, path: &Path) -> bool {
-        self.list.iter().any(|d| d.severity == Severity::Error && d.path != Path::root() && d.path.covers(path))
+        self.list
+            .iter()
+            .any(|d| d.severity == Severity::Error && d.path != Path::root() && d.path.covers(path))
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -224,7 +226,12 @@ impl std::error::Error for Diagnostics {}
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = word.to_ascii_lowercase().replace('-', "_");
     let close = |candidate: &'a str| {
-        let distance = distance(&folded, &candidate.to_ascii_lowercase().replace('-', "_"));
+        let other = candidate.to_ascii_lowercase().replace('-', "_");
+        // `warning` for `warn`, `conn` for `connect`.
+        if folded.len().min(other.len()) > 3 && (folded.starts_with(&other) || other.starts_with(&folded)) {
+            return Some((1, candidate));
+        }
+        let distance = distance(&folded, &other);
         let bound = (candidate.chars().count() / 3).max(1);
         (distance <= bound).then_some((distance, candidate))
     };
@@ -287,6 +294,7 @@ mod tests {
         assert_eq!(nearest("balence", known), Some("balance"));
         assert_eq!(nearest("base-url", known), Some("base_url"));
         assert_eq!(nearest("endopints", known), Some("endpoints"));
+        assert_eq!(nearest("balancer", known), Some("balance"));
         assert_eq!(nearest("timeout", known), None);
         assert_eq!(distance("", "abc"), 3);
     }

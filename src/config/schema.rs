@@ -253,7 +253,7 @@ impl Default for Intake {
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// How many attempts an exchange may make, the first included; 1 turns retries off.
-    #[schemars(range(min = 1, max = 10))]
+    #[schemars(range(min = 1, max = 100))]
     pub attempts: u32,
     /// How long to wait before another attempt. It goes to another endpoint if there is one, so none is needed.
     pub delay: Period,

@@ -11,7 +11,7 @@ use super::source::{Data, Entry, Form, Node, Scalar};
 use super::value::{self, KIND};
 
 /// The tree as a value of the schema. Everything that is wrong is reported.
-pub fn conform(tree: &Node, schema: &Value, diagnostics: &mut Diagnostics) -> Value {
+pub(super) fn conform(tree: &Node, schema: &Value, diagnostics: &mut Diagnostics) -> Value {
     let mut walk = Walk { root: schema, diagnostics };
     let path = Path::root();
     walk.value(tree, schema, &path).unwrap_or_else(|| walk.placeholder(schema))
@@ -129,15 +129,14 @@ impl<'a> Walk<'a> {
                 self.choice(&scalar.text, choices, &node.place, path)
             }
             (Data::Scalar(scalar), Shape::Text(kind)) => self.text(scalar, *kind, &shape, &node.place, path),
-            (Data::Scalar(scalar), Shape::Integer(schema)) => {
-                self.integer(scalar, schema, &node.place, path)
-            }
+            (Data::Scalar(scalar), Shape::Integer(schema)) => self.integer(scalar, schema, &node.place, path),
             (Data::Scalar(scalar), Shape::Number(schema)) => self.number(scalar, schema, &node.place, path),
             (Data::Scalar(scalar), Shape::Boolean) => match scalar.as_bool() {
                 Some(value) => Some(Value::Bool(value)),
                 None => {
                     self.wrong(&node.place, path, format!("expected true or false, got {}", got(node)), {
-                        let yes = ["yes", "on", "y", "1", "true"].contains(&scalar.text.to_lowercase().as_str());
+                        let yes =
+                            ["yes", "on", "y", "1", "true"].contains(&scalar.text.to_lowercase().as_str());
                         format!("write `{yes}`")
                     })
                 }
@@ -158,7 +157,8 @@ impl<'a> Walk<'a> {
         if let Some(option) = options.iter().find(fits) {
             return self.value(node, option, path);
         }
-        let expected = options.iter().map(|option| Shape::of(option, self.root).expects()).collect::<Vec<_>>();
+        let expected =
+            options.iter().map(|option| Shape::of(option, self.root).expects()).collect::<Vec<_>>();
         let message = format!("expected {}, got {}", expected.join(" or "), got(node));
         self.diagnostics.push(Diagnostic::error(node.place.clone(), path.clone(), message));
         None
@@ -192,7 +192,10 @@ impl<'a> Walk<'a> {
                 let expects = Shape::of(schema, self.root).expects();
                 let why = schema.get("description").and_then(Value::as_str).unwrap_or_default();
                 let missing = Diagnostic::error(place.clone(), path, "missing");
-                self.diagnostics.push(missing.help(format!("add `{key}`, {expects}: {}", first_sentence(why))));
+                self.diagnostics.push(
+                    missing
+                        .help(format!("add `{key}`, {expects}: {}", first_sentence(&why.replace('\n', " ")))),
+                );
             }
             out.insert(key.to_owned(), self.placeholder(schema));
         }
@@ -230,7 +233,8 @@ impl<'a> Walk<'a> {
         if (nodes.len() as u64) < least {
             let message = "the list is empty";
             self.diagnostics.push(
-                Diagnostic::error(place.clone(), path.clone(), message).help(format!("give at least {least}")),
+                Diagnostic::error(place.clone(), path.clone(), message)
+                    .help(format!("give at least {least}")),
             );
         }
         let Some(items) = schema.get("items") else {
@@ -254,7 +258,9 @@ impl<'a> Walk<'a> {
             return Some(Value::String(text.to_owned()));
         }
         let all = format!("write one of {}", list(choices));
-        let help = nearest(text, choices.iter().copied()).map_or(all, |near| format!("did you mean `{near}`?"));
+        // Among few short words every word is near another.
+        let near = nearest(text, choices.iter().copied()).filter(|_| text.len() > 3 || choices.len() > 4);
+        let help = near.map_or(all, |near| format!("did you mean `{near}`?"));
         self.wrong(place, path, format!("unknown value `{text}`"), help)
     }
 
@@ -303,7 +309,8 @@ impl<'a> Walk<'a> {
         let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
         let (least, most) = (bound("minimum"), bound("maximum"));
         if least.is_some_and(|least| number < least) || most.is_some_and(|most| number > most) {
-            let help = format!("write a number from {} to {}", least.unwrap_or(f64::MIN), most.unwrap_or(f64::MAX));
+            let help =
+                format!("write a number from {} to {}", least.unwrap_or(f64::MIN), most.unwrap_or(f64::MAX));
             return self.wrong(place, path, format!("{number} is out of range"), help);
         }
         Some(Value::from(number))
@@ -312,12 +319,11 @@ impl<'a> Walk<'a> {
     fn unknown_key(&mut self, entry: &Entry, siblings: &[Entry], known: &Map<String, Value>, path: Path) {
         let free = |key: &&str| !siblings.iter().any(|sibling| sibling.key == **key);
         let near = nearest(&entry.key, known.keys().map(String::as_str).filter(free));
-        let help = match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                let known = known.keys().map(String::as_str).collect::<Vec<_>>();
-                format!("known keys here: {}", list(&known))
-            }
+        let all = || known.keys().map(String::as_str);
+        let help = match (near, nearest(&entry.key, all())) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some(taken)) => format!("remove it: `{taken}` is there already"),
+            (None, None) => format!("known keys here: {}", list(&all().collect::<Vec<_>>())),
         };
         self.diagnostics.push(Diagnostic::error(entry.place.clone(), path, "unknown key").help(help));
     }
@@ -325,7 +331,9 @@ impl<'a> Walk<'a> {
     fn wrong_type(&mut self, node: &Node, shape: &Shape<'_>, path: &Path) -> Option<Value> {
         let message = format!("expected {}, got {}", shape.expects(), got(node));
         let help = match (shape, &node.data) {
-            (Shape::Sequence(_), Data::Scalar(_)) => "write it in brackets: `[a, b]`, or on lines that begin with `- `",
+            (Shape::Sequence(_), Data::Scalar(_)) => {
+                "write it in brackets: `[a, b]`, or on lines that begin with `- `"
+            }
             (Shape::Sequence(_), Data::Mapping(_)) => "begin each element with `- `",
             (Shape::Mapping(_), Data::Sequence(_)) => "write `NAME:` instead of `- `",
             (Shape::Mapping(_), Data::Scalar(_)) => "write its keys on lines below, indented by two spaces",
@@ -458,7 +466,8 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_found_at_once() {
-        let (_, wrong) = run("nmae: x\nsize: 1KB\ncount: 0\nshare: 2\non: yes\nmode: fats\nitems: []\nnamed: {a: }\n");
+        let (_, wrong) =
+            run("nmae: x\nsize: 1KB\ncount: 0\nshare: 2\non: yes\nmode: fats\nitems: []\nnamed: {a: }\n");
         let expected = [
             "t:1:1: error: name: missing",
             "t:1:1: error: nmae: unknown key\n    help: did you mean `name`?",
@@ -479,14 +488,19 @@ mod tests {
     #[test]
     fn wrong_elements_keep_the_index_of_the_others() {
         let (value, wrong) = run("name: x\nitems: [[1], \"http://b\"]\n");
-        assert!(wrong.contains("t:2:9: error: items[0]: expected a string or a mapping, got a list"), "{wrong}");
+        assert!(
+            wrong.contains("t:2:9: error: items[0]: expected a string or a mapping, got a list"),
+            "{wrong}"
+        );
         assert_eq!(value["items"], json!(["http://x", "http://b"]));
     }
 
     #[test]
     fn bare_numbers_are_no_strings_and_quoted_ones_no_numbers() {
         let (_, wrong) = run("name: 12\ncount: \"3\"\nsize: 12\n");
-        assert!(wrong.contains("name: expected a string, got a bare number or truth value\n    help: put it in quotes"));
+        assert!(wrong.contains(
+            "name: expected a string, got a bare number or truth value\n    help: put it in quotes"
+        ));
         assert!(wrong.contains("count: expected a whole number, got `3`\n    help: remove the quotes"));
         assert!(wrong.contains("size: a size needs a unit\n    help: write `12B`"), "{wrong}");
     }

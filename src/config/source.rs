@@ -50,6 +50,8 @@ pub struct Scalar {
     pub text: String,
     /// How it was written.
     pub form: Form,
+    /// Where its text is from.
+    pub origin: Origin,
 }
 
 /// How a scalar was written.
@@ -59,8 +61,15 @@ pub enum Form {
     Plain,
     /// In quotes or as a block, so that it is a string.
     Quoted,
-    /// Bare, and (part of) it came from the environment: whatever the place calls for.
-    Substituted,
+}
+
+/// Where the text of a scalar is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was written so.
+    Text,
+    /// It, or a part of it, came from the environment. A bare one is of whatever type its place calls for.
+    Environment,
 }
 
 /// A key and its value.
@@ -97,11 +106,22 @@ impl Node {
         Ok(node)
     }
 
-    /// Where to point for a problem with the value at `path`.
+    /// Where to point for a problem with the value at `path`: at the value, or at its key if it is a whole collection.
     pub fn place_of(&self, path: &Path) -> Place {
-        match self.find(path) {
-            Ok(node) => node.place.clone(),
-            Err(place) => place,
+        let node = match self.find(path) {
+            Ok(node) => node,
+            Err(place) => return place,
+        };
+        match (path.steps().split_last(), &node.data) {
+            (Some((Step::Key(key), above)), Data::Mapping(_) | Data::Sequence(_) | Data::Null) => {
+                let above = above.iter().fold(Path::root(), |path, step| match step {
+                    Step::Key(key) => path.key(key),
+                    Step::Index(index) => path.index(*index),
+                });
+                let entry = self.find(&above).ok().and_then(|node| node.entry(key));
+                entry.map_or_else(|| node.place.clone(), |entry| entry.place.clone())
+            }
+            _ => node.place.clone(),
         }
     }
 
@@ -156,13 +176,18 @@ impl Scalar {
     /// The string this is: anything quoted or from the environment, and whatever bare text is nothing else.
     pub fn as_string(&self) -> Option<&str> {
         let bare_type = self.as_bool().is_some() || self.as_number().is_some() || self.as_integer().is_some();
-        (self.form != Form::Plain || !bare_type).then_some(self.text.as_str())
+        let string = self.form == Form::Quoted || self.origin == Origin::Environment || !bare_type;
+        string.then_some(self.text.as_str())
     }
 }
 
 /// Reads `text`. What cannot be read at all is a diagnostic and gives nothing; a variable that is not set is a
 /// diagnostic too, and leaves a [`Data::Broken`] behind so that the rest can still be checked.
-pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>, diagnostics: &mut Diagnostics) -> Option<Node> {
+pub fn parse(
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Node> {
     let mut builder =
         Builder { env, diagnostics, open: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
     let mut parser = Parser::new_from_str(text);
@@ -218,8 +243,9 @@ impl Builder<'_> {
                 Event::DocumentStart(_) => {
                     documents += 1;
                     if documents > 1 {
-                        return Err(fatal(place, "a second YAML document begins here")
-                            .help("a configuration is one document: remove the `---`, or use several files"));
+                        return Err(fatal(place, "a second YAML document begins here").help(
+                            "a configuration is one document: remove the `---`, or use several files",
+                        ));
                     }
                 }
                 Event::Scalar(text, style, anchor, tag) => {
@@ -284,11 +310,8 @@ impl Builder<'_> {
             return self.key(text.to_owned(), place);
         }
         let data = match substitute::substitute(text, self.env) {
-            Ok(None) => Data::Scalar(Scalar { text: text.to_owned(), form }),
-            Ok(Some(text)) => {
-                let form = if form == Form::Plain { Form::Substituted } else { form };
-                Data::Scalar(Scalar { text, form })
-            }
+            Ok(None) => Data::Scalar(Scalar { text: text.to_owned(), form, origin: Origin::Text }),
+            Ok(Some(text)) => Data::Scalar(Scalar { text, form, origin: Origin::Environment }),
             Err(problem) => {
                 let path = self.path();
                 self.diagnostics.push(problem.diagnostic(place.clone(), path));
@@ -317,8 +340,12 @@ impl Builder<'_> {
                 _ => 0,
             };
             self.diagnostics.push(
-                Diagnostic::error(place.clone(), path, format!("the same key again; it is already on line {line}"))
-                    .help("keep one of the two"),
+                Diagnostic::error(
+                    place.clone(),
+                    path,
+                    format!("the same key again; it is already on line {line}"),
+                )
+                .help("keep one of the two"),
             );
         }
         *key = Some((text, place));
@@ -378,7 +405,8 @@ fn scalar_form(style: ScalarStyle, tag: Option<&Tag>, place: &Place) -> Result<F
 fn refuse_tag(tag: Option<&Tag>, place: &Place) -> Result<(), Diagnostic> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema() => {
-            Err(fatal(place.clone(), format!("unknown tag `{tag}`")).help("remove the tag: none is used here"))
+            Err(fatal(place.clone(), format!("unknown tag `{tag}`"))
+                .help("remove the tag: none is used here"))
         }
         _ => Ok(()),
     }
@@ -506,7 +534,7 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
-        let (node, wrong) = read(&format!("a: {}1{}\n", "[".repeat(500), "]".repeat(500)));
+        let (node, wrong) = read(&format!("a: {}1{}\n", "[".repeat(100), "]".repeat(100)));
         assert!(node.is_none() && wrong.contains("nested more than 32 deep"), "{wrong}");
     }
 

@@ -14,6 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::secret::Secret;
+use crate::upstream::origin::Origin;
 
 /// The JSON Schema keyword that names the kind of a string.
 pub const KIND: &str = "x-kind";
@@ -49,7 +50,7 @@ pub fn check(kind: &str, text: &str) -> Result<(), Wrong> {
 
 /// Gives a type its kind: how it is read and written by serde, and how it looks in the JSON Schema.
 macro_rules! kinds {
-    ($($(#[$attribute:meta])* $type:ident $kind:literal $example:literal $pattern:expr;)*) => {
+    ($($type:ident $kind:literal $example:literal $pattern:expr;)*) => {
         type Check = fn(&str) -> Result<(), Wrong>;
         const KINDS: &[(&str, Check)] = &[$(($kind, |text| text.parse::<$type>().map(drop))),*];
 
@@ -131,7 +132,12 @@ impl FromStr for Period {
                 format!("write `{text}s` for seconds, or `{text}ms` for milliseconds"),
             ));
         }
-        let wrong = || Wrong::new("not a duration", "write a whole number and ms, s, m or h, such as `500ms`, `10s` or `1m30s`");
+        let wrong = || {
+            Wrong::new(
+                "not a duration",
+                "write a whole number and ms, s, m or h, such as `500ms`, `10s` or `1m30s`",
+            )
+        };
         let mut total: u64 = 0;
         let mut rest = text;
         while !rest.is_empty() {
@@ -205,7 +211,8 @@ impl FromStr for Size {
     type Err = Wrong;
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
-        let wrong = || Wrong::new("not a size", "write a whole number and B, KiB, MiB or GiB, such as `32MiB`");
+        let wrong =
+            || Wrong::new("not a size", "write a whole number and B, KiB, MiB or GiB, such as `32MiB`");
         let (number, unit) = leading_number(text).ok_or_else(wrong)?;
         let shift = match unit {
             "B" => 0,
@@ -216,7 +223,8 @@ impl FromStr for Size {
                 let help = format!("write `{number}B` for bytes, or use KiB, MiB or GiB");
                 return Err(Wrong::new("a size needs a unit", help));
             }
-            "k" | "K" | "KB" | "kB" | "kb" | "Ki" | "m" | "M" | "MB" | "mb" | "Mi" | "g" | "G" | "GB" | "gb" | "Gi" => {
+            "k" | "K" | "KB" | "kB" | "kb" | "Ki" | "m" | "M" | "MB" | "mb" | "Mi" | "g" | "G" | "GB"
+            | "gb" | "Gi" => {
                 let letter = unit.chars().take(1).collect::<String>().to_ascii_uppercase();
                 let help = format!("write `{number}{letter}iB`: sizes are powers of 1024");
                 return Err(Wrong::new(format!("unknown unit `{unit}`"), help));
@@ -283,7 +291,8 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
         let wrong = || {
-            let help = "write an address and a prefix length, such as `10.0.0.0/8` or `fd00::/8`, or one address";
+            let help =
+                "write an address and a prefix length, such as `10.0.0.0/8` or `fd00::/8`, or one address";
             Wrong::new(format!("`{text}` is not an address range"), help)
         };
         let (address, prefix) = match text.split_once('/') {
@@ -309,67 +318,43 @@ impl fmt::Display for Network {
 // === Url ===
 
 /// Where an upstream is: `http` or `https`, a host, and maybe a port and a path.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Url {
-    /// Whether it is spoken to over TLS.
-    pub tls: bool,
-    /// A host name or an IP address, IPv6 without its brackets.
-    pub host: String,
-    /// The port; 80 or 443 unless it was written.
-    pub port: u16,
-    /// The path that goes before every request's own, without a slash at its end; may be empty.
-    pub path: String,
-}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url(pub Origin);
 
 impl FromStr for Url {
     type Err = Wrong;
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
-        let wrong = |message: &str| {
-            let help = "write `http://HOST:PORT` or `https://HOST/PATH`, without a query";
-            Wrong::new(format!("`{text}` is not a base URL: {message}"), help)
-        };
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("it does not begin with http:// or https://"))?;
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "https" => true,
-            "http" => false,
-            _ => return Err(wrong("only http and https are spoken")),
-        };
-        let uri: http::Uri = text.parse().map_err(|_| wrong("it cannot be parsed"))?;
-        if rest.contains(['?', '#']) {
-            return Err(wrong("a query or fragment cannot be kept"));
+        let help = "write `http://HOST:PORT` or `https://HOST/PATH`";
+        // What stands before an `@` is a password, so that the text is not shown then.
+        let shown = if text.contains('@') { "this".to_owned() } else { format!("`{text}`") };
+        let wrong = |why: &str| Wrong::new(format!("{shown} is not a base URL: {why}"), help);
+        let mut origin = Origin::parse(text, "").map_err(|e| wrong(e.0))?;
+        if text.contains('#') {
+            return Err(wrong("the URL must have no fragment"));
         }
-        let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
-        if authority.as_str().contains('@') {
-            // The text is not repeated: what stands before the `@` is a password.
-            return Err(Wrong::new("a base URL must not hold a user or password", "give the credential as api_key or headers"));
+        if bad_port(text) {
+            return Err(wrong("its port is not between 1 and 65535"));
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        if host.is_empty() {
-            return Err(wrong("it has no host"));
-        }
-        let port = match (authority.port_u16(), authority.port()) {
-            (Some(0), _) | (None, Some(_)) => return Err(wrong("its port is not between 1 and 65535")),
-            (Some(port), _) => port,
-            (None, None) if authority.as_str().ends_with(':') => return Err(wrong("its port is missing")),
-            (None, None) => if tls { 443 } else { 80 },
-        };
-        Ok(Self { tls, host, port, path: uri.path().trim_end_matches('/').to_owned() })
+        origin.host.make_ascii_lowercase();
+        Ok(Self(origin))
+    }
+}
+
+/// Whether the authority ends in a colon and something that is not the number of a port.
+fn bad_port(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split('/').next().unwrap_or_default();
+    let after_host = authority.rsplit(']').next().unwrap_or_default();
+    match after_host.split_once(':') {
+        Some((_, port)) => port.parse::<u16>().map_or(true, |port| port == 0),
+        None => false,
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.tls { "https://" } else { "http://" })?;
-        if self.host.contains(':') {
-            write!(f, "[{}]", self.host)?;
-        } else {
-            f.write_str(&self.host)?;
-        }
-        if self.port != if self.tls { 443 } else { 80 } {
-            write!(f, ":{}", self.port)?;
-        }
-        f.write_str(&self.path)
+        write!(f, "{}{}", self.0, self.0.prefix)
     }
 }
 
@@ -384,10 +369,16 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
         if text.is_empty() || text.chars().any(|c| c.is_control() || c == ' ') {
-            return Err(Wrong::new(format!("{text:?} is not a model name"), "write a name such as `gpt-4.1`, or a pattern such as `gpt-*`"));
+            return Err(Wrong::new(
+                format!("{text:?} is not a model name"),
+                "write a name such as `gpt-4.1`, or a pattern such as `gpt-*`",
+            ));
         }
         if text.matches('*').count() > 1 {
-            return Err(Wrong::new(format!("`{text}` has more than one `*`"), "keep one `*`; write further patterns as entries of their own"));
+            return Err(Wrong::new(
+                format!("`{text}` has more than one `*`"),
+                "keep one `*`; write further patterns as entries of their own",
+            ));
         }
         Ok(Self(text.to_owned()))
     }
@@ -414,7 +405,8 @@ impl FromStr for HostPattern {
         };
         let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
         if !ip && (name.len() > 253 || !name.split('.').all(label)) {
-            let help = "write a host name without scheme and port, such as `api.example.com`, or `*.example.com`";
+            let help =
+                "write a host name without scheme and port, such as `api.example.com`, or `*.example.com`";
             return Err(Wrong::new(format!("`{text}` is not a host name"), help));
         }
         Ok(Self(text.to_ascii_lowercase()))
@@ -492,7 +484,10 @@ impl FromStr for Sticky {
         match text.split_once(':') {
             None if text == "principal" => Ok(Self::Principal),
             Some(("header", name)) => name.parse().map(Self::Header),
-            _ => Err(Wrong::new(format!("`{text}` is nothing to stick to"), "write `principal` or `header:NAME`")),
+            _ => Err(Wrong::new(
+                format!("`{text}` is nothing to stick to"),
+                "write `principal` or `header:NAME`",
+            )),
         }
     }
 }
@@ -564,10 +559,16 @@ mod tests {
             ("0s", 0, "0s"),
         ] {
             let period: Period = text.parse().unwrap();
-            assert_eq!((period.0.as_millis(), period.to_string().as_str()), (milliseconds, printed), "{text}");
+            assert_eq!(
+                (period.0.as_millis(), period.to_string().as_str()),
+                (milliseconds, printed),
+                "{text}"
+            );
         }
         assert!(message::<Period>("30").contains("write `30s`"));
-        for text in ["", "s", "1.5s", "10 s", "-1s", "1d", "10sec", "99999999999999999999s", "5124095576030431h"] {
+        for text in
+            ["", "s", "1.5s", "10 s", "-1s", "1d", "10sec", "99999999999999999999s", "5124095576030431h"]
+        {
             assert!(text.parse::<Period>().is_err(), "{text}");
         }
         assert_eq!("off".parse(), Ok(Timer::Off));
@@ -576,7 +577,9 @@ mod tests {
 
     #[test]
     fn sizes_parse_and_print() {
-        for (text, bytes) in [("64KiB", 65_536), ("32MiB", 33_554_432), ("1GiB", 1 << 30), ("100B", 100), ("0B", 0)] {
+        for (text, bytes) in
+            [("64KiB", 65_536), ("32MiB", 33_554_432), ("1GiB", 1 << 30), ("100B", 100), ("0B", 0)]
+        {
             let size: Size = text.parse().unwrap();
             assert_eq!((size.0, size.to_string().as_str()), (bytes, text));
         }
@@ -588,11 +591,26 @@ mod tests {
     #[test]
     fn urls_are_taken_apart() {
         let url: Url = "https://API.example.com/v1/".parse().unwrap();
-        assert_eq!(url, Url { tls: true, host: "api.example.com".into(), port: 443, path: "/v1".into() });
+        let origin = Origin { tls: true, host: "api.example.com".into(), port: 443, prefix: "/v1".into() };
+        assert_eq!(url.0, origin);
         assert_eq!(url.to_string(), "https://api.example.com/v1");
         let url: Url = "http://[::1]:8000".parse().unwrap();
-        assert_eq!((url.host.as_str(), url.port, url.to_string().as_str()), ("::1", 8000, "http://[::1]:8000"));
-        for text in ["ftp://x", "example.com", "http://", "http://a:0", "http://a:70000", "http://a:", "http://a/?x=1", "http://a b"] {
+        assert_eq!(
+            (url.0.host.as_str(), url.0.port, url.to_string().as_str()),
+            ("::1", 8000, "http://[::1]:8000")
+        );
+        for text in [
+            "ftp://x",
+            "example.com",
+            "http://",
+            "http://a:0",
+            "http://a:70000",
+            "http://a:",
+            "http://a/?x=1",
+            "http://a b",
+            "http://[::1]:0",
+            "http://a/#x",
+        ] {
             assert!(text.parse::<Url>().is_err(), "{text}");
         }
         assert!(!message::<Url>("http://me:hunter2@a").contains("hunter2"));

@@ -52,10 +52,13 @@ pub fn render(dialect: Dialect, error: &Error, request_id: &str) -> Bytes {
 /// Appends the `error` object of the OpenAI dialects.
 pub(super) fn openai_object(out: &mut Vec<u8>, dialect: Dialect, error: &Error) {
     let (class, code) = openai_type(error.kind);
-    let unnamed = dialect == Dialect::OpenaiResponses && error.kind == Kind::UnknownModel;
+    let implied = match (dialect, error.kind) {
+        (Dialect::OpenaiResponses, Kind::UnknownModel) => Some("model"),
+        _ => None,
+    };
     member(out, "{\"message\":", Some(&error.public));
     member(out, ",\"type\":", Some(class));
-    member(out, ",\"param\":", error.param.or(unnamed.then_some("model")));
+    member(out, ",\"param\":", error.param.or(implied));
     member(out, ",\"code\":", code);
     out.push(b'}');
 }
@@ -165,7 +168,8 @@ pub fn read(body: &[u8], errortype: Option<&str>) -> Option<UpstreamError> {
         Ok(value) => in_json(&value),
         Err(_) => in_text(body),
     };
-    if let Some(class) = errortype.and_then(|value| value.split(':').next()).filter(|class| !class.is_empty()) {
+    if let Some(class) = errortype.and_then(|value| value.split(':').next()).filter(|class| !class.is_empty())
+    {
         found.class = Some(class.to_owned());
     }
     let says_something = !found.message.is_empty() || found.class.is_some() || found.code.is_some();
@@ -238,7 +242,8 @@ fn in_json(value: &Value) -> UpstreamError {
         _ => ["message", "detail"].into_iter().find_map(|key| object.get(key).and_then(message_of)),
     };
     // A flat error's `type` may be Anthropic's envelope tag; that says nothing.
-    let class = ["type", "status", "error_type", "__type"].into_iter().find_map(|key| name_of(object.get(key)?));
+    let class =
+        ["type", "status", "error_type", "__type"].into_iter().find_map(|key| name_of(object.get(key)?));
     let detail = object.pointer("/details/error_code").and_then(name_of);
     UpstreamError {
         message: message.map(cut).unwrap_or_default(),
@@ -346,7 +351,12 @@ mod tests {
                 Some("rate_limit_error"),
                 Some("c"),
             ),
-            (r#"[{"error":{"code":400,"message":"m","status":"INVALID_ARGUMENT"}}]"#, "m", Some("INVALID_ARGUMENT"), Some("400")),
+            (
+                r#"[{"error":{"code":400,"message":"m","status":"INVALID_ARGUMENT"}}]"#,
+                "m",
+                Some("INVALID_ARGUMENT"),
+                Some("400"),
+            ),
             (r#"{"code":"invalid-argument","error":"m"}"#, "m", None, Some("invalid-argument")),
             (r#"{"error":"m","error_type":"overloaded"}"#, "m", Some("overloaded"), None),
             (r#"{"object":"error","message":"m","type":"t","code":1800}"#, "m", Some("t"), Some("1800")),
@@ -380,8 +390,14 @@ mod tests {
     fn meanings_go_beyond_the_status() {
         let meaning = |status, body: &str| read(body.as_bytes(), None).unwrap().meaning(status);
         assert_eq!(meaning(429, r#"{"error":{"message":"m","code":"insufficient_quota"}}"#), Meaning::Quota);
-        assert_eq!(meaning(429, r#"{"error":{"message":"m","code":"rate_limit_exceeded"}}"#), Meaning::RateLimit);
-        assert_eq!(meaning(400, r#"{"error":{"message":"Prompt is too long: 9 > 8"}}"#), Meaning::ContextLength);
+        assert_eq!(
+            meaning(429, r#"{"error":{"message":"m","code":"rate_limit_exceeded"}}"#),
+            Meaning::RateLimit
+        );
+        assert_eq!(
+            meaning(400, r#"{"error":{"message":"Prompt is too long: 9 > 8"}}"#),
+            Meaning::ContextLength
+        );
         assert_eq!(meaning(529, r#"{"error":{"message":"m"}}"#), Meaning::Overloaded);
         assert_eq!(meaning(401, r#"{"detail":"m"}"#), Meaning::Credential);
         assert_eq!(meaning(404, r#"{"error":"model 'x' not found"}"#), Meaning::UnknownModel);

@@ -68,7 +68,9 @@ pub fn check(operation: Operation, envelope: &Envelope<'_>) -> Result<(), Error>
         (Dialect::OpenaiChat, _) => invalid("you must provide a model parameter"),
         (Dialect::OpenaiResponses, _) => invalid("Missing required parameter: 'model'.").param("model"),
         (Dialect::Anthropic, None) => invalid("model: Field required").param("model"),
-        (Dialect::Anthropic, Some(_)) => invalid("model: String should have at least 1 character").param("model"),
+        (Dialect::Anthropic, Some(_)) => {
+            invalid("model: String should have at least 1 character").param("model")
+        }
     })
 }
 
@@ -155,8 +157,14 @@ mod tests {
     fn usage_is_asked_for_in_every_shape_of_stream_options() {
         for (body, expected) in [
             (r#"{"stream":true}"#, r#"{"stream_options":{"include_usage":true},"stream":true}"#),
-            (r#"{"stream":true,"stream_options":null}"#, r#"{"stream":true,"stream_options":{"include_usage":true}}"#),
-            (r#"{"stream":true,"stream_options":{}}"#, r#"{"stream":true,"stream_options":{"include_usage":true}}"#),
+            (
+                r#"{"stream":true,"stream_options":null}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+            ),
+            (
+                r#"{"stream":true,"stream_options":{}}"#,
+                r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
+            ),
             (
                 r#"{"stream":true,"stream_options": {"x":1} }"#,
                 r#"{"stream":true,"stream_options": {"include_usage":true,"x":1} }"#,
@@ -173,7 +181,10 @@ mod tests {
             for operation in [Operation::ChatCompletions, Operation::Completions] {
                 assert_eq!(rewritten(operation, body, None, true), (expected.to_owned(), Asked::Forebay));
             }
-            assert_eq!(rewritten(Operation::ChatCompletions, body, None, false), (body.to_owned(), Asked::Nobody));
+            assert_eq!(
+                rewritten(Operation::ChatCompletions, body, None, false),
+                (body.to_owned(), Asked::Nobody)
+            );
             assert_eq!(rewritten(Operation::Responses, body, None, true), (body.to_owned(), Asked::Nobody));
             assert_eq!(rewritten(Operation::Messages, body, None, true), (body.to_owned(), Asked::Nobody));
         }
@@ -184,7 +195,10 @@ mod tests {
         let body = r#"{"stream":true,"stream_options":{"include_usage":true}}"#;
         assert_eq!(rewritten(Operation::ChatCompletions, body, None, true), (body.to_owned(), Asked::Client));
         let whole = r#"{"stream":false}"#;
-        assert_eq!(rewritten(Operation::ChatCompletions, whole, None, true), (whole.to_owned(), Asked::Nobody));
+        assert_eq!(
+            rewritten(Operation::ChatCompletions, whole, None, true),
+            (whole.to_owned(), Asked::Nobody)
+        );
     }
 
     #[test]
@@ -213,7 +227,10 @@ mod tests {
             refusal(Operation::Responses, r#"{"model":null}"#),
             (invalid, "Missing required parameter: 'model'.".to_owned(), Some("model"))
         );
-        assert_eq!(refusal(Operation::Messages, "{}"), (invalid, "model: Field required".to_owned(), Some("model")));
+        assert_eq!(
+            refusal(Operation::Messages, "{}"),
+            (invalid, "model: Field required".to_owned(), Some("model"))
+        );
         assert_eq!(refusal(Operation::Messages, r#"{"model":""}"#).2, Some("model"));
         let named = Envelope::parse(br#"{"model":"m"}"#).unwrap();
         assert!(Operation::ALL.into_iter().all(|operation| check(operation, &named).is_ok()));
@@ -229,7 +246,10 @@ mod tests {
             "We could not parse the JSON body of your request: the JSON ends unexpectedly at byte 1."
         );
         let error = fault_error(Operation::Messages, fault(br#"{"stream":1}"#));
-        assert_eq!((error.public.as_ref(), error.param), ("stream: 'stream' must be a boolean", Some("stream")));
+        assert_eq!(
+            (error.public.as_ref(), error.param),
+            ("stream: 'stream' must be a boolean", Some("stream"))
+        );
     }
 
     proptest! {

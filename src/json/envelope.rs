@@ -15,6 +15,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{Fault, What};
+use scanner::Scanner;
+
+mod scanner;
 
 /// How deep objects and arrays may be nested; the body's own object is the first level. At most 128.
 pub const DEPTH: u32 = 128;
@@ -90,7 +93,7 @@ impl<'a> Envelope<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self, Fault> {
         let text = std::str::from_utf8(body)
             .map_err(|error| Fault { at: error.valid_up_to(), what: What::NotUtf8 })?;
-        let mut scanner = Scanner { body, at: 0, stack: 0, depth: 0 };
+        let mut scanner = Scanner::new(text, 0);
         let mut spans = [const { None }; KEYS.len()];
         scanner.head()?;
         let insert_at = scanner.at + 1;
@@ -166,7 +169,9 @@ fn note(
     span: Range<usize>,
 ) -> Result<(), Fault> {
     let Some(name) = decode(name) else { return Ok(()) };
-    let Some(index) = KEYS.iter().position(|key| folds_to(&name, key)) else { return Ok(()) };
+    let is_ascii = name.is_ascii();
+    let is_key = |key: &&str| if is_ascii { name.eq_ignore_ascii_case(key) } else { folds_to(&name, key) };
+    let Some(index) = KEYS.iter().position(is_key) else { return Ok(()) };
     let (Some(key), Some(slot)) = (KEYS.get(index).copied(), spans.get_mut(index)) else { return Ok(()) };
     if *name != *key {
         return Err(Fault { at, what: What::Miscased(key) });
@@ -178,11 +183,9 @@ fn note(
     Ok(())
 }
 
-/// Whether a reader that folds case would take `name` for `key`. `ſ` and the Kelvin sign fold to `s` and `k`.
+/// Whether a reader that folds the case of Unicode would take `name` for `key`: `ſ` and the Kelvin sign fold to `s`
+/// and `k`.
 fn folds_to(name: &str, key: &str) -> bool {
-    if name.is_ascii() {
-        return name.eq_ignore_ascii_case(key);
-    }
     name.chars()
         .map(|letter| match letter {
             'ſ' => 's',
@@ -278,12 +281,10 @@ impl<'a> Found<'a, '_> {
         span: Range<usize>,
         mut visit: impl FnMut(&'a str, Range<usize>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let body = self.text.as_bytes();
-        if body.get(span.start) != Some(&b'{') {
+        if self.text.as_bytes().get(span.start) != Some(&b'{') {
             return Ok(());
         }
-        let mut scanner = Scanner { body, at: span.start, stack: 0, depth: 0 };
-        scanner.members(|name, _, span| visit(name, span))
+        Scanner::new(self.text, span.start).members(|name, _, span| visit(name, span))
     }
 
     fn prompt_bytes(&self) -> usize {
@@ -359,301 +360,6 @@ fn hex4(after: &mut std::str::Chars<'_>) -> Option<u32> {
     (0..4).try_fold(0, |value, _| Some(value * 16 + after.next()?.to_digit(16)?))
 }
 
-// === The scanner ===
-
-/// A position in a body, and the containers it is inside of.
-struct Scanner<'a> {
-    body: &'a [u8],
-    at: usize,
-    /// One bit per open container, the innermost lowest: 1 for an object, 0 for an array.
-    stack: u128,
-    depth: u32,
-}
-
-impl<'a> Scanner<'a> {
-    /// Goes to the opening brace of the body.
-    fn head(&mut self) -> Result<(), Fault> {
-        if self.body.starts_with(b"\xef\xbb\xbf") {
-            return self.fault(What::ByteOrderMark);
-        }
-        self.space();
-        match self.peek() {
-            Some(b'{') => Ok(()),
-            Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => self.fault(What::NotObject),
-            Some(_) => self.fault(What::Expected("an object")),
-            None => self.fault(What::Empty),
-        }
-    }
-
-    /// Makes sure that nothing follows.
-    fn tail(&mut self) -> Result<(), Fault> {
-        self.space();
-        if self.at == self.body.len() { Ok(()) } else { self.fault(What::Trailing) }
-    }
-
-    /// Reads the object that begins here and tells of each member: the inside of its name, where the name is, and
-    /// where its value is.
-    fn members(
-        &mut self,
-        mut visit: impl FnMut(&'a str, usize, Range<usize>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
-        self.open(true)?;
-        self.space();
-        if self.eat(b'}') {
-            self.close();
-            return Ok(());
-        }
-        loop {
-            let named_at = self.at;
-            let name = self.name()?;
-            let start = self.at;
-            self.value()?;
-            visit(name, named_at, start..self.at)?;
-            self.space();
-            if self.eat(b',') {
-                self.space();
-            } else if self.eat(b'}') {
-                self.close();
-                return Ok(());
-            } else {
-                return self.expected("',' or '}'");
-            }
-        }
-    }
-
-    /// Skips the value that begins here, without recursion.
-    fn value(&mut self) -> Result<(), Fault> {
-        let floor = self.depth;
-        loop {
-            let opened = self.scalar_or_open()?;
-            if opened {
-                continue;
-            }
-            if self.after_value(floor)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Skips a scalar or an empty container, or enters a container and stops before its first value. Returns whether
-    /// it entered one.
-    fn scalar_or_open(&mut self) -> Result<bool, Fault> {
-        match self.peek() {
-            Some(b'"') => self.string()?,
-            Some(b'{') => {
-                self.open(true)?;
-                self.space();
-                if !self.eat(b'}') {
-                    self.name()?;
-                    return Ok(true);
-                }
-                self.close();
-            }
-            Some(b'[') => {
-                self.open(false)?;
-                self.space();
-                if !self.eat(b']') {
-                    return Ok(true);
-                }
-                self.close();
-            }
-            Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b't') => self.literal(b"true")?,
-            Some(b'f') => self.literal(b"false")?,
-            Some(b'n') => self.literal(b"null")?,
-            _ => return self.expected("a value"),
-        }
-        Ok(false)
-    }
-
-    /// Goes on after a value: out of every container that ends here, then to the next value. Returns whether the
-    /// value that was begun at depth `floor` is over.
-    fn after_value(&mut self, floor: u32) -> Result<bool, Fault> {
-        while self.depth > floor {
-            self.space();
-            let in_object = self.stack & 1 == 1;
-            match self.peek() {
-                Some(b',') => {
-                    self.at += 1;
-                    self.space();
-                    if in_object {
-                        self.name()?;
-                    }
-                    return Ok(false);
-                }
-                Some(b'}') if in_object => self.at += 1,
-                Some(b']') if !in_object => self.at += 1,
-                _ => return self.expected(if in_object { "',' or '}'" } else { "',' or ']'" }),
-            }
-            self.close();
-        }
-        Ok(true)
-    }
-
-    /// Reads a member's name and the colon, and goes to its value. Returns the inside of the name.
-    fn name(&mut self) -> Result<&'a str, Fault> {
-        if self.peek() != Some(b'"') {
-            return self.expected("a member name in double quotes");
-        }
-        let start = self.at + 1;
-        self.string()?;
-        let inside = self.body.get(start..self.at - 1).unwrap_or_default();
-        self.space();
-        if !self.eat(b':') {
-            return self.expected("':'");
-        }
-        self.space();
-        // The body is UTF-8 and quotes are ASCII, so this never fails.
-        std::str::from_utf8(inside).or_else(|_| Err(Fault { at: start, what: What::NotUtf8 }))
-    }
-
-    /// Skips a string, checking it.
-    fn string(&mut self) -> Result<(), Fault> {
-        self.at += 1;
-        loop {
-            self.at += plain(self.body.get(self.at..).unwrap_or_default());
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                Some(b'\\') => self.escape()?,
-                Some(_) => return self.fault(What::ControlCharacter),
-                None => return self.fault(What::Unfinished),
-            }
-        }
-    }
-
-    fn escape(&mut self) -> Result<(), Fault> {
-        match self.body.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-            Some(b'u') => {
-                let digits = self.body.get(self.at + 2..self.at + 6).unwrap_or_default();
-                if digits.len() < 4 || !digits.iter().all(u8::is_ascii_hexdigit) {
-                    return self.fault(What::BadEscape);
-                }
-                self.at += 6;
-            }
-            Some(_) => return self.fault(What::BadEscape),
-            None => return self.fault(What::Unfinished),
-        }
-        Ok(())
-    }
-
-    fn number(&mut self) -> Result<(), Fault> {
-        self.eat(b'-');
-        if !self.eat(b'0') {
-            self.digits()?;
-        }
-        if self.eat(b'.') {
-            self.digits()?;
-        }
-        if self.eat(b'e') || self.eat(b'E') {
-            if !self.eat(b'+') {
-                self.eat(b'-');
-            }
-            self.digits()?;
-        }
-        if self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            return self.fault(What::BadNumber);
-        }
-        Ok(())
-    }
-
-    /// Skips one or more digits.
-    fn digits(&mut self) -> Result<(), Fault> {
-        let start = self.at;
-        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
-            self.at += 1;
-        }
-        if self.at == start { self.fault(What::BadNumber) } else { Ok(()) }
-    }
-
-    fn literal(&mut self, word: &'static [u8]) -> Result<(), Fault> {
-        if !self.body.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
-            return self.expected("a value");
-        }
-        self.at += word.len();
-        Ok(())
-    }
-
-    fn open(&mut self, object: bool) -> Result<(), Fault> {
-        const { assert!(DEPTH <= u128::BITS) };
-        if self.depth == DEPTH {
-            return self.fault(What::TooDeep);
-        }
-        self.at += 1;
-        self.depth += 1;
-        self.stack = self.stack << 1 | u128::from(object);
-        Ok(())
-    }
-
-    fn close(&mut self) {
-        self.depth -= 1;
-        self.stack >>= 1;
-    }
-
-    fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
-            self.at += 1;
-        }
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.body.get(self.at).copied()
-    }
-
-    fn eat(&mut self, byte: u8) -> bool {
-        let there = self.peek() == Some(byte);
-        self.at += usize::from(there);
-        there
-    }
-
-    /// The fault of not finding `wants` here.
-    fn expected<T>(&self, wants: &'static str) -> Result<T, Fault> {
-        self.fault(if self.at < self.body.len() { What::Expected(wants) } else { What::Unfinished })
-    }
-
-    fn fault<T>(&self, what: What) -> Result<T, Fault> {
-        Err(Fault { at: self.at, what })
-    }
-}
-
-/// How many bytes from the start are string content that needs no look: no quote, backslash or control character.
-fn plain(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    // The compiler turns the fold over a block of fixed size into vector instructions.
-    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<32>) {
-        if block.iter().fold(false, |found, &byte| found | is_special(byte)) {
-            break;
-        }
-        at += 32;
-    }
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let marks = specials(u64::from_le_bytes(*word));
-        if marks != 0 {
-            return at + marks.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|&byte| is_special(byte)).unwrap_or(rest.len())
-}
-
-fn is_special(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
-}
-
-/// A word with the top bit set in each byte that is special. Bytes above the lowest such one may be marked falsely,
-/// because the subtractions borrow.
-fn specials(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOPS: u64 = 0x8080_8080_8080_8080;
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
-    let controls = word.wrapping_sub(ONES * 0x20) & !word;
-    (zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c)) | controls) & TOPS
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -679,7 +385,7 @@ mod tests {
         let envelope = read(body);
         let model = envelope.model.clone().unwrap();
         assert_eq!(model.text, "gpt-4o");
-        assert_eq!(&body[model.span], r#""gpt-\u0034o""#);
+        assert_eq!(body.get(model.span), Some(r#""gpt-\u0034o""#));
         assert_eq!((envelope.stream, envelope.max_tokens, envelope.n), (Some(true), Some(9), Some(2)));
         assert_eq!(envelope.user.as_deref(), Some("ann"));
         assert_eq!(envelope.stream_options.include_usage(), Some(false));
@@ -690,13 +396,14 @@ mod tests {
         else {
             panic!("an object with include_usage")
         };
-        assert_eq!(&body[span], r#"{"include_usage": false, "x": 1}"#);
-        assert_eq!(&body[value], "false");
+        assert_eq!(body.get(span), Some(r#"{"include_usage": false, "x": 1}"#));
+        assert_eq!(body.get(value), Some("false"));
     }
 
     #[test]
     fn null_counts_as_absent_but_keeps_its_place() {
-        let envelope = read(r#"{"model":null,"stream":null,"max_tokens":null,"stream_options":null,"user":null}"#);
+        let envelope =
+            read(r#"{"model":null,"stream":null,"max_tokens":null,"stream_options":null,"user":null}"#);
         assert!(envelope.model.is_none() && envelope.stream.is_none() && envelope.user.is_none());
         assert_eq!(envelope.max_tokens, None);
         assert!(matches!(envelope.stream_options, StreamOptions::Null(_)));
@@ -733,7 +440,10 @@ mod tests {
             what(r#"{"stream_options":{"include_usage":true,"include_us\u0061ge":false}}"#),
             What::Duplicate("stream_options.include_usage")
         );
-        assert!(Envelope::parse(br#"{"top_p":1,"top_p":2,"\ud800":1,"messages":[{"model":"x","model":"y"}]}"#).is_ok());
+        assert!(
+            Envelope::parse(br#"{"top_p":1,"top_p":2,"\ud800":1,"messages":[{"model":"x","model":"y"}]}"#)
+                .is_ok()
+        );
     }
 
     #[test]
@@ -777,19 +487,87 @@ mod tests {
     #[test]
     fn values_follow_the_grammar_to_the_letter() {
         for good in [
-            "0", "-0", "-0.0", "12", "1.5", "1e5", "1E+5", "1e-05", "123e999", "[]", "[ ]", "{}", "[1,[2,{}],\"\"]",
-            "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud800\"", "\"\u{7f}\u{2028}\u{10ffff}\"", "true", "false", "null",
-            "{\"\":0}", " \n\r\t1",
+            "0",
+            "-0",
+            "-0.0",
+            "12",
+            "1.5",
+            "1e5",
+            "1E+5",
+            "1e-05",
+            "123e999",
+            "[]",
+            "[ ]",
+            "{}",
+            "[1,[2,{}],\"\"]",
+            "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud800\"",
+            "\"\u{7f}\u{2028}\u{10ffff}\"",
+            "true",
+            "false",
+            "null",
+            "{\"\":0}",
+            " \n\r\t1",
         ] {
             let body = format!("{{\"a\":{good}}}");
             assert!(Envelope::parse(body.as_bytes()).is_ok(), "{body}");
         }
         for bad in [
-            "", "01", "-", "-01", "+1", "1.", ".5", "1.e1", "1e", "1e+", "0x1", "1a", "1 2", "NaN", "Infinity", "-Infinity",
-            "nul", "nulll", "True", "tru", "[", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "[1}", "{\"a\":1]", "{\"a\"}", "{\"a\":}",
-            "{\"a\":1,}", "{,}", "{a:1}", "{'a':1}", "{1:1}", "{\"a\" 1}", "{\"a\":1 \"b\":2}", "\"", "\"a", "\"\\\"",
-            "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\\u\"", "\"\n\"", "\"\0\"", "\"\u{1f}\"", "'a'", "/**/1", "1//", "\u{a0}1",
-            "\u{c}1", "1,", ",1", "]", "}",
+            "",
+            "01",
+            "-",
+            "-01",
+            "+1",
+            "1.",
+            ".5",
+            "1.e1",
+            "1e",
+            "1e+",
+            "0x1",
+            "1a",
+            "1 2",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "nul",
+            "nulll",
+            "True",
+            "tru",
+            "[",
+            "[1",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1}",
+            "{\"a\":1]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "{a:1}",
+            "{'a':1}",
+            "{1:1}",
+            "{\"a\" 1}",
+            "{\"a\":1 \"b\":2}",
+            "\"",
+            "\"a",
+            "\"\\\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u12g4\"",
+            "\"\\u\"",
+            "\"\n\"",
+            "\"\0\"",
+            "\"\u{1f}\"",
+            "'a'",
+            "/**/1",
+            "1//",
+            "\u{a0}1",
+            "\u{c}1",
+            "1,",
+            ",1",
+            "]",
+            "}",
         ] {
             let body = format!("{{\"a\":{bad}}}");
             assert!(Envelope::parse(body.as_bytes()).is_err(), "{body}");
@@ -807,22 +585,6 @@ mod tests {
         assert_eq!(what("{\"a\":".repeat(100_000)), What::TooDeep);
     }
 
-    #[test]
-    fn special_bytes_are_found_wherever_they_are() {
-        for length in 0..80 {
-            for special in [b'"', b'\\', 0, 0x1f] {
-                for place in 0..length {
-                    let mut text = vec![b'!'; length];
-                    text[place] = special;
-                    assert_eq!(plain(&text), place);
-                }
-            }
-            for harmless in [0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f, 0x80, 0xff, b'a'] {
-                assert_eq!(plain(&vec![harmless; length]), length);
-            }
-        }
-    }
-
     // === The scanner against serde_json ===
 
     /// The top-level members as serde_json has them, in order, duplicates included.
@@ -836,7 +598,10 @@ mod tests {
                 fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                     f.write_str("an object")
                 }
-                fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                fn visit_map<A: serde::de::MapAccess<'de>>(
+                    self,
+                    mut map: A,
+                ) -> Result<Self::Value, A::Error> {
                     let mut members = Vec::new();
                     while let Some(member) = map.next_entry()? {
                         members.push(member);
@@ -894,7 +659,11 @@ mod tests {
                 prop_assert!(allowed, "{}: {:?}", fault, body);
             }
             // serde_json decodes every member name, and so refuses one with a lone surrogate.
-            (Ok(_), Err(error)) => prop_assert!(error.to_string().contains("surrogate") || error.to_string().contains("hex escape"), "{}", error),
+            (Ok(_), Err(error)) => prop_assert!(
+                error.to_string().contains("surrogate") || error.to_string().contains("hex escape"),
+                "{}",
+                error
+            ),
             (Err(_), Err(_)) => {}
         }
         Ok(())

@@ -43,9 +43,6 @@ pub struct Cluster {
     /// Headers added to every request to this cluster. A value may be `env:NAME` or `file:PATH`.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretRef>,
-    /// The most connections open to each endpoint at once. Left out: no bound.
-    #[schemars(range(min = 1))]
-    pub max_connections: Option<u32>,
     /// How long anything may take at this cluster.
     #[serde(default)]
     pub clocks: Clocks,
@@ -63,7 +60,8 @@ pub enum Provider {
     Azure,
     /// Google Gemini, its OpenAI-compatible API.
     Google,
-    /// Amazon Bedrock with an API key; `base_url` holds the region, such as `https://bedrock-mantle.us-east-1.api.aws`.
+    /// Amazon Bedrock with an API key, its OpenAI-compatible API; `base_url` holds the region, such as
+    /// `https://bedrock-runtime.us-east-1.amazonaws.com`.
     Bedrock,
     /// Cohere, its OpenAI-compatible API.
     Cohere,
@@ -219,10 +217,11 @@ pub struct Discover {
     /// Make every address that a host name in `endpoints` resolves to an endpoint of its own: for a headless service,
     /// or a name with many records.
     pub dns: bool,
-    /// A file with the URL of one endpoint a line, maybe its weight and its priority after it; `#` begins a comment.
-    /// It is watched. A relative path starts at the configuration file.
+    /// A file with one endpoint a line, instead of `endpoints`: `URL [weight=N] [priority=N]`; `#` begins a comment.
+    /// Whoever writes it should replace it whole (write another and rename it). A relative path starts at the
+    /// configuration file.
     pub file: Option<String>,
-    /// How often names are resolved and the file looked at anew, whatever their records and the watch say.
+    /// How often the file is looked at. Names are resolved as often as their records say.
     pub refresh: Period,
 }
 
@@ -290,8 +289,8 @@ pub struct Pool {
     /// How many idle connections are kept, all endpoints of the cluster together.
     #[schemars(range(max = 65536))]
     pub size: u32,
-    /// How long an idle connection is kept. It must be less than the endpoint keeps it. Left out: 60s for clouds, 4s
-    /// for llama.cpp, which gives each connection a thread and closes it after 5s.
+    /// How long an idle connection is kept. It must be less than the endpoint keeps it. Left out: 55s for clouds, 4s
+    /// for most engines, which close theirs after 5s, and 3s for llama.cpp, which holds a thread for each.
     pub idle: Option<Period>,
 }
 
@@ -305,13 +304,13 @@ impl Default for Pool {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
-    /// What is checked. Left out: `http` for engines, `tls` for clouds (`tcp` where the URL is http).
+    /// What is checked. Left out: `http` for engines, `tls` for clouds.
     pub check: Option<Check>,
-    /// The path that `http` asks for. Left out: the provider's free one, such as `/health` or `/v1/models`.
+    /// The path that `http` asks for, from the root of the host. Left out: the provider's free one, such as `/health`.
     pub path: Option<String>,
     /// The method that `http` asks with.
     pub method: String,
-    /// Headers that `http` sends besides the provider's own authentication.
+    /// Headers that `http` sends besides those of the cluster, its authentication among them.
     pub headers: BTreeMap<String, SecretRef>,
     /// The statuses that pass.
     #[schemars(length(min = 1), inner(range(min = 100, max = 599)))]
@@ -359,7 +358,7 @@ pub enum Check {
     None,
     /// Connect.
     Tcp,
-    /// Connect and shake hands.
+    /// Connect, and shake hands where the URL is https.
     Tls,
     /// Ask for a path and look at the reply.
     Http,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::one;
-use crate::config::value::{HostPattern, Pattern, PathPrefix, Period, Size, Sticky, Timer};
+use crate::config::value::{HostPattern, PathPrefix, Pattern, Period, Size, Sticky, Timer};
 
 /// How long anything may take. All are separate; a heartbeat resets none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -86,7 +86,7 @@ pub struct Model {
     /// How long anything may take for this model.
     #[serde(default)]
     pub clocks: Clocks,
-    /// Show it in `/v1/models`. A pattern is shown as the models its clusters are known to have, or not at all.
+    /// Show it in `/v1/models`. A pattern never is.
     #[serde(default = "yes")]
     pub list: bool,
 }

@@ -20,10 +20,12 @@ impl Problem {
                 Diagnostic::error(place, path, format!("the environment variable {name} is not set"))
                     .help(format!("set it, or give a default: ${{{name}:-value}}"))
             }
-            Self::BadName(name) => {
-                Diagnostic::error(place, path, format!("`{name}` cannot be the name of an environment variable"))
-                    .help("write ${NAME} or ${NAME:-default}; for a literal ${ write $${")
-            }
+            Self::BadName(name) => Diagnostic::error(
+                place,
+                path,
+                format!("`{name}` cannot be the name of an environment variable"),
+            )
+            .help("write ${NAME} or ${NAME:-default}; for a literal ${ write $${"),
             Self::Unclosed => Diagnostic::error(place, path, "`${` is never closed")
                 .help("write ${NAME} or ${NAME:-default}; for a literal ${ write $${"),
         }

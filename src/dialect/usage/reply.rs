@@ -1,0 +1,156 @@
+//! Usage in whole replies.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Usage;
+use super::wire::{Claude, Count, Counts};
+use crate::dialect::{Dialect, Operation};
+
+/// The largest reply that is kept whole, in bytes.
+const WHOLE: usize = 1 << 20;
+/// How much of the end of a larger one is kept, in bytes.
+const TAIL: usize = 64 << 10;
+
+/// Watches a JSON reply on its way to the client. It holds references to the reply's chunks, not copies.
+#[derive(Debug)]
+pub struct ReplyTap {
+    operation: Operation,
+    chunks: VecDeque<Bytes>,
+    kept: usize,
+    /// Whether chunks have been let go of.
+    cut: bool,
+}
+
+impl ReplyTap {
+    /// A tap at the start of a reply to `operation`.
+    pub fn new(operation: Operation) -> Self {
+        Self { operation, chunks: VecDeque::new(), kept: 0, cut: false }
+    }
+
+    /// Takes the next chunk of the reply.
+    pub fn push(&mut self, chunk: &Bytes) {
+        self.kept += chunk.len();
+        self.chunks.push_back(chunk.clone());
+        self.cut |= self.kept > WHOLE;
+        while self.cut
+            && let Some(first) = self.chunks.front().map(Bytes::len)
+            && self.kept - first >= TAIL
+        {
+            self.kept -= first;
+            self.chunks.pop_front();
+        }
+    }
+
+    /// The reply is over: what it says was used. Of a reply over a MiB only the end is searched, which is where
+    /// embeddings have their usage.
+    pub fn finish(mut self) -> Option<Usage> {
+        let body = match self.chunks.len() {
+            1 => self.chunks.pop_front()?,
+            _ => Bytes::from(Vec::from(self.chunks).concat()),
+        };
+        if self.cut { in_tail(self.operation, &body) } else { in_whole(self.operation, &body) }
+    }
+}
+
+fn in_whole(operation: Operation, body: &[u8]) -> Option<Usage> {
+    let reply: Reply<'_> = serde_json::from_slice(body).ok()?;
+    match operation {
+        Operation::CountTokens => {
+            let mut counts = Counts::default();
+            counts.input_tokens = reply.input_tokens;
+            usage(operation, &counts)
+        }
+        _ => usage(operation, &Counts::read(reply.usage?)?),
+    }
+}
+
+/// The last usage object in the end of a reply. Its key cannot stand unescaped inside a string.
+fn in_tail(operation: Operation, tail: &[u8]) -> Option<Usage> {
+    const KEY: &[u8] = b"\"usage\"";
+    let at = memchr::memmem::rfind(tail, KEY)?;
+    let after = tail.get(at + KEY.len()..)?.trim_ascii_start().strip_prefix(b":")?;
+    let counts = serde_json::Deserializer::from_slice(after).into_iter::<Counts<'_>>().next()?.ok()?;
+    usage(operation, &counts)
+}
+
+fn usage(operation: Operation, counts: &Counts<'_>) -> Option<Usage> {
+    match operation.dialect() {
+        Dialect::Anthropic => {
+            let mut claude = Claude::default();
+            claude.update(counts);
+            claude.usage()
+        }
+        Dialect::OpenaiChat | Dialect::OpenaiResponses => counts.openai(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Reply<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(default)]
+    input_tokens: Count,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::usage::{Input, Output};
+
+    fn tapped(operation: Operation, body: &str, size: usize) -> Option<Usage> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let mut tap = ReplyTap::new(operation);
+        let mut at = 0;
+        while at < body.len() {
+            let end = (at + size).min(body.len());
+            tap.push(&body.slice(at..end));
+            at = end;
+        }
+        tap.finish()
+    }
+
+    #[test]
+    fn only_the_usage_of_the_reply_itself_counts() {
+        let body = r#"{"choices":[{"usage":{"prompt_tokens":99}}],"usage":{"prompt_tokens":3,"completion_tokens":4,
+            "prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":{"reasoning_tokens":2}}}"#;
+        for size in [1, 7, 1000] {
+            let usage = tapped(Operation::ChatCompletions, body, size).unwrap();
+            assert_eq!(usage.input, Input { total: Some(3), cached: Some(1), written: None });
+            assert_eq!(usage.output, Output { total: Some(4), reasoning: Some(2) });
+        }
+        assert_eq!(
+            tapped(Operation::ChatCompletions, r#"{"choices":[{"usage":{"prompt_tokens":9}}]}"#, 9),
+            None
+        );
+        assert_eq!(tapped(Operation::ChatCompletions, r#"{"usage":null}"#, 9), None);
+        assert_eq!(tapped(Operation::ChatCompletions, "not json", 9), None);
+        assert_eq!(tapped(Operation::ChatCompletions, "", 9), None);
+    }
+
+    #[test]
+    fn counting_tokens_counts_input() {
+        let usage = tapped(Operation::CountTokens, r#"{"input_tokens":2095}"#, 4).unwrap();
+        assert_eq!((usage.input.total, usage.output.total), (Some(2095), None));
+    }
+
+    #[test]
+    fn of_a_large_reply_the_end_is_read_in_bounded_memory() {
+        let vectors = "0.123,".repeat(WHOLE / 3);
+        let body =
+            format!(r#"{{"data":[{vectors}0],"usage" : {{"prompt_tokens":8,"total_tokens":8}},"id":"x"}}"#);
+        for size in [1000, 70_000, body.len()] {
+            let usage = tapped(Operation::Embeddings, &body, size).unwrap();
+            assert_eq!(usage.input.total, Some(8));
+        }
+        let mut tap = ReplyTap::new(Operation::Embeddings);
+        for _ in 0..3000 {
+            tap.push(&Bytes::from_static(&[b'0'; 1000]));
+            assert!(tap.kept <= WHOLE + 1000);
+        }
+        assert!(tap.kept < TAIL + 1000);
+    }
+}

@@ -1,0 +1,237 @@
+//! One try of an exchange at one endpoint: connect, send, await the response head.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::{Error as PingoraError, ErrorSource, ErrorType, RetryType};
+use pingora_http::ResponseHeader;
+use smallvec::SmallVec;
+
+use super::headers::{self, Request, Wire};
+use crate::clocks::Clocks;
+use crate::error::{Error, Kind};
+use crate::meter::access_log::When;
+use crate::meter::metrics::METRICS;
+use crate::meter::timeline::Timeline;
+use crate::upstream::cluster::{Cluster, Outcome};
+use crate::upstream::endpoint::{Endpoint, InFlight, PeerHandle};
+
+/// A connection with a request on it. Dropping it closes an HTTP/1 connection and resets an HTTP/2 stream, so that
+/// the upstream stops at once; [`Upstream::release`] keeps it for the next.
+pub struct Upstream {
+    session: HttpSession,
+    peer: PeerHandle,
+    flight: InFlight,
+    cluster: Arc<Cluster>,
+    reused: bool,
+    judged: bool,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("endpoint", &self.flight.endpoint().name).finish_non_exhaustive()
+    }
+}
+
+/// The most interim responses (1xx) that are passed over.
+const INTERIM: usize = 8;
+
+impl Upstream {
+    /// Connects, or takes a connection from the pool.
+    ///
+    /// # Errors
+    /// Always one that another endpoint may do better than: nothing was sent.
+    pub async fn connect(cluster: &Arc<Cluster>, flight: InFlight, clocks: &Clocks) -> Result<Self, Error> {
+        let endpoint = Arc::clone(flight.endpoint());
+        let peer = endpoint.peer().ok_or_else(|| {
+            Error::upstream(Kind::UpstreamFailed, "the upstream cannot be reached")
+                .because(format!("the name of {} is not resolved", endpoint.name))
+                .elsewhere()
+        })?;
+        let limit = clocks.connect + if endpoint.spec.origin.tls { clocks.tls } else { Duration::ZERO };
+        let connected = match tokio::time::timeout(limit, cluster.connector.get_http_session(&*peer)).await {
+            Ok(connected) => connected.map_err(|error| unreachable(&endpoint, &error)),
+            Err(_) => Err(Error::upstream(
+                Kind::UpstreamTimeout,
+                "the upstream did not accept a connection in time",
+            )
+            .because(format!("{} did not connect within {limit:?}", endpoint.name))
+            .elsewhere()),
+        };
+        let (session, reused) = connected.inspect_err(|error| {
+            judge(cluster, &endpoint, Outcome::Bad, Some(error));
+        })?;
+        let kind = if reused { "reused" } else { "new" };
+        METRICS.upstream_connections.with_label_values(&[cluster.name(), kind]).inc();
+        Ok(Self { session, peer, flight, cluster: Arc::clone(cluster), reused, judged: false })
+    }
+
+    /// Sends the whole request.
+    ///
+    /// # Errors
+    /// One that may be tried elsewhere only where a pooled connection proved stale.
+    pub async fn send(
+        &mut self,
+        request: &Request<'_>,
+        body: SmallVec<[Bytes; 5]>,
+        clocks: &Clocks,
+    ) -> Result<(), Error> {
+        let wire = match self.session {
+            HttpSession::H2(_) => Wire::Two,
+            HttpSession::H1(_) | HttpSession::Custom(_) => Wire::One,
+        };
+        let head = headers::request(request, &self.cluster, self.flight.endpoint(), wire)?;
+        let sending = async {
+            self.session.write_request_header(head).await?;
+            for piece in body {
+                self.session.write_request_body(piece, false).await?;
+            }
+            self.session.finish_request_body().await
+        };
+        match tokio::time::timeout(clocks.write, sending).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.broken(&error)),
+            Err(_) => Err(self.slow("the upstream did not take the request in time")),
+        }
+    }
+
+    /// Waits for the final response head, under no clock of its own. May be dropped and called again.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; and where the head breaks the protocol.
+    pub async fn head(&mut self) -> Result<(), Error> {
+        for _ in 0..INTERIM {
+            if let Err(error) = self.session.read_response_header().await {
+                return Err(self.broken(&error));
+            }
+            match self.session.response_header().map(|head| head.status.as_u16()) {
+                Some(100 | 102..=199) => {}
+                Some(200..=599) => return Ok(()),
+                other => return Err(self.rude(&format!("it answered with status {other:?}"))),
+            }
+        }
+        Err(self.rude("it sent interim responses without end"))
+    }
+
+    /// The response head; there is one once [`Self::head`] returned.
+    pub fn response(&self) -> Option<&ResponseHeader> {
+        self.session.response_header()
+    }
+
+    /// The next piece of the body, `None` at its end. May be dropped and called again.
+    ///
+    /// # Errors
+    /// [`Kind::UpstreamFailed`] where the body broke off.
+    pub async fn body(&mut self) -> Result<Option<Bytes>, Error> {
+        let read = self.session.read_response_body().await;
+        read.map_err(|error| {
+            self.judge(Outcome::Bad);
+            Error::upstream(Kind::UpstreamFailed, "the upstream broke off its reply")
+                .because(format!("{}: {error}", self.flight.endpoint().name))
+        })
+    }
+
+    /// Whether the end of the body is told only by the end of the connection, so that a cut looks like an end.
+    pub fn ends_by_close(&self) -> bool {
+        let framed = |head: &ResponseHeader| {
+            head.headers.contains_key(http::header::CONTENT_LENGTH)
+                || head.headers.contains_key(http::header::TRANSFER_ENCODING)
+        };
+        matches!(self.session, HttpSession::H1(_)) && !self.response().is_some_and(framed)
+    }
+
+    /// Notes how the endpoint did; the first judgement of an attempt counts.
+    pub fn judge(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.judged, true) {
+            judge(&self.cluster, self.flight.endpoint(), outcome, None);
+        }
+    }
+
+    /// Where the request is.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        self.flight.endpoint()
+    }
+
+    /// The cluster of the endpoint.
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// Keeps the connection for the next exchange. Only after the end of the body.
+    pub async fn release(self) {
+        let idle = Some(self.cluster.spec.pool_idle);
+        drop(self.flight);
+        self.cluster.connector.release_http_session(self.session, &*self.peer, idle).await;
+    }
+
+    /// The upstream was too slow.
+    pub fn slow(&mut self, public: &'static str) -> Error {
+        self.judge(Outcome::Bad);
+        Error::upstream(Kind::UpstreamTimeout, public).because(&self.flight.endpoint().name)
+    }
+
+    /// The upstream broke HTTP.
+    fn rude(&mut self, what: &str) -> Error {
+        self.judge(Outcome::Bad);
+        Error::upstream(Kind::UpstreamFailed, "the upstream's answer cannot be read")
+            .because(format!("{}: {what}", self.flight.endpoint().name))
+    }
+
+    /// A connection broke before the response head. A pooled one may have been closed by its peer before the request
+    /// was on it; then the request can be sent again.
+    fn broken(&mut self, error: &PingoraError) -> Error {
+        let stale = self.reused && matches!(error.retry, RetryType::ReusedOnly | RetryType::Decided(true))
+            || self.reused && matches!(error.etype, ErrorType::WriteError | ErrorType::ConnectionClosed);
+        let refused = matches!(error.retry, RetryType::Decided(true));
+        if stale || refused {
+            self.judge(Outcome::Neutral);
+        } else {
+            self.judge(Outcome::Bad);
+        }
+        let failed =
+            Error::upstream(Kind::UpstreamFailed, "the upstream closed the connection without an answer")
+                .because(format!("{}: {error}", self.flight.endpoint().name));
+        if stale || refused { failed.elsewhere() } else { failed }
+    }
+
+    /// Whether the failed request was on a pooled connection, so that its endpoint may be tried again.
+    pub fn was_reused(&self) -> bool {
+        self.reused
+    }
+}
+
+fn judge(cluster: &Cluster, endpoint: &Endpoint, outcome: Outcome, error: Option<&Error>) {
+    if outcome == Outcome::Bad {
+        let kind = error.map_or("broken", |error| match error.kind {
+            Kind::UpstreamTimeout => "timeout",
+            _ => "connect",
+        });
+        let labels = [cluster.spec.provider.name, cluster.name(), kind];
+        METRICS.provider_errors.with_label_values(&labels).inc();
+    }
+    if cluster.report(endpoint, outcome, std::time::Instant::now()) {
+        log::warn!("cluster {}: {} is set aside after repeated failures", cluster.name(), endpoint.name);
+    }
+}
+
+fn unreachable(endpoint: &Endpoint, error: &PingoraError) -> Error {
+    debug_assert!(matches!(
+        error.esource,
+        ErrorSource::Upstream | ErrorSource::Unset | ErrorSource::Internal
+    ));
+    Error::upstream(Kind::UpstreamFailed, "the upstream cannot be reached")
+        .because(format!("{}: {error}", endpoint.name))
+        .elsewhere()
+}
+
+/// The phase an attempt is in, from its timeline.
+pub fn phase(timeline: &Timeline) -> When {
+    match timeline {
+        Timeline { sent: None, .. } => When::Connect,
+        Timeline { head: None, .. } => When::Head,
+        Timeline { first_token: None, .. } => When::FirstToken,
+        _ => When::Data,
+    }
+}

@@ -1,0 +1,168 @@
+//! The client's side of an exchange: what was committed to it, and whether it is still there.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Version;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+
+use super::headers;
+use crate::dialect::Operation;
+use crate::error::Error;
+
+/// What the client was sent so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Nothing: any answer is still possible.
+    Nothing,
+    /// The head of a stream.
+    Stream,
+    /// The head of a whole reply.
+    Whole,
+    /// Everything.
+    All,
+}
+
+/// The client of one exchange.
+pub struct Client<'a> {
+    session: &'a mut ServerSession,
+    sent: Sent,
+    /// The status sent; 0 before.
+    pub status: u16,
+    /// Bytes of body sent.
+    pub bytes: u64,
+    /// When something was last sent.
+    pub last: Instant,
+}
+
+impl<'a> Client<'a> {
+    /// The client behind `session`, to which nothing was sent yet. Every write to it may take as long as `write`.
+    pub fn new(session: &'a mut ServerSession, write: Duration) -> Self {
+        session.set_write_timeout(Some(write));
+        Self { session, sent: Sent::Nothing, status: 0, bytes: 0, last: Instant::now() }
+    }
+
+    /// What was sent.
+    pub fn sent(&self) -> Sent {
+        self.sent
+    }
+
+    /// The request's headers.
+    pub fn headers(&self) -> &http::HeaderMap {
+        &self.session.req_header().headers
+    }
+
+    /// The request's version.
+    pub fn version(&self) -> Version {
+        self.session.req_header().version
+    }
+
+    /// Waits until the client has left. May be dropped and called again.
+    pub async fn gone(&mut self) -> Error {
+        match self.session.read_body_or_idle(true).await {
+            Ok(_) => Error::client_gone(),
+            Err(error) => Error::client_gone().because(error),
+        }
+    }
+
+    /// Runs `work` unless the client leaves first; then `work` is dropped.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`crate::error::Kind::ClientGone`].
+    pub async fn unless_gone<T>(&mut self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            gone = self.gone() => Err(gone),
+        }
+    }
+
+    /// Sends the head of a stream.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ClientGone`].
+    pub async fn begin_stream(&mut self, mut head: Box<ResponseHeader>) -> Result<(), Error> {
+        headers::as_stream(&mut head, self.version());
+        self.head(head, Sent::Stream).await
+    }
+
+    /// Sends the head of a reply whose length is not known.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ClientGone`].
+    pub async fn begin_whole(
+        &mut self,
+        mut head: Box<ResponseHeader>,
+        length: Option<&str>,
+    ) -> Result<(), Error> {
+        match length {
+            Some(length) => headers::put(&mut head, CONTENT_LENGTH, length),
+            None => headers::in_chunks(&mut head, self.version()),
+        }
+        self.head(head, Sent::Whole).await
+    }
+
+    /// Sends a whole reply.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ClientGone`].
+    pub async fn whole(&mut self, mut head: Box<ResponseHeader>, body: Bytes) -> Result<(), Error> {
+        headers::put(&mut head, CONTENT_LENGTH, itoa::Buffer::new().format(body.len()));
+        self.head(head, Sent::Whole).await?;
+        self.bytes += body.len() as u64;
+        self.sent = Sent::All;
+        self.session.write_response_body(body, true).await.map_err(gone)
+    }
+
+    /// Sends a piece of a body.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ClientGone`].
+    pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
+        self.bytes += piece.len() as u64;
+        self.session.write_response_body(piece, false).await.map_err(gone)
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ClientGone`].
+    pub async fn end(&mut self) -> Result<(), Error> {
+        self.sent = Sent::All;
+        self.session.write_response_body(Bytes::new(), true).await.map_err(gone)
+    }
+
+    /// Sends `body` with that status in the client's dialect.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ClientGone`].
+    pub async fn json(&mut self, status: u16, id: &str, body: Bytes) -> Result<(), Error> {
+        let mut head = headers::status(status, id)?;
+        headers::put(&mut head, CONTENT_TYPE, "application/json");
+        self.whole(head, body).await
+    }
+
+    /// Commits to a stream before the upstream has answered, so that a first comment can keep the connection alive.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ClientGone`].
+    pub async fn heartbeat(&mut self, operation: Operation, id: &str) -> Result<(), Error> {
+        if self.sent == Sent::Nothing {
+            self.begin_stream(headers::status(200, id)?).await?;
+        }
+        self.last = Instant::now();
+        self.write(Bytes::from_static(crate::dialect::stream::heartbeat(operation))).await
+    }
+
+    async fn head(&mut self, head: Box<ResponseHeader>, sent: Sent) -> Result<(), Error> {
+        self.status = head.status.as_u16();
+        self.sent = sent;
+        self.session.write_response_header(head).await.map_err(gone)
+    }
+}
+
+fn gone(error: Box<pingora_core::Error>) -> Error {
+    Error::client_gone().because(error)
+}

@@ -1,0 +1,242 @@
+//! What is known of an exchange while it runs, and what its line in the log is made of.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use log::log_enabled;
+
+use super::Shared;
+use crate::access::Principal;
+use crate::dialect::usage::Usage;
+use crate::dialect::{Dialect, Operation};
+use crate::error::{Blame, Error, Kind};
+use crate::meter::access_log::{Record, When, Who};
+use crate::meter::logger::{ACCESS, rfc3339};
+use crate::meter::metrics::{METRICS, method_label, status_label};
+use crate::meter::timeline::Timeline;
+use crate::route::alias::Alias;
+use crate::route::matcher::Route;
+use crate::snapshot::Snapshot;
+use crate::upstream::cluster::Cluster;
+use crate::upstream::endpoint::{Endpoint, InFlight};
+
+/// Where the present attempt goes.
+#[derive(Debug)]
+pub struct Place {
+    /// The cluster.
+    pub cluster: Arc<Cluster>,
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// The model's name there, where it differs from the client's.
+    pub model: Option<String>,
+}
+
+/// What was counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
+    /// Bytes of the reply's body.
+    pub bytes_out: u64,
+    /// Events with content.
+    pub tokens: u64,
+    /// Usage as reported.
+    pub usage: Option<Usage>,
+    /// Whether the reply was a stream.
+    pub stream: bool,
+}
+
+/// The state of one exchange.
+#[derive(Debug)]
+pub struct Context {
+    /// The configuration it began with.
+    pub snapshot: Arc<Snapshot>,
+    /// Its id: the client's `x-request-id`, or one of ours.
+    pub id: String,
+    /// The client's address, after trusted proxies.
+    pub client: Option<IpAddr>,
+    /// The chain of addresses to pass on.
+    pub forwarded: String,
+    /// When each phase ended.
+    pub timeline: Timeline,
+    /// The dialect that errors are written in.
+    pub dialect: Dialect,
+    /// What is asked.
+    pub operation: Option<Operation>,
+    /// The route it takes.
+    pub route: Option<Arc<Route>>,
+    /// Who asks.
+    pub principal: Option<Arc<Principal>>,
+    /// The model that the client named.
+    pub model: String,
+    /// The alias it stands for.
+    pub alias: Option<Arc<Alias>>,
+    /// What the alias's star stands for.
+    pub starred: String,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Where the last attempt went.
+    pub place: Option<Place>,
+    /// The upstream's own request id.
+    pub upstream_id: String,
+    /// What was counted.
+    pub tally: Tally,
+    /// The status sent, 0 while there is none.
+    pub status: u16,
+    /// The phase it is in.
+    pub phase: When,
+    /// Why it ended before its time.
+    pub failure: Option<Error>,
+    /// Whether the client was sent a proper end.
+    pub ended: bool,
+    /// The endpoint's count of this exchange, on a raw route.
+    pub raw: Option<InFlight>,
+    /// Endpoints that a raw route could not connect to.
+    pub tried: Vec<Arc<Endpoint>>,
+    _live: super::Live,
+}
+
+impl Context {
+    /// An exchange that begins now.
+    pub fn new(shared: &Arc<Shared>, now: Instant) -> Self {
+        Self {
+            snapshot: shared.snapshot.load_full(),
+            id: String::new(),
+            client: None,
+            forwarded: String::new(),
+            timeline: Timeline::begin(now),
+            dialect: Dialect::OpenaiChat,
+            operation: None,
+            route: None,
+            principal: None,
+            model: String::new(),
+            alias: None,
+            starred: String::new(),
+            attempts: 0,
+            place: None,
+            upstream_id: String::new(),
+            tally: Tally::default(),
+            status: 0,
+            phase: When::Request,
+            failure: None,
+            ended: false,
+            raw: None,
+            tried: Vec::new(),
+            _live: shared.enter(),
+        }
+    }
+
+    /// The route's name, for labels.
+    fn route_name(&self) -> &str {
+        self.route.as_ref().map_or("none", |route| route.name.as_str())
+    }
+
+    fn operation_name(&self) -> &'static str {
+        self.operation.map_or(if self.raw.is_some() { "raw" } else { "none" }, Operation::name)
+    }
+
+    /// Who ended the exchange, and when.
+    fn end(&self) -> (Who, When) {
+        let Some(error) = &self.failure else { return (Who::Nobody, When::End) };
+        let who = match (error.blame, error.kind) {
+            (Blame::Client, Kind::ClientTimeout) => Who::ClientTimeout,
+            (Blame::Client, _) => Who::Client,
+            (Blame::Upstream, Kind::UpstreamTimeout) => Who::UpstreamTimeout,
+            (Blame::Upstream, _) => Who::Upstream,
+            (Blame::Policy, _) => Who::Policy,
+            (Blame::Gateway, _) => Who::Gateway,
+        };
+        (who, self.phase)
+    }
+
+    /// The status to log: 499 where the client left before one was sent.
+    fn logged_status(&self) -> u16 {
+        match (&self.failure, self.status) {
+            (Some(error), 0) => error.kind.status(),
+            (_, status) => status,
+        }
+    }
+
+    /// Counts the exchange and writes its line.
+    pub fn settle(&self, method: &http::Method, path: &str) {
+        let now = Instant::now();
+        let status = self.logged_status();
+        self.count(method, status, now);
+        if self.snapshot.log.access && log_enabled!(target: ACCESS, log::Level::Info) {
+            let line = self.record(method, path, status).line(
+                self.snapshot.log.format,
+                &rfc3339(SystemTime::now()),
+                now,
+            );
+            log::info!(target: ACCESS, "{line}");
+        }
+    }
+
+    fn count(&self, method: &http::Method, status: u16, now: Instant) {
+        let (route, operation) = (self.route_name(), self.operation_name());
+        let labels = [method_label(method), route, operation, status_label(status)];
+        METRICS.http_requests.with_label_values(&labels).inc();
+        let took = now.saturating_duration_since(self.timeline.began);
+        METRICS.http_duration.with_label_values(&[route, operation]).observe(took.as_secs_f64());
+        if matches!(self.end().0, Who::Client) && self.phase != When::Request {
+            METRICS.client_gone.with_label_values(&[self.phase.name()]).inc();
+        }
+        if let (Some(place), Some(alias)) = (&self.place, &self.alias) {
+            self.count_tokens(place, alias);
+        }
+    }
+
+    fn count_tokens(&self, place: &Place, alias: &Alias) {
+        let (provider, cluster) = (place.cluster.spec.provider.name, place.cluster.name());
+        let Some(usage) = self.tally.usage else {
+            if self.failure.is_none() && self.status == 200 {
+                METRICS.unknown_usage.with_label_values(&[cluster]).inc();
+            }
+            return;
+        };
+        for (kind, tokens) in [
+            ("input", usage.input.total),
+            ("cached", usage.input.cached),
+            ("written", usage.input.written),
+            ("output", usage.output.total),
+            ("reasoning", usage.output.reasoning),
+        ] {
+            if let Some(tokens) = tokens.filter(|tokens| *tokens > 0) {
+                METRICS.tokens.with_label_values(&[provider, cluster, &alias.name, kind]).inc_by(tokens);
+            }
+        }
+    }
+
+    fn record<'a>(&'a self, method: &'a http::Method, path: &'a str, status: u16) -> Record<'a> {
+        let place = self.place.as_ref();
+        Record {
+            id: &self.id,
+            client: self.client,
+            method: method.as_str(),
+            path,
+            route: self.route_name(),
+            operation: self.operation_name(),
+            principal: self.principal.as_ref().map_or("", |principal| principal.name.as_str()),
+            alias: self.alias.as_ref().map_or("", |alias| alias.name.as_str()),
+            model: &self.model,
+            upstream_model: place.and_then(|place| place.model.as_deref()).unwrap_or_default(),
+            cluster: place.map_or("", |place| place.cluster.name()),
+            endpoint: place.map_or("", |place| place.endpoint.name.as_str()),
+            upstream_id: &self.upstream_id,
+            attempts: self.attempts,
+            status,
+            stream: self.tally.stream,
+            bytes_in: self.tally.bytes_in,
+            bytes_out: self.tally.bytes_out,
+            tokens: self.tally.tokens,
+            usage: self.tally.usage,
+            timeline: &self.timeline,
+            end: self.end(),
+            error: self
+                .failure
+                .as_ref()
+                .map_or("", |error| if error.private.is_empty() { &error.public } else { &error.private }),
+        }
+    }
+}

@@ -1,0 +1,544 @@
+//! Stands between a client's connection and Pingora's HTTP/1 session.
+//!
+//! It holds a request's head back until it is whole, screens it as it came off the wire, and only then lets Pingora
+//! read it. So one deadline covers the whole head (Pingora's is per read, and one byte every few seconds lives for
+//! ever), its size is bounded before it is buffered, and every refusal is answered by Forebay in the client's dialect:
+//! a refused head is replaced by a harmless one, and the verdict waits here for the exchange to pick it up.
+//!
+//! It also keeps what a client sends ahead (the next request, pipelined) away from the present exchange, which would
+//! otherwise be aborted by Pingora's watch for a client that leaves.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::{SslDigest, TlsRef};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::screen::{self, Framing};
+use crate::error::{Error, Kind};
+use crate::snapshot::HeadBounds;
+
+/// What Pingora reads in the place of a refused head.
+const HARMLESS: &[u8] = b"GET /refused HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n";
+/// RFC 9113 §3.4.
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What one read asks of the connection while a head is collected.
+const READ: usize = 4096;
+/// How long a refused client may go on sending before the connection is closed under it, so that it can read the
+/// answer: closing at once would reset the connection and take the answer with it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Where the connection is between two requests.
+///
+/// ```text
+/// Idle -> Head -> Body -> Idle ...          Head -> Refused
+/// Idle -> Through (HTTP/2)                  Body -> Through (upgraded)
+/// ```
+enum Phase {
+    /// Between two requests; nothing of the next was read.
+    Idle,
+    /// A head is being collected.
+    Head(Pin<Box<Sleep>>),
+    /// A screened head and `left` bytes of body are let through; `None` is a chunked body, whose end Pingora finds.
+    Body { head: usize, left: Option<u64> },
+    /// The harmless head is let through, then nothing.
+    Refused { given: usize },
+    /// Everything is let through.
+    Through,
+}
+
+struct State {
+    phase: Phase,
+    /// Read from the connection, not yet let through.
+    held: BytesMut,
+    verdict: Option<Error>,
+}
+
+/// The guarded connection.
+pub struct Guarded {
+    inner: Stream,
+    bounds: HeadBounds,
+    /// Whether HTTP/2 by prior knowledge is taken.
+    h2c: bool,
+    state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guarded").finish_non_exhaustive()
+    }
+}
+
+impl Guarded {
+    /// Guards an HTTP/1 connection that has just been accepted.
+    pub fn new(inner: Stream, bounds: HeadBounds, h2c: bool) -> Self {
+        let state = State { phase: Phase::Idle, held: BytesMut::new(), verdict: None };
+        Self { inner, bounds, h2c, state: Mutex::new(state) }
+    }
+
+    /// Why the present request was refused, if it was.
+    pub fn verdict(&self) -> Option<Error> {
+        self.lock().verdict.clone()
+    }
+
+    /// The present request is over: what comes next is a head. A body that was not read to its end stays where it
+    /// is, since the connection is closed then.
+    pub fn next(&self) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Body { head: 0, left: Some(0) | None }) {
+            state.phase = Phase::Idle;
+        }
+    }
+
+    /// The request is to be upgraded: what comes next is no HTTP.
+    pub fn let_through(&self) {
+        let mut state = self.lock();
+        if state.verdict.is_none() {
+            state.phase = Phase::Through;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parts(&mut self) -> (&mut Stream, &mut State, HeadBounds) {
+        (&mut self.inner, self.state.get_mut().unwrap_or_else(PoisonError::into_inner), self.bounds)
+    }
+}
+
+/// Reads from the connection into what is held. Says how many bytes came; 0 is the end.
+fn fill(
+    inner: &mut Stream,
+    held: &mut BytesMut,
+    most: usize,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut chunk = [std::mem::MaybeUninit::<u8>::uninit(); READ];
+    let size = most.min(READ);
+    let mut read = ReadBuf::uninit(&mut chunk[..size]);
+    ready!(Pin::new(inner).poll_read(cx, &mut read))?;
+    held.extend_from_slice(read.filled());
+    Poll::Ready(Ok(read.filled().len()))
+}
+
+/// The length of the head at the front of `held`, if its end is there. A head that ends its lines with a bare LF is
+/// found too, so that it is refused at once.
+fn head_end(held: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', held).find_map(|at| match held.get(at + 1..)? {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })
+}
+
+impl State {
+    /// Collects a head and screens it. Ready once the phase is another than `Idle` and `Head`, or at the end of input.
+    fn collect(
+        &mut self,
+        inner: &mut Stream,
+        bounds: HeadBounds,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            // RFC 9112 §2.2: an empty line before the request line is ignored.
+            while self.held.starts_with(b"\r\n") {
+                self.held.advance(2);
+            }
+            if let Some(end) = head_end(&self.held) {
+                self.judge(end, &bounds);
+                return Poll::Ready(Ok(()));
+            }
+            if self.held.len() > bounds.bytes {
+                self.refuse(Error::client(Kind::HeadTooLarge, "the head of the request is too large"));
+                return Poll::Ready(Ok(()));
+            }
+            if !self.held.is_empty() && !matches!(self.phase, Phase::Head(_)) {
+                self.phase = Phase::Head(Box::pin(tokio::time::sleep(bounds.timeout)));
+            }
+            match fill(inner, &mut self.held, bounds.bytes + 1, cx)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => {}
+                Poll::Pending => {
+                    let Phase::Head(deadline) = &mut self.phase else { return Poll::Pending };
+                    ready!(deadline.as_mut().poll(cx));
+                    self.refuse(Error::client(
+                        Kind::ClientTimeout,
+                        "the head of the request came too slowly",
+                    ));
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    fn judge(&mut self, end: usize, bounds: &HeadBounds) {
+        if end > bounds.bytes {
+            return self.refuse(Error::client(Kind::HeadTooLarge, "the head of the request is too large"));
+        }
+        match screen::head(&self.held[..end], bounds) {
+            Ok(Framing::Length(length)) => self.phase = Phase::Body { head: end, left: Some(length) },
+            Ok(Framing::Chunked) => self.phase = Phase::Body { head: end, left: None },
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    fn refuse(&mut self, error: Error) {
+        self.held = BytesMut::new();
+        self.verdict = Some(error);
+        self.phase = Phase::Refused { given: 0 };
+    }
+}
+
+/// Gives out what is held, at most `most` bytes. Says how many.
+fn give(held: &mut BytesMut, most: usize, out: &mut ReadBuf<'_>) -> usize {
+    let size = most.min(held.len()).min(out.remaining());
+    out.put_slice(&held[..size]);
+    held.advance(size);
+    if held.is_empty() {
+        // A head's buffer is not kept for the length of a stream.
+        *held = BytesMut::new();
+    }
+    size
+}
+
+/// Reads at most `most` bytes straight into `out`. Says how many.
+fn read_at_most(
+    inner: &mut Stream,
+    most: usize,
+    out: &mut ReadBuf<'_>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let before = out.filled().len();
+    if out.remaining() <= most {
+        ready!(Pin::new(inner).poll_read(cx, out))?;
+        return Poll::Ready(Ok(out.filled().len() - before));
+    }
+    let mut limited = ReadBuf::new(out.initialize_unfilled_to(most));
+    ready!(Pin::new(inner).poll_read(cx, &mut limited))?;
+    let size = limited.filled().len();
+    out.advance(size);
+    Poll::Ready(Ok(size))
+}
+
+/// Watches for the end of the input while an exchange runs, and keeps what the client sends ahead for later.
+fn read_ahead(
+    inner: &mut Stream,
+    held: &mut BytesMut,
+    bounds: HeadBounds,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    while held.len() <= bounds.bytes {
+        match ready!(fill(inner, held, READ, cx))? {
+            0 => return Poll::Ready(Ok(())),
+            _ => continue,
+        }
+    }
+    // More than a head was sent ahead: no more is read until the present exchange is over.
+    Poll::Pending
+}
+
+/// Reads and forgets what a refused client goes on sending.
+fn discard(inner: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut held = BytesMut::new();
+    loop {
+        if ready!(fill(inner, &mut held, READ, cx))? == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        held.clear();
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (inner, state, bounds) = self.parts();
+        if matches!(state.phase, Phase::Idle | Phase::Head(_)) {
+            ready!(state.collect(inner, bounds, cx))?;
+        }
+        let held = &mut state.held;
+        match &mut state.phase {
+            // The end of the input, before a head or within one.
+            Phase::Idle | Phase::Head(_) => {}
+            Phase::Refused { given } if *given < HARMLESS.len() => {
+                let size = (HARMLESS.len() - *given).min(out.remaining());
+                out.put_slice(&HARMLESS[*given..*given + size]);
+                *given += size;
+            }
+            Phase::Refused { .. } => return discard(inner, cx),
+            Phase::Body { head, .. } if *head > 0 => *head -= give(held, *head, out),
+            Phase::Body { left: Some(0), .. } => return read_ahead(inner, held, bounds, cx),
+            Phase::Body { left: Some(left), .. } => {
+                let most = usize::try_from(*left).unwrap_or(usize::MAX);
+                let size = if held.is_empty() {
+                    ready!(read_at_most(inner, most, out, cx))?
+                } else {
+                    give(held, most, out)
+                };
+                *left -= size as u64;
+            }
+            Phase::Body { left: None, .. } | Phase::Through if held.is_empty() => {
+                return Pin::new(inner).poll_read(cx, out);
+            }
+            Phase::Body { left: None, .. } | Phase::Through => {
+                give(held, usize::MAX, out);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Peek for Guarded {
+    /// Waits for as much as tells HTTP/2 by prior knowledge from HTTP/1, under the deadline of a head. What is read
+    /// stays held.
+    async fn try_peek(&mut self, wanted: &mut [u8]) -> io::Result<bool> {
+        if !self.h2c {
+            return Ok(false);
+        }
+        let (inner, state, bounds) = self.parts();
+        let deadline = tokio::time::sleep_until(Instant::now() + bounds.timeout);
+        tokio::pin!(deadline);
+        while state.held.len() < H2_PREFACE.len() && H2_PREFACE.starts_with(&state.held) {
+            let begun = !state.held.is_empty();
+            let read = std::future::poll_fn(|cx| fill(inner, &mut state.held, READ, cx));
+            tokio::select! {
+                size = read => if size? == 0 { break },
+                () = &mut deadline, if begun => break,
+            }
+        }
+        if state.held.starts_with(H2_PREFACE) {
+            state.phase = Phase::Through;
+        }
+        let size = wanted.len().min(state.held.len());
+        wanted[..size].copy_from_slice(&state.held[..size]);
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Guarded {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+        let unread =
+            !matches!(self.lock().phase, Phase::Body { head: 0, left: Some(0) | None } | Phase::Idle);
+        if unread {
+            let mut waste = [0; READ];
+            let _ = tokio::time::timeout(LINGER, async {
+                while matches!(self.inner.read(&mut waste).await, Ok(size) if size > 0) {}
+            })
+            .await;
+        }
+    }
+}
+
+impl UniqueID for Guarded {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Guarded {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Guarded {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.inner.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.inner.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Guarded {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.inner.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Guarded {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.inner.set_socket_digest(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    fn guarded(h2c: bool) -> (DuplexStream, Guarded) {
+        let (client, server) = tokio::io::duplex(1 << 16);
+        (client, Guarded::new(Box::new(server), HeadBounds::default(), h2c))
+    }
+
+    async fn read(guarded: &mut Guarded, size: usize) -> String {
+        let mut bytes = vec![0; size];
+        let size = guarded.read(&mut bytes).await.unwrap();
+        String::from_utf8(bytes[..size].to_vec()).unwrap()
+    }
+
+    const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_head_is_let_through_whole_and_the_next_request_waits() {
+        let (mut client, mut guarded) = guarded(false);
+        client.write_all(format!("\r\n{HEAD}abcGET / HTTP/1.1\r\nHost: b\r\n\r\n").as_bytes()).await.unwrap();
+        assert_eq!(read(&mut guarded, 4096).await, HEAD);
+        assert_eq!(read(&mut guarded, 4096).await, "abc");
+        let ahead = std::future::poll_fn(|cx| {
+            let mut byte = [0];
+            Poll::Ready(Pin::new(&mut guarded).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending())
+        });
+        assert!(ahead.await, "the next request is no part of this one");
+        guarded.next();
+        assert_eq!(read(&mut guarded, 4096).await, "GET / HTTP/1.1\r\nHost: b\r\n\r\n");
+        assert!(guarded.verdict().is_none());
+    }
+
+    #[tokio::test]
+    async fn every_split_of_a_head_gives_the_same() {
+        for split in 1..HEAD.len() + 3 {
+            let (mut client, mut guarded) = guarded(false);
+            let bytes = format!("{HEAD}abc").into_bytes();
+            let (first, second) = bytes.split_at(split);
+            client.write_all(first).await.unwrap();
+            let (reader, writer) = tokio::join!(
+                async {
+                    let mut all = String::new();
+                    while all.len() < HEAD.len() + 3 {
+                        all += &read(&mut guarded, 4096).await;
+                    }
+                    all
+                },
+                client.write_all(second)
+            );
+            writer.unwrap();
+            assert_eq!(reader.as_bytes(), bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_head_is_replaced_and_its_verdict_kept() {
+        let (mut client, mut guarded) = guarded(false);
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n").await.unwrap();
+        assert_eq!(read(&mut guarded, 4096).await.as_bytes(), HARMLESS);
+        assert_eq!(guarded.verdict().unwrap().kind, Kind::InvalidRequest);
+        client.write_all(b"anything").await.unwrap();
+        drop(client);
+        assert_eq!(read(&mut guarded, 4096).await, "", "what follows is discarded up to its end");
+    }
+
+    #[tokio::test]
+    async fn a_head_over_its_bound_is_refused_before_it_ends() {
+        let (mut client, mut guarded) = guarded(false);
+        let flood = tokio::spawn(async move {
+            let _ = client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX: ").await;
+            let _ = client.write_all(&[b'x'; 40_000]).await;
+            client
+        });
+        assert_eq!(read(&mut guarded, 4096).await.as_bytes(), HARMLESS);
+        assert_eq!(guarded.verdict().unwrap().kind, Kind::HeadTooLarge);
+        drop(flood.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_deadline_covers_the_whole_head() {
+        let (mut client, mut guarded) = guarded(false);
+        let drip = tokio::spawn(async move {
+            for byte in HEAD.bytes() {
+                if client.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            client
+        });
+        let began = Instant::now();
+        assert_eq!(read(&mut guarded, 4096).await.as_bytes(), HARMLESS);
+        assert_eq!(guarded.verdict().unwrap().kind, Kind::ClientTimeout);
+        assert_eq!(began.elapsed().as_secs(), 10);
+        drip.abort();
+    }
+
+    #[tokio::test]
+    async fn a_preface_is_recognised_where_it_is_allowed() {
+        let (mut client, mut through) = guarded(true);
+        client.write_all(H2_PREFACE).await.unwrap();
+        client.write_all(b"frames").await.unwrap();
+        let mut seen = [0; 24];
+        assert!(through.try_peek(&mut seen).await.unwrap());
+        assert_eq!(seen, H2_PREFACE);
+        assert_eq!(read(&mut through, 4096).await.as_bytes()[..24], *H2_PREFACE);
+        let (mut client, mut plain) = guarded(true);
+        client.write_all(HEAD.as_bytes()).await.unwrap();
+        assert!(plain.try_peek(&mut seen).await.unwrap());
+        assert_ne!(seen, H2_PREFACE);
+        assert_eq!(read(&mut plain, 4096).await, HEAD);
+    }
+}

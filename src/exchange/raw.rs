@@ -1,0 +1,173 @@
+//! Raw routes: anything that is no LLM exchange (files, audio, batches, a WebSocket) goes through Pingora's own
+//! pipeline, with the same access, balancing and accounting. Bodies of any size stream through without being held.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_core::{Error as PingoraError, ErrorSource, ErrorType};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+use super::context::{Context, Place};
+use super::guard::Guarded;
+use super::headers::{self, Wire};
+use crate::error::{Error, Kind};
+use crate::meter::access_log::When;
+use crate::meter::metrics::METRICS;
+use crate::route::matcher::Target;
+use crate::upstream::cluster::{Cluster, Outcome};
+
+/// Checks who is calling, before anything is passed on.
+pub fn prepare(session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
+    super::identify(session, context)?;
+    let clocks = context.snapshot.clocks.with(&super::overrides(context));
+    session.set_write_timeout(Some(clocks.client_write));
+    if session.is_upgrade_req()
+        && let Some(guarded) =
+            session.as_http1().and_then(|h1| h1.stream().as_any().downcast_ref::<Guarded>())
+    {
+        guarded.let_through();
+    }
+    Ok(())
+}
+
+fn target(context: &Context) -> Option<(Arc<Cluster>, bool)> {
+    match &context.route.as_ref()?.target {
+        Target::Raw { cluster, strip } => Some((Arc::clone(cluster), *strip)),
+        Target::Models(_) => None,
+    }
+}
+
+/// The endpoint of the next try.
+pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
+    let none = |why: &'static str| PingoraError::explain(ErrorType::HTTPStatus(503), why);
+    let (cluster, _) = target(context).ok_or_else(|| none("no raw route"))?;
+    context.attempts += 1;
+    context.phase = When::Connect;
+    let flight = cluster
+        .pick(Instant::now(), &mut fastrand::Rng::new(), &context.tried)
+        .ok_or_else(|| none("no endpoint is left"))?;
+    let endpoint = Arc::clone(flight.endpoint());
+    let handle = endpoint.peer().ok_or_else(|| none("the endpoint's name is not resolved"))?;
+    let clocks = context.snapshot.clocks.with(&cluster.spec.clocks).with(&super::overrides(context));
+    let mut peer = Box::new((*handle).clone());
+    peer.options.connection_timeout = Some(clocks.connect);
+    peer.options.total_connection_timeout = Some(clocks.connect + clocks.tls);
+    peer.options.read_timeout = Some(clocks.head.max(clocks.gap));
+    peer.options.write_timeout = Some(clocks.write);
+    peer.options.idle_timeout = Some(cluster.spec.pool_idle);
+    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
+    let labels = [cluster.spec.provider.name, cluster.name(), "raw"];
+    METRICS.provider_requests.with_label_values(&labels).inc();
+    context.place = Some(Place { cluster, endpoint, model: None });
+    context.raw = Some(flight);
+    Ok(peer)
+}
+
+/// Makes the client's request fit for the endpoint.
+pub fn request(
+    session: &Session,
+    head: &mut RequestHeader,
+    context: &mut Context,
+) -> pingora_core::Result<()> {
+    let (Some((cluster, strip)), Some(place)) = (target(context), &context.place) else { return Ok(()) };
+    let client = session.req_header();
+    let path = client.uri.path();
+    let rest = context.route.as_ref().filter(|_| strip).and_then(|route| route.rest(path)).unwrap_or(path);
+    let query = client.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let rest = if strip { without_version(rest, &place.endpoint.spec.origin.prefix) } else { rest };
+    let full = [&place.endpoint.spec.origin.prefix, rest, &query].concat();
+    let full = if full.starts_with('/') { full } else { format!("/{full}") };
+    let wire = if head.version == http::Version::HTTP_2 { Wire::Two } else { Wire::One };
+    let uri: http::Uri = full
+        .parse()
+        .map_err(|_| PingoraError::explain(ErrorType::HTTPStatus(400), "the path cannot be passed on"))?;
+    head.set_uri(uri);
+    headers::address(head, &place.endpoint, wire)
+        .map_err(|error| PingoraError::explain(ErrorType::InternalError, error.to_string()))?;
+    headers::raw_request(head, &cluster, &context.id, &context.forwarded);
+    context.timeline.sent = Some(Instant::now());
+    context.phase = When::Head;
+    Ok(())
+}
+
+/// A client's `/v1` is the cluster's own where its prefix ends with it: it is not put there twice.
+fn without_version<'a>(rest: &'a str, prefix: &str) -> &'a str {
+    if prefix.ends_with("/v1") { rest.strip_prefix("/v1").unwrap_or(rest) } else { rest }
+}
+
+/// Makes the endpoint's reply fit for the client.
+pub fn reply(head: &mut ResponseHeader, context: &mut Context) -> pingora_core::Result<()> {
+    context.timeline.head = Some(Instant::now());
+    context.phase = When::Data;
+    context.status = head.status.as_u16();
+    headers::raw_reply(head, &context.id);
+    judge(context, if matches!(context.status, 500 | 502..=599) { Outcome::Bad } else { Outcome::Good });
+    Ok(())
+}
+
+/// The endpoint could not be reached: another may be.
+pub fn not_connected(context: &mut Context, mut error: Box<PingoraError>) -> Box<PingoraError> {
+    judge(context, Outcome::Bad);
+    if let Some(place) = &context.place {
+        context.tried.push(Arc::clone(&place.endpoint));
+    }
+    error.set_retry(context.attempts < context.snapshot.retry.attempts);
+    error
+}
+
+fn judge(context: &Context, outcome: Outcome) {
+    if let Some(place) = &context.place {
+        place.cluster.report(&place.endpoint, outcome, Instant::now());
+    }
+}
+
+/// Answers for a request that could not be passed on. Says the status, 0 where the client has left.
+pub async fn failed(session: &mut Session, error: &PingoraError, context: &mut Context) -> u16 {
+    let upstream = |kind, public| Error::upstream(kind, public).because(error);
+    let told = match (error.etype(), error.esource()) {
+        (ErrorType::Custom("cut"), _) => return 0,
+        (_, ErrorSource::Downstream) => Error::client_gone().because(error),
+        (ErrorType::HTTPStatus(503), _) => {
+            upstream(Kind::Overloaded, "no upstream is available for this route; try again in a moment")
+                .after(1)
+        }
+        (ErrorType::HTTPStatus(400), _) => {
+            Error::client(Kind::InvalidRequest, "the request cannot be passed on")
+        }
+        (ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::TLSHandshakeTimedout, _) => {
+            upstream(Kind::UpstreamTimeout, "the upstream did not answer in time")
+        }
+        _ => upstream(Kind::UpstreamFailed, "the upstream failed"),
+    };
+    let untold = session.response_written().is_none();
+    if untold {
+        session.downstream_session.set_keepalive(None);
+        super::reject(&mut session.downstream_session, context, &told).await;
+    }
+    let status = told.kind.status();
+    context.failure.get_or_insert(told);
+    if untold { status } else { 0 }
+}
+
+/// Takes over what Pingora counted of a raw exchange.
+pub fn count(session: &Session, context: &mut Context) {
+    if context.raw.is_some() {
+        context.tally.bytes_in = session.downstream_session.body_bytes_read() as u64;
+        context.tally.bytes_out = session.downstream_session.body_bytes_sent() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_version;
+
+    #[test]
+    fn a_version_is_not_put_twice() {
+        assert_eq!(without_version("/v1/files", "/v1"), "/files");
+        assert_eq!(without_version("/v1/files", ""), "/v1/files");
+        assert_eq!(without_version("/files", "/openai/v1"), "/files");
+    }
+}

@@ -1,0 +1,6 @@
+//! What is seen from outside: metrics, the access log, and the times they are made of.
+
+pub mod access_log;
+pub mod logger;
+pub mod metrics;
+pub mod timeline;

@@ -1,0 +1,201 @@
+//! Log lines: JSON or text, written in batches by a thread of their own, so that no exchange waits for the disk.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::access_log::quote;
+use crate::snapshot::LogFormat;
+
+/// The target of access lines, which are written as they are.
+pub const ACCESS: &str = "access";
+
+/// How long a line may wait for company.
+const LINGER: Duration = Duration::from_millis(50);
+/// The most that is held when the writer cannot keep up, bytes; what comes then is dropped and counted.
+const BOUND: usize = 8 << 20;
+
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    dropped: u64,
+    written: u64,
+    queued: u64,
+}
+
+#[derive(Debug, Default)]
+struct Sink {
+    buffer: Mutex<Buffer>,
+    filled: Condvar,
+    flushed: Condvar,
+}
+
+static SINK: LazyLock<Arc<Sink>> = LazyLock::new(Arc::default);
+
+impl Sink {
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
+        // A buffer is whole between any two statements, so a panic elsewhere does not spoil it.
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut buffer = self.lock();
+        if buffer.bytes.len() + line.len() > BOUND {
+            buffer.dropped += 1;
+            return;
+        }
+        let was_empty = buffer.bytes.is_empty();
+        buffer.bytes.extend_from_slice(line);
+        buffer.queued += line.len() as u64;
+        drop(buffer);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    fn write_batches(&self, mut out: impl Write) {
+        let mut batch = Vec::new();
+        loop {
+            let mut buffer = self.lock();
+            while buffer.bytes.is_empty() {
+                buffer = self.filled.wait(buffer).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(buffer);
+            std::thread::sleep(LINGER);
+            let dropped = {
+                let mut buffer = self.lock();
+                std::mem::swap(&mut buffer.bytes, &mut batch);
+                std::mem::take(&mut buffer.dropped)
+            };
+            if dropped > 0 {
+                batch.extend_from_slice(format!("{{\"log\":\"forebay\",\"level\":\"ERROR\",\"message\":\"{dropped} log lines were dropped: the log's reader is too slow\"}}\n").as_bytes());
+            }
+            // There is nobody left to tell when the log itself cannot be written.
+            let _ = out.write_all(&batch).and_then(|()| out.flush());
+            let mut buffer = self.lock();
+            buffer.written = buffer.queued - buffer.bytes.len() as u64;
+            drop(buffer);
+            self.flushed.notify_all();
+            batch.clear();
+        }
+    }
+}
+
+/// The end of `env_logger`'s pipe.
+struct Pipe;
+
+impl Write for Pipe {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        SINK.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Sets the process's logger up: lines go to standard error. `RUST_LOG` goes before `level`.
+///
+/// # Errors
+/// When the writer's thread cannot be started, or a logger is set already.
+pub fn init(format: LogFormat, level: &str) -> io::Result<()> {
+    let sink = Arc::clone(&SINK);
+    std::thread::Builder::new().name("log".into()).spawn(move || sink.write_batches(io::stderr()))?;
+    let filters = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
+    env_logger::Builder::new()
+        .parse_filters(&filters)
+        .target(env_logger::Target::Pipe(Box::new(Pipe)))
+        .format(move |out, record| {
+            if record.target() == ACCESS {
+                return writeln!(out, "{}", record.args());
+            }
+            writeln!(out, "{}", line(format, record))
+        })
+        .try_init()
+        .map_err(io::Error::other)
+}
+
+/// Waits until every line logged so far is written, at most two seconds.
+pub fn flush() {
+    let buffer = SINK.lock();
+    let target = buffer.queued;
+    let pending = |buffer: &mut Buffer| buffer.written < target;
+    let _ = SINK.flushed.wait_timeout_while(buffer, Duration::from_secs(2), pending);
+}
+
+fn line(format: LogFormat, record: &log::Record<'_>) -> String {
+    let message = record.args().to_string();
+    let stamp = rfc3339(SystemTime::now());
+    let mut text = String::with_capacity(message.len() + 96);
+    match format {
+        LogFormat::Json => {
+            for (name, value) in [
+                ("{\"ts\":", stamp.as_str()),
+                (",\"log\":", "forebay"),
+                (",\"level\":", record.level().as_str()),
+                (",\"target\":", record.target()),
+                (",\"message\":", &message),
+            ] {
+                text.push_str(name);
+                quote(&mut text, value);
+            }
+            text.push('}');
+        }
+        LogFormat::Text => {
+            text = format!("{stamp} {:5} {} {}", record.level(), record.target(), message.escape_debug());
+        }
+    }
+    text
+}
+
+/// A time as RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = civil(i64::try_from(days).unwrap_or(0));
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        since.subsec_millis()
+    )
+}
+
+/// Days since 1970-01-01 to a date of the Gregorian calendar, counting years from March so that the leap day is last.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        let at = |seconds, millis: u32| rfc3339(UNIX_EPOCH + Duration::new(seconds, millis * 1_000_000));
+        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(951_782_400, 7), "2000-02-29T00:00:00.007Z");
+        assert_eq!(at(1_795_219_199, 999), "2026-11-20T23:59:59.999Z");
+        assert_eq!(at(4_107_542_399, 0), "2100-02-28T23:59:59.000Z");
+        assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let sink = Sink::default();
+        sink.push(&vec![b'x'; BOUND]);
+        sink.push(b"one more");
+        let buffer = sink.lock();
+        assert_eq!((buffer.bytes.len(), buffer.dropped), (BOUND, 1));
+    }
+}

@@ -1,0 +1,305 @@
+//! Metric families, in Prometheus's form. Every label comes from a closed set: configured names, operations,
+//! statuses; never from a client's text.
+
+use std::sync::LazyLock;
+
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Every family.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Exchanges by method, route, operation and status.
+    pub http_requests: IntCounterVec,
+    /// Whole exchanges, seconds, by route and operation.
+    pub http_duration: HistogramVec,
+    /// Attempts by provider, cluster and model alias.
+    pub provider_requests: IntCounterVec,
+    /// Attempts that failed, by provider, cluster and kind.
+    pub provider_errors: IntCounterVec,
+    /// From the request sent to the response head, seconds, by provider and cluster.
+    pub provider_latency: HistogramVec,
+    /// 1 for an endpoint that takes exchanges, by provider, cluster and endpoint.
+    pub provider_health: IntGaugeVec,
+    /// Tokens by provider, cluster, model alias and kind.
+    pub tokens: IntCounterVec,
+    /// From the request sent to the first content token, seconds, by cluster and model alias.
+    pub first_token: HistogramVec,
+    /// Between two content tokens, seconds, by cluster and model alias.
+    pub inter_token: HistogramVec,
+    /// Exchanges under way, by cluster and endpoint.
+    pub endpoint_in_flight: IntGaugeVec,
+    /// Average time to first token of an endpoint, seconds.
+    pub endpoint_first_token: GaugeVec,
+    /// Exchanges under way.
+    pub in_flight: IntGauge,
+    /// Streams under way.
+    pub streams: IntGauge,
+    /// Client connections open.
+    pub connections: IntGauge,
+    /// Bytes of request bodies held.
+    pub held_bytes: IntGauge,
+    /// Connections taken for attempts, by cluster and whether they were new or reused.
+    pub upstream_connections: IntCounterVec,
+    /// Time that Forebay added, seconds, by leg: `request`, `reply`, `event`.
+    pub added: HistogramVec,
+    /// Exchanges ended by their client, by phase.
+    pub client_gone: IntCounterVec,
+    /// Streams that the upstream broke off.
+    pub cut_streams: IntCounterVec,
+    /// Exchanges that ended without their usage being known, by cluster.
+    pub unknown_usage: IntCounterVec,
+    /// Heads refused by the HTTP screen, by status.
+    pub screened: IntCounterVec,
+    /// Panics caught.
+    pub panics: IntCounter,
+}
+
+/// The one set of families of the process.
+pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// Second buckets for whole exchanges: a cache hit to an hour of reasoning.
+const LONG: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0,
+    3600.0,
+];
+/// Second buckets between tokens.
+const SHORT: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Second buckets for what Forebay adds.
+const TINY: &[f64] = &[
+    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05,
+    0.25,
+];
+
+/// Makes families and registers them. A family's name is a constant and registered once, so neither step can fail;
+/// should one, the family is left out of the scrape rather than the process out of service.
+struct Builder {
+    registry: Registry,
+}
+
+impl Builder {
+    fn registered<T: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<T>,
+    ) -> Option<T> {
+        let family = made.ok()?;
+        self.registry.register(Box::new(family.clone())).ok()?;
+        Some(family)
+    }
+
+    #[expect(clippy::expect_used, reason = "names and labels are constants; a unit test builds every family")]
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.registered(IntCounterVec::new(Opts::new(name, help), labels)).expect("a valid family")
+    }
+
+    #[expect(clippy::expect_used, reason = "names and labels are constants; a unit test builds every family")]
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.registered(IntGaugeVec::new(Opts::new(name, help), labels)).expect("a valid family")
+    }
+
+    #[expect(clippy::expect_used, reason = "names and labels are constants; a unit test builds every family")]
+    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.registered(GaugeVec::new(Opts::new(name, help), labels)).expect("a valid family")
+    }
+
+    #[expect(clippy::expect_used, reason = "names and labels are constants; a unit test builds every family")]
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.registered(IntGauge::new(name, help)).expect("a valid family")
+    }
+
+    #[expect(clippy::expect_used, reason = "names and labels are constants; a unit test builds every family")]
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.registered(IntCounter::new(name, help)).expect("a valid family")
+    }
+
+    #[expect(clippy::expect_used, reason = "names and labels are constants; a unit test builds every family")]
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.registered(HistogramVec::new(options, labels)).expect("a valid family")
+    }
+}
+
+impl Metrics {
+    fn new() -> Self {
+        let make = Builder { registry: Registry::new() };
+        Self {
+            http_requests: make.counters(
+                "http_requests_total",
+                "Exchanges by method, route, operation and status (499: the client left)",
+                &["method", "route", "operation", "status"],
+            ),
+            http_duration: make.histograms(
+                "http_request_duration_seconds",
+                "Whole exchanges, streams to their end",
+                &["route", "operation"],
+                LONG,
+            ),
+            provider_requests: make.counters(
+                "llm_provider_requests_total",
+                "Attempts at a provider",
+                &["provider", "cluster", "model"],
+            ),
+            provider_errors: make.counters(
+                "llm_provider_errors_total",
+                "Attempts that failed by the provider's fault",
+                &["provider", "cluster", "kind"],
+            ),
+            provider_latency: make.histograms(
+                "llm_provider_latency_seconds",
+                "From the request sent to the response head",
+                &["provider", "cluster"],
+                LONG,
+            ),
+            provider_health: make.gauges(
+                "llm_provider_health_status",
+                "1 for an endpoint that takes new exchanges, 0 for one that is down or set aside",
+                &["provider", "cluster", "endpoint"],
+            ),
+            tokens: make.counters(
+                "llm_tokens_total",
+                "Tokens as reported; cached and written are part of input, reasoning is part of output",
+                &["provider", "cluster", "model", "kind"],
+            ),
+            first_token: make.histograms(
+                "llm_time_to_first_token_seconds",
+                "From the request sent to the first content token of a stream",
+                &["cluster", "model"],
+                LONG,
+            ),
+            inter_token: make.histograms(
+                "llm_inter_token_latency_seconds",
+                "Between two events with content of a stream",
+                &["cluster", "model"],
+                SHORT,
+            ),
+            endpoint_in_flight: make.gauges(
+                "forebay_endpoint_in_flight",
+                "Exchanges under way at an endpoint",
+                &["cluster", "endpoint"],
+            ),
+            endpoint_first_token: make.float_gauges(
+                "forebay_endpoint_first_token_seconds",
+                "Moving average of an endpoint's time to first token",
+                &["cluster", "endpoint"],
+            ),
+            in_flight: make.gauge("forebay_in_flight", "Exchanges under way"),
+            streams: make.gauge("forebay_streams", "Streams under way"),
+            connections: make.gauge("forebay_connections", "Client connections open"),
+            held_bytes: make.gauge("forebay_held_bytes", "Bytes of request bodies held"),
+            upstream_connections: make.counters(
+                "forebay_upstream_connections_total",
+                "Connections taken for attempts: new, or reused from the pool",
+                &["cluster", "kind"],
+            ),
+            added: make.histograms(
+                "forebay_added_seconds",
+                "Time Forebay added: on the request before it is sent, on a reply, on one event of a stream",
+                &["leg"],
+                TINY,
+            ),
+            client_gone: make.counters(
+                "forebay_client_gone_total",
+                "Exchanges that their client left, by phase",
+                &["phase"],
+            ),
+            cut_streams: make.counters(
+                "forebay_cut_streams_total",
+                "Streams that the upstream broke off after their first byte",
+                &["cluster"],
+            ),
+            unknown_usage: make.counters(
+                "forebay_unknown_usage_total",
+                "Exchanges that ended well without their usage being reported",
+                &["cluster"],
+            ),
+            screened: make.counters(
+                "forebay_screened_total",
+                "Requests refused for their HTTP, by status",
+                &["status"],
+            ),
+            panics: make.counter("forebay_panics_total", "Panics caught; each is a bug"),
+            registry: make.registry,
+        }
+    }
+
+    /// Every family in Prometheus's text format 0.0.4.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        // Encoding to memory fails only on a family without a name, which none is.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+/// A status as a label: the text of every status Forebay can log, without allocating.
+pub fn status_label(status: u16) -> &'static str {
+    match status {
+        200 => "200",
+        201 => "201",
+        204 => "204",
+        301 => "301",
+        302 => "302",
+        400 => "400",
+        401 => "401",
+        402 => "402",
+        403 => "403",
+        404 => "404",
+        405 => "405",
+        408 => "408",
+        409 => "409",
+        413 => "413",
+        414 => "414",
+        415 => "415",
+        417 => "417",
+        421 => "421",
+        422 => "422",
+        429 => "429",
+        431 => "431",
+        499 => "499",
+        500 => "500",
+        501 => "501",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        505 => "505",
+        529 => "529",
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// A method as a label.
+pub fn method_label(method: &http::Method) -> &'static str {
+    match *method {
+        http::Method::GET => "GET",
+        http::Method::POST => "POST",
+        http::Method::PUT => "PUT",
+        http::Method::DELETE => "DELETE",
+        http::Method::HEAD => "HEAD",
+        http::Method::OPTIONS => "OPTIONS",
+        http::Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_can_be_made_and_is_rendered_once_used() {
+        let metrics = Metrics::new();
+        metrics.http_requests.with_label_values(&["POST", "main", "messages", "200"]).inc();
+        metrics.added.with_label_values(&["event"]).observe(0.000_02);
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(text.contains("http_requests_total{method=\"POST\",operation=\"messages\""), "{text}");
+        assert!(text.contains("forebay_added_seconds_bucket{leg=\"event\",le=\"0.000025\"} 1"), "{text}");
+    }
+}

@@ -1,0 +1,244 @@
+//! `POST /v1/chat/completions`.
+
+use super::ask::{Answer, Ask, Finish, Knobs, Tool, ToolCall, Want};
+use super::refusal::Refusal;
+use super::{Env, Event, Kind, Rendered, Usage, add_message, created, flag, limit, model_of, sse, strings};
+use crate::sim::config::Config;
+use crate::sim::text::{Prompt, id};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+/// Reads the request.
+pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
+    let model = model_of(body, env)?;
+    let messages = match body.get("messages") {
+        Some(Value::Array(messages)) if !messages.is_empty() => messages,
+        _ => return Err(Refusal::invalid("`messages` must be an array with at least one message.", Some("messages"))),
+    };
+    let mut prompt = Prompt::new(env.config.seed, &model);
+    messages.iter().for_each(|message| add_message(&mut prompt, message));
+    for key in ["tools", "functions"] {
+        if let Some(tools) = body.get(key) {
+            prompt.text(&tools.to_string());
+        }
+    }
+    let answered = messages.last().and_then(|last| last.get("role")).and_then(Value::as_str) == Some("tool");
+    let max_tokens = match limit(body, "max_completion_tokens")? {
+        None => limit(body, "max_tokens")?,
+        some => some,
+    };
+    Ok(Ask {
+        model,
+        prompt,
+        stream: flag(body, "stream"),
+        include_usage: body.get("stream_options").is_some_and(|options| flag(options, "include_usage")),
+        choices: limit(body, "n")?.unwrap_or(1).min(128),
+        max_tokens,
+        stops: strings(body.get("stop")),
+        want: want(body, answered),
+        knobs: Knobs::read(env.request, Some(body), env.config),
+    })
+}
+
+/// A call where tools are offered and none was just answered; else text, or JSON where that is asked for.
+fn want(body: &Value, answered: bool) -> Want {
+    let tools = tools(body.get("tools"), |tool| tool.get("function").unwrap_or(tool));
+    let choice = body.get("tool_choice");
+    let named = choice.and_then(|choice| choice.pointer("/function/name")).and_then(Value::as_str);
+    let mode = choice.and_then(Value::as_str).unwrap_or(if named.is_some() { "required" } else { "auto" });
+    if let Some(want) = want_calls(tools, named, mode, answered) {
+        return want;
+    }
+    match body.pointer("/response_format/type").and_then(Value::as_str) {
+        Some("json_object") => Want::Json(None),
+        Some("json_schema") => Want::Json(body.pointer("/response_format/json_schema/schema").cloned()),
+        _ => Want::Text,
+    }
+}
+
+/// The tools of a request; `inner` finds where a tool keeps its name and its schema.
+pub(crate) fn tools<'a>(tools: Option<&'a Value>, inner: impl Fn(&'a Value) -> &'a Value) -> Vec<Tool> {
+    let all = tools.and_then(Value::as_array).into_iter().flatten().map(inner);
+    all.filter_map(|tool| {
+        let name = tool.get("name")?.as_str()?.to_owned();
+        let schema = tool.get("parameters").or_else(|| tool.get("input_schema")).cloned().unwrap_or_default();
+        Some(Tool { name, schema })
+    })
+    .collect()
+}
+
+/// Whether tools are called, and which: the named one alone, else all in turn.
+pub(crate) fn want_calls(mut tools: Vec<Tool>, named: Option<&str>, mode: &str, answered: bool) -> Option<Want> {
+    if let Some(name) = named {
+        tools.retain(|tool| tool.name == name);
+    }
+    let forced = matches!(mode, "required" | "any");
+    let calls = !tools.is_empty() && mode != "none" && (forced || !answered);
+    calls.then_some(Want::Calls(tools))
+}
+
+/// Makes up the reply.
+pub(crate) fn render(ask: &Ask, config: &Config, usage: Usage) -> Rendered {
+    let mut rng = ask.rng(config.seed);
+    let stamp = Stamp {
+        id: id(&mut rng, "chatcmpl-", 29),
+        created: created(config, ask.prompt.identity()),
+        model: ask.model.clone(),
+    };
+    let answers = ask.answers(config);
+    let tokens = answers.iter().map(Answer::tokens).sum();
+    let usage = usage_json(usage, tokens);
+    if ask.stream {
+        let usage = ask.include_usage.then_some(usage);
+        return Rendered::stream(stream(stamp, answers, usage));
+    }
+    let choices: Vec<_> = answers.iter().enumerate().map(|(index, answer)| choice(index, answer)).collect();
+    Rendered::whole(&stamp.whole(&choices, &usage), tokens)
+}
+
+/// What every chunk of a stream repeats.
+struct Stamp {
+    id: String,
+    created: u64,
+    model: String,
+}
+
+impl Stamp {
+    fn whole(&self, choices: &[Value], usage: &Value) -> Value {
+        json!({
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+            "usage": usage,
+            "service_tier": "default",
+            "system_fingerprint": FINGERPRINT,
+        })
+    }
+
+    fn chunk(&self, choices: &Value, usage: Option<&Value>) -> Bytes {
+        let mut chunk = json!({
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "service_tier": "default",
+            "system_fingerprint": FINGERPRINT,
+            "choices": choices,
+        });
+        if let (Some(usage), Some(members)) = (usage, chunk.as_object_mut()) {
+            members.insert("usage".into(), usage.clone());
+        }
+        sse(None, &chunk)
+    }
+}
+
+const FINGERPRINT: &str = "fp_forebay_sim";
+
+fn choice(index: usize, answer: &Answer) -> Value {
+    let content = if answer.calls.is_empty() { json!(answer.full_text()) } else { Value::Null };
+    let mut message = json!({"role": "assistant", "content": content, "refusal": null, "annotations": []});
+    if !answer.calls.is_empty() {
+        message["tool_calls"] = answer.calls.iter().map(whole_call).collect();
+    }
+    json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish_reason(answer)})
+}
+
+fn whole_call(call: &ToolCall) -> Value {
+    json!({
+        "id": format!("call_{}", call.id),
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments.concat()},
+    })
+}
+
+fn finish_reason(answer: &Answer) -> &'static str {
+    match answer.finish {
+        Finish::Stop | Finish::StopSequence(_) => "stop",
+        Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
+    }
+}
+
+fn usage_json(usage: Usage, output: u64) -> Value {
+    json!({
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": output,
+        "total_tokens": usage.prompt + output,
+        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    })
+}
+
+/// The chunks: a role for each choice, then the choices' tokens in turn, their ends, usage, `[DONE]`. Where usage
+/// is asked for, every chunk before it carries `usage: null`.
+fn stream(stamp: Stamp, answers: Vec<Answer>, usage: Option<Value>) -> impl Iterator<Item = Event> + Send {
+    let deltas = interleave(answers.iter().map(deltas).collect());
+    let roles = (0..answers.len()).map(|index| (index, role(), Kind::Frame)).collect::<Vec<_>>();
+    let null = usage.as_ref().map(|_| Value::Null);
+    let ends = answers.into_iter().enumerate().map(|(index, answer)| {
+        json!([{"index": index, "delta": {}, "logprobs": null, "finish_reason": finish_reason(&answer)}])
+    });
+    let bodies = roles.into_iter().chain(deltas).map(|(index, delta, kind)| {
+        (json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": null}]), kind)
+    });
+    let mut tail = Some(usage);
+    bodies
+        .chain(ends.map(|end| (end, Kind::Frame)))
+        .map(Some)
+        .chain([None, None])
+        .filter_map(move |chunk| match chunk {
+            Some((choices, kind)) => Some(Event { bytes: stamp.chunk(&choices, null.as_ref()), kind }),
+            None => match tail.take() {
+                Some(usage) => usage.map(|usage| Event::frame(stamp.chunk(&json!([]), Some(&usage)))),
+                None => Some(Event::last(Bytes::from_static(b"data: [DONE]\n\n"))),
+            },
+        })
+}
+
+fn role() -> Value {
+    json!({"role": "assistant", "content": "", "refusal": null})
+}
+
+type Delta = (Value, Kind);
+
+/// An answer's deltas, made as they are taken.
+fn deltas(answer: &Answer) -> Box<dyn Iterator<Item = Delta> + Send> {
+    let text = answer.text.clone().into_iter().map(|token| (json!({"content": token}), Kind::Tokens(1)));
+    let calls = answer.calls.clone().into_iter().enumerate().flat_map(|(index, call)| {
+        let start = json!({"tool_calls": [{
+            "index": index,
+            "id": format!("call_{}", call.id),
+            "type": "function",
+            "function": {"name": call.name, "arguments": ""},
+        }]});
+        let rest = call.arguments.into_iter().map(move |piece| {
+            (json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}), Kind::Tokens(1))
+        });
+        std::iter::once((start, Kind::Tokens(1))).chain(rest)
+    });
+    Box::new(text.chain(calls))
+}
+
+/// One delta of each choice in turn, as a batch decodes them.
+fn interleave(
+    mut choices: Vec<Box<dyn Iterator<Item = Delta> + Send>>,
+) -> impl Iterator<Item = (usize, Value, Kind)> + Send {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        for _ in 0..choices.len() {
+            let index = at % choices.len();
+            at += 1;
+            if let Some((delta, kind)) = choices.get_mut(index).and_then(Iterator::next) {
+                return Some((index, delta, kind));
+            }
+        }
+        None
+    })
+}

@@ -1,0 +1,164 @@
+//! Replies rendered once, for benchmarks: one write an event and next to no work between.
+
+use super::Shared;
+use super::api::{self, Body, Event, Kind, Pace, Reply, Routed, Stream};
+use super::config::{Config, Fixed};
+use super::stats::Request;
+use super::text::MAX_WORD;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// The rendered replies, one pair for each API that streams.
+pub(crate) struct Rendered {
+    fixed: Fixed,
+    by_path: Vec<(&'static str, Pair)>,
+}
+
+struct Pair {
+    whole: Bytes,
+    events: Arc<[Bytes]>,
+}
+
+impl Rendered {
+    /// Renders by asking the simulator itself, with a text of the wanted length.
+    pub(crate) fn new(config: &Config, fixed: &Fixed) -> Self {
+        let paths = ["/chat/completions", "/completions", "/responses", "/messages"];
+        Self { fixed: fixed.clone(), by_path: paths.map(|path| (path, Pair::new(config, fixed, path))).into() }
+    }
+
+    /// The reply, if the request is for one of these APIs.
+    pub(crate) fn reply(&self, request: &Request) -> Option<Reply> {
+        let path = request.path();
+        let pair = self.by_path.iter().find(|(end, _)| path.ends_with(end)).map(|(_, pair)| pair)?;
+        if !wants_stream(&request.body) {
+            let headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+            return Some(Reply { status: 200, headers, body: Body::Whole(pair.whole.clone()) });
+        }
+        let (events, stamp) = (Arc::clone(&pair.events), self.fixed.stamp);
+        let events = (0..events.len()).map(move |at| {
+            let event = events.get(at).cloned().unwrap_or_default();
+            Event::frame(if stamp { stamped(&event) } else { event })
+        });
+        let pace = Pace::Every(Duration::from_millis(self.fixed.interval_ms));
+        let body = Body::Stream(Stream { events: Box::new(events), length: None, pace });
+        Some(Reply { status: 200, headers: event_stream(), body })
+    }
+}
+
+/// The headers of a stream of events.
+pub(crate) fn event_stream() -> Vec<api::Header> {
+    vec![
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ]
+}
+
+impl Pair {
+    fn new(config: &Config, fixed: &Fixed, path: &'static str) -> Self {
+        let length = |text: String| render(config, path, false, text).iter().map(|event| event.bytes.len()).sum();
+        let empty: usize = length(String::new());
+        let body = "x".repeat(fixed.body_bytes.saturating_sub(empty).max(1));
+        let whole = render(config, path, false, body).into_iter().map(|event| event.bytes).next();
+        let text = vec![token(config, fixed, path); fixed.events.max(1)].join(" ");
+        let events = merge(render(config, path, true, text));
+        Self { whole: whole.unwrap_or_default(), events: events.into() }
+    }
+}
+
+/// A word with room for a stamp that makes an event of about the wanted length.
+fn token(config: &Config, fixed: &Fixed, path: &'static str) -> String {
+    let one = render(config, path, true, STAMP.into());
+    let bare = one.iter().find(|event| event.kind != Kind::Frame).map_or(0, |event| event.bytes.len());
+    // One more for the space between words. A word over the longest would be two tokens.
+    let pad = fixed.event_bytes.saturating_sub(bare + 1).min(MAX_WORD - STAMP.len());
+    format!("{STAMP}{}", "x".repeat(pad))
+}
+
+/// Where the time of sending goes: as many digits as nanoseconds since 1970 have.
+const STAMP: &str = "0000000000000000000";
+
+fn position(event: &[u8]) -> Option<usize> {
+    event.windows(STAMP.len()).position(|bytes| bytes == STAMP.as_bytes())
+}
+
+fn stamped(event: &Bytes) -> Bytes {
+    let Some(at) = position(event) else { return event.clone() };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let digits = format!("{:019}", now.as_nanos());
+    let mut out = BytesMut::from(&event[..]);
+    if let Some(place) = out.get_mut(at..at + STAMP.len())
+        && digits.len() == STAMP.len()
+    {
+        place.copy_from_slice(digits.as_bytes());
+    }
+    out.freeze()
+}
+
+/// Joins what is not a token to the token before or after it, so that the pace is that of the tokens.
+fn merge(events: Vec<Event>) -> Vec<Bytes> {
+    let mut out: Vec<BytesMut> = Vec::new();
+    let mut lead = BytesMut::new();
+    for event in events {
+        match (event.kind, out.last_mut()) {
+            (Kind::Tokens(_), _) => {
+                lead.extend_from_slice(&event.bytes);
+                out.push(std::mem::take(&mut lead));
+            }
+            (_, None) => lead.extend_from_slice(&event.bytes),
+            (_, Some(last)) => last.extend_from_slice(&event.bytes),
+        }
+    }
+    out.into_iter().map(BytesMut::freeze).collect()
+}
+
+fn render(config: &Config, path: &str, stream: bool, text: String) -> Vec<Event> {
+    let body = serde_json::json!({
+        "model": config.models.first(),
+        "messages": [{"role": "user", "content": "benchmark"}],
+        "input": "benchmark",
+        "prompt": "benchmark",
+        "max_tokens": 1 << 20,
+        "stream": stream,
+        "stream_options": {"include_usage": true},
+    });
+    let config = Config {
+        text: Some(text),
+        fixed: None,
+        api_key: None,
+        strict: false,
+        context_tokens: None,
+        ..config.clone()
+    };
+    let request = Request {
+        method: Method::POST,
+        target: format!("/v1{path}"),
+        version: Version::HTTP_11,
+        headers: HeaderMap::new(),
+        body: body.to_string().into(),
+        body_len: 0,
+        connection: 0,
+    };
+    let shared = Shared::plain(config);
+    let Routed::Job(job) = api::route(&shared, &request) else { return Vec::new() };
+    let usage = api::Usage { prompt: job.prompt().tokens, cached: 0 };
+    match job.render(&shared.config, usage).body {
+        Body::Whole(bytes) => vec![Event::frame(bytes)],
+        Body::Stream(stream) => stream.events.collect(),
+    }
+}
+
+/// Whether a body says `"stream": true`, told without parsing it.
+fn wants_stream(body: &[u8]) -> bool {
+    const KEY: &[u8] = b"\"stream\"";
+    let mut rest = body;
+    while let Some(at) = rest.windows(KEY.len()).position(|bytes| bytes == KEY) {
+        rest = rest.get(at + KEY.len()..).unwrap_or_default();
+        let value = rest.trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        if value.is_some_and(|value| value.starts_with(b"true")) {
+            return true;
+        }
+    }
+    false
+}
