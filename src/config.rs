@@ -1,7 +1,7 @@
 //! The configuration, from text to what runs.
 //!
 //! [`source`] (or [`environment`], where there is no file) gives a tree of values that know their places;
-//! [`shape`] holds it against the JSON Schema of the types in [`schema`]; [`compile`] checks what a schema cannot say
+//! `shape` holds it against the JSON Schema of the types in [`schema`]; `compile` checks what a schema cannot say
 //! and builds the [`Snapshot`]. Each of them reports all that is wrong, so one run shows everything.
 
 pub mod diagnostic;

@@ -1,2 +1,128 @@
-//! Forebay's binary.
-fn main() {}
+//! The verbs of the `forebay` binary.
+//!
+//! Exit codes: 0 for success, 1 for a configuration with errors or a failure to run, 2 for a command line that is
+//! not understood.
+
+mod quickstart;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use forebay::config::{self, Loaded};
+use forebay::meter::{logger, metrics};
+use forebay::{server, sim};
+
+/// Half the memory of the alternatives for each open stream, at the same speed: see `bench/README.md`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The L7 edge in front of a fleet of LLM APIs and GPU nodes.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve until told to stop (SIGTERM, SIGINT).
+    Run {
+        /// The configuration; without one it is taken from the environment (OPENAI_API_KEY and so on).
+        file: Option<PathBuf>,
+        /// The same, as an option.
+        #[arg(short, long, conflicts_with = "file")]
+        config: Option<PathBuf>,
+        /// Serve an embedded, simulated fleet; providers whose key is in the environment are real.
+        #[arg(long, conflicts_with_all = ["file", "config"])]
+        quickstart: bool,
+    },
+    /// Show everything that is wrong with a configuration; 1 if anything is.
+    Check {
+        /// The configuration; without one the environment is checked.
+        file: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+    /// Simulate LLM providers and inference engines, with faults on demand.
+    Sim(Box<sim::Args>),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Run { quickstart: true, .. } => quickstart::run(),
+        Verb::Run { file, config, .. } => run(file.or(config)),
+        Verb::Check { file } => check(file),
+        Verb::Schema => say(&format!("{:#}", config::json_schema())),
+        Verb::Sim(args) => simulate(*args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn run(file: Option<PathBuf>) -> Result<(), String> {
+    let loaded = load(file)?;
+    serve(loaded)
+}
+
+fn load(file: Option<PathBuf>) -> Result<Loaded, String> {
+    config::load(file.as_deref(), &environment)
+        .map_err(|diagnostics| format!("{diagnostics}{}", diagnostics.summary()))
+}
+
+/// Runs what was loaded, until the process is told to stop.
+fn serve(loaded: Loaded) -> Result<(), String> {
+    let log = &loaded.snapshot.log;
+    logger::init(log.format, &log.level).map_err(|error| format!("the log cannot be set up: {error}"))?;
+    count_panics();
+    for warning in loaded.warnings.iter() {
+        log::warn!("{}: {}", warning.path, warning.message);
+    }
+    let done = server::run(Arc::new(loaded.snapshot));
+    logger::flush();
+    done
+}
+
+fn check(file: Option<PathBuf>) -> Result<(), String> {
+    let loaded = load(file)?;
+    if loaded.warnings.is_empty() {
+        return say("no problems found");
+    }
+    say(&format!("{}{}", loaded.warnings, loaded.warnings.summary()))
+}
+
+fn simulate(args: sim::Args) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.and_then(|runtime| runtime.block_on(sim::run(args))).map_err(|error| error.to_string())
+}
+
+fn say(text: &str) -> Result<(), String> {
+    writeln!(std::io::stdout().lock(), "{}", text.trim_end()).map_err(|error| error.to_string())
+}
+
+fn complain(text: &str) {
+    // There is nowhere left to report that standard error cannot be written.
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+}
+
+/// A panic ends one connection, not the process; it must not go unseen.
+fn count_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        metrics::METRICS.panics.inc();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        log::error!("a panic at {place}, which is a bug of Forebay's: {}", panic.payload_as_str().unwrap_or_default());
+    }));
+}

@@ -72,7 +72,10 @@ impl Sim {
     /// # Errors
     ///
     /// `InvalidInput` when `config` makes no sense, with what to write instead; else what binding said.
-    #[expect(clippy::unused_async, reason = "it must run inside a runtime, and callers need not change if it waits one day")]
+    #[expect(
+        clippy::unused_async,
+        reason = "it must run inside a runtime, and callers need not change if it waits one day"
+    )]
     pub async fn start(config: Config, addr: SocketAddr) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(config).map_err(invalid)?);
         let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;

@@ -86,6 +86,7 @@ pub fn fill(tree: &mut Node, env: Env<'_>) {
     let Data::Mapping(root) = &mut tree.data else {
         return;
     };
+    root.retain(|entry| !matches!(entry.value.data, Data::Null));
     let missing = |root: &[Entry], key: &str| !root.iter().any(|entry| entry.key == key);
     let (host, port) = (set(env, "SERVER_HOST"), set(env, "SERVER_PORT"));
     if missing(root, "listeners") && (host.is_some() || port.is_some()) {

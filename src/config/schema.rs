@@ -1,7 +1,7 @@
 //! The configuration file as it is written: every key, its type and its default.
 //!
 //! These types are the manual: their doc comments become the descriptions of the JSON Schema that `forebay schema`
-//! prints. Nothing below the configuration sees them; [`super::compile`] turns them into what runs.
+//! prints. Nothing below the configuration sees them; `config::compile` turns them into what runs.
 
 mod fleet;
 mod traffic;

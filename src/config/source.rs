@@ -342,11 +342,16 @@ impl Builder<'_> {
             self.diagnostics.push(
                 Diagnostic::error(
                     place.clone(),
-                    path,
+                    path.clone(),
                     format!("the same key again; it is already on line {line}"),
                 )
                 .help("keep one of the two"),
             );
+        }
+        if text.contains("${") {
+            let message = "a variable in a key is not replaced";
+            let wrong = Diagnostic::error(place.clone(), path, message);
+            self.diagnostics.push(wrong.help("write the key itself; variables stand in values alone"));
         }
         *key = Some((text, place));
         Ok(())
@@ -479,7 +484,7 @@ mod tests {
     #[test]
     fn keys_are_never_substituted() {
         let (node, wrong) = read("${PORT}: 1\n");
-        assert_eq!(wrong, "");
+        assert!(wrong.contains("a variable in a key is not replaced"), "{wrong}");
         assert!(node.unwrap().entry("${PORT}").is_some());
     }
 

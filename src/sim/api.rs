@@ -182,7 +182,11 @@ impl Job {
         match &self.call {
             Call::Responses(call) => responses::error_event(call, config, sent),
             Call::Messages(_) => sse(Some("error"), &Refusal::overloaded(529).body(Family::Anthropic, None)),
-            _ => sse(None, &Refusal::server("The simulated engine failed in the midst of this stream.").body(self.family, None)),
+            _ => sse(
+                None,
+                &Refusal::server("The simulated engine failed in the midst of this stream.")
+                    .body(self.family, None),
+            ),
         }
     }
 
@@ -209,7 +213,11 @@ pub(crate) fn route(shared: &Shared, request: &Request) -> Routed {
 /// The conventions for this request: Anthropic's on its own paths, and where its version header is.
 pub(crate) fn family(request: &Request) -> Family {
     let messages = resource(request.path()).starts_with("/messages");
-    if messages || request.headers.contains_key("anthropic-version") { Family::Anthropic } else { Family::OpenAi }
+    if messages || request.headers.contains_key("anthropic-version") {
+        Family::Anthropic
+    } else {
+        Family::OpenAi
+    }
 }
 
 /// Whether this is a call of a model, as opposed to a list, a check or the simulator's own pages.
@@ -224,15 +232,21 @@ fn dispatch(shared: &Shared, request: &Request) -> Result<Routed, Refusal> {
     }
     authorise(&shared.config, request)?;
     match (&request.method, path) {
-        (&Method::POST, "/chat/completions") => job(shared, request, |body, env| chat::parse(body, env).map(Call::Chat)),
+        (&Method::POST, "/chat/completions") => {
+            job(shared, request, |body, env| chat::parse(body, env).map(Call::Chat))
+        }
         (&Method::POST, "/completions") => {
             job(shared, request, |body, env| completions::parse(body, env).map(Call::Completions))
         }
         (&Method::POST, "/embeddings") => {
             job(shared, request, |body, env| embeddings::parse(body, env).map(Call::Embeddings))
         }
-        (&Method::POST, "/responses") => job(shared, request, |body, env| responses::parse(body, env).map(Call::Responses)),
-        (&Method::POST, "/messages") => job(shared, request, |body, env| messages::parse(body, env).map(Call::Messages)),
+        (&Method::POST, "/responses") => {
+            job(shared, request, |body, env| responses::parse(body, env).map(Call::Responses))
+        }
+        (&Method::POST, "/messages") => {
+            job(shared, request, |body, env| messages::parse(body, env).map(Call::Messages))
+        }
         (&Method::POST, "/responses/input_tokens") => count(shared, request, responses::count),
         (&Method::POST, "/messages/count_tokens") => count(shared, request, messages::count),
         (&Method::GET | &Method::HEAD, "/models") => Ok(Routed::Reply(models::list(shared, request)?)),
@@ -306,14 +320,20 @@ fn count(
 fn read_json(request: &Request) -> Result<Value, Refusal> {
     let body: Value = serde_json::from_slice(&request.body)
         .map_err(|error| Refusal::invalid(format!("The request body is not valid JSON: {error}."), None))?;
-    if body.is_object() { Ok(body) } else { Err(Refusal::invalid("The request body must be a JSON object.", None)) }
+    if body.is_object() {
+        Ok(body)
+    } else {
+        Err(Refusal::invalid("The request body must be a JSON object.", None))
+    }
 }
 
 /// The model a body names; in `strict` mode one of the configured.
 pub(crate) fn model_of(body: &Value, env: &Env<'_>) -> Result<String, Refusal> {
     let model = match body.get("model") {
         Some(Value::String(model)) if !model.is_empty() => model.clone(),
-        Some(_) => return Err(Refusal::invalid("`model` must be a string that is not empty.", Some("model"))),
+        Some(_) => {
+            return Err(Refusal::invalid("`model` must be a string that is not empty.", Some("model")));
+        }
         None => return Err(Refusal::invalid("You must provide a `model`.", Some("model"))),
     };
     if env.config.strict && !env.config.models.contains(&model) {
@@ -419,7 +439,9 @@ pub(crate) fn limit(body: &Value, key: &'static str) -> Result<Option<u64>, Refu
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64().filter(|n| *n > 0) {
             Some(n) => Ok(Some(n)),
-            None => Err(Refusal::invalid(format!("`{key}` must be a whole number of at least 1."), Some(key))),
+            None => {
+                Err(Refusal::invalid(format!("`{key}` must be a whole number of at least 1."), Some(key)))
+            }
         },
     }
 }

@@ -114,7 +114,8 @@ impl Args {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|error| invalid(format!("cannot read {}: {error}", path.display())))?;
-                serde_json::from_str(&text).map_err(|error| invalid(format!("{}: {error}", path.display())))?
+                serde_json::from_str(&text)
+                    .map_err(|error| invalid(format!("{}: {error}", path.display())))?
             }
         };
         self.apply_engine(&mut config);
@@ -223,8 +224,15 @@ mod tests {
     #[test]
     fn options_reach_the_settings() {
         let config = config(&[
-            "--models=a,b", "--seed=7", "--slots=2", "--latency=lognormal:40,0.5", "--error-rate=429=0.1",
-            "--fault=cut=3@0.5", "--fault=status=429;retry_after=2@first:4", "--fixed", "--fixed-events=9",
+            "--models=a,b",
+            "--seed=7",
+            "--slots=2",
+            "--latency=lognormal:40,0.5",
+            "--error-rate=429=0.1",
+            "--fault=cut=3@0.5",
+            "--fault=status=429;retry_after=2@first:4",
+            "--fixed",
+            "--fixed-events=9",
             "--output-tokens=3..5",
         ]);
         config.check().unwrap();

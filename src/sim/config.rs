@@ -84,9 +84,12 @@ impl Config {
         if self.output_tokens.min > self.output_tokens.max {
             return Err("output_tokens: min must not be above max".into());
         }
-        for (name, rate) in [("prefill_tps", self.engine.prefill_tps), ("decode_tps", self.engine.decode_tps)] {
+        for (name, rate) in [("prefill_tps", self.engine.prefill_tps), ("decode_tps", self.engine.decode_tps)]
+        {
             if rate.is_some_and(|rate| !(rate.is_finite() && rate > 0.0)) {
-                return Err(format!("engine.{name}: write a number of tokens a second above 0, or leave it out"));
+                return Err(format!(
+                    "engine.{name}: write a number of tokens a second above 0, or leave it out"
+                ));
             }
         }
         if self.engine.slots == Some(0) {
@@ -225,7 +228,11 @@ impl Latency {
                 median.is_finite() && sigma.is_finite() && median > 0.0 && sigma >= 0.0
             }
         };
-        if good { Ok(()) } else { Err("provider.latency: write finite milliseconds from 0, min not above max".into()) }
+        if good {
+            Ok(())
+        } else {
+            Err("provider.latency: write finite milliseconds from 0, min not above max".into())
+        }
     }
 }
 

@@ -209,7 +209,8 @@ impl Exchange {
             slot.prefill(prompt, cached).await;
         }
         self.phase = Phase::Decoding;
-        self.bill = ModelBill { calls: 1, prompt_tokens: prompt.tokens, cached_tokens: cached, output_tokens: 0 };
+        self.bill =
+            ModelBill { calls: 1, prompt_tokens: prompt.tokens, cached_tokens: cached, output_tokens: 0 };
         self.shared.stats.add(Counter::PromptTokens, prompt.tokens);
         self.shared.stats.add(Counter::CachedTokens, cached);
         let rendered = job.render(&self.shared.config, Usage { prompt: prompt.tokens, cached });
@@ -304,7 +305,9 @@ impl Exchange {
                     reply.body = halves(bytes);
                 }
             }
-            Body::Stream(stream) if self.faults.has(Fault::EmptyStream) => stream.events = Box::new(std::iter::empty()),
+            Body::Stream(stream) if self.faults.has(Fault::EmptyStream) => {
+                stream.events = Box::new(std::iter::empty())
+            }
             Body::Stream(_) => {}
         }
     }
@@ -391,7 +394,12 @@ fn find_source(shared: &Shared, request: &Request, rng: &mut Rng) -> (Source, Fa
 }
 
 /// What the request asks for, by header or body, and what the rules add.
-fn find_faults(shared: &Shared, request: &Request, asked: Option<String>, rng: &mut Rng) -> Result<Faults, String> {
+fn find_faults(
+    shared: &Shared,
+    request: &Request,
+    asked: Option<String>,
+    rng: &mut Rng,
+) -> Result<Faults, String> {
     let path = request.path();
     if path.starts_with("/sim/") {
         return Ok(Faults::default());

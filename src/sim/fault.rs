@@ -84,7 +84,12 @@ pub(crate) enum Break {
 impl Faults {
     /// Reads `name[=argument][;...]`. The error says what to write instead.
     pub(crate) fn parse(list: &str) -> Result<Self, String> {
-        list.split(';').map(str::trim).filter(|one| !one.is_empty()).map(parse_one).collect::<Result<_, _>>().map(Self)
+        list.split(';')
+            .map(str::trim)
+            .filter(|one| !one.is_empty())
+            .map(parse_one)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -220,7 +225,9 @@ fn parse_one(text: &str) -> Result<Fault, String> {
         "bad_chunk" => Fault::BadChunk(number(3)?),
         "goaway" => Fault::Goaway(number(0)?),
         "error_event" => Fault::ErrorEvent(number(0)?),
-        "huge_event" => Fault::HugeEvent(usize::try_from(number(1 << 20)?).unwrap_or(usize::MAX).min(1 << 28)),
+        "huge_event" => {
+            Fault::HugeEvent(usize::try_from(number(1 << 20)?).unwrap_or(usize::MAX).min(1 << 28))
+        }
         "empty_stream" => Fault::EmptyStream,
         "no_done" => Fault::NoDone,
         "one_byte" => Fault::OneByte,
@@ -232,7 +239,8 @@ fn parse_one(text: &str) -> Result<Fault, String> {
 }
 
 fn parse_stall(argument: Option<&str>) -> Result<Fault, String> {
-    let help = "fault `stall`: write `stall=head` or `stall=N` (events), with `,MS` after it for a stall that ends";
+    let help =
+        "fault `stall`: write `stall=head` or `stall=N` (events), with `,MS` after it for a stall that ends";
     let (point, ms) = match argument.unwrap_or("head").split_once(',') {
         Some((point, ms)) => (point, Some(ms.trim().parse::<u64>().map_err(|_| help)?)),
         None => (argument.unwrap_or("head"), None),

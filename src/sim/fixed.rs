@@ -4,9 +4,9 @@ use super::Shared;
 use super::api::{self, Body, Event, Kind, Pace, Reply, Routed, Stream};
 use super::config::{Config, Fixed};
 use super::stats::Request;
-use super::text::MAX_WORD;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Version, header};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +25,10 @@ impl Rendered {
     /// Renders by asking the simulator itself, with a text of the wanted length.
     pub(crate) fn new(config: &Config, fixed: &Fixed) -> Self {
         let paths = ["/chat/completions", "/completions", "/responses", "/messages"];
-        Self { fixed: fixed.clone(), by_path: paths.map(|path| (path, Pair::new(config, fixed, path))).into() }
+        Self {
+            fixed: fixed.clone(),
+            by_path: paths.map(|path| (path, Pair::new(config, fixed, path))).into(),
+        }
     }
 
     /// The reply, if the request is for one of these APIs.
@@ -57,23 +60,23 @@ pub(crate) fn event_stream() -> Vec<api::Header> {
 
 impl Pair {
     fn new(config: &Config, fixed: &Fixed, path: &'static str) -> Self {
-        let length = |text: String| render(config, path, false, text).iter().map(|event| event.bytes.len()).sum();
-        let empty: usize = length(String::new());
-        let body = "x".repeat(fixed.body_bytes.saturating_sub(empty).max(1));
-        let whole = render(config, path, false, body).into_iter().map(|event| event.bytes).next();
-        let text = vec![token(config, fixed, path); fixed.events.max(1)].join(" ");
-        let events = merge(render(config, path, true, text));
+        let whole = |text: String| {
+            render(config, path, false, vec![text]).into_iter().map(|event| event.bytes).next()
+        };
+        let one = whole("x".into()).map_or(0, |bytes| bytes.len());
+        let whole = whole("x".repeat(1 + fixed.body_bytes.saturating_sub(one)));
+        let tokens = vec![token(config, fixed, path); fixed.events.max(1)];
+        let events = merge(render(config, path, true, tokens));
         Self { whole: whole.unwrap_or_default(), events: events.into() }
     }
 }
 
-/// A word with room for a stamp that makes an event of about the wanted length.
+/// A token that makes an event of about the wanted length, with room for a stamp if there is to be one.
 fn token(config: &Config, fixed: &Fixed, path: &'static str) -> String {
-    let one = render(config, path, true, STAMP.into());
+    let least = if fixed.stamp { STAMP } else { "x" };
+    let one = render(config, path, true, vec![least.into()]);
     let bare = one.iter().find(|event| event.kind != Kind::Frame).map_or(0, |event| event.bytes.len());
-    // One more for the space between words. A word over the longest would be two tokens.
-    let pad = fixed.event_bytes.saturating_sub(bare + 1).min(MAX_WORD - STAMP.len());
-    format!("{STAMP}{}", "x".repeat(pad))
+    format!("{least}{}", "x".repeat(fixed.event_bytes.saturating_sub(bare)))
 }
 
 /// Where the time of sending goes: as many digits as nanoseconds since 1970 have.
@@ -113,7 +116,7 @@ fn merge(events: Vec<Event>) -> Vec<Bytes> {
     out.into_iter().map(BytesMut::freeze).collect()
 }
 
-fn render(config: &Config, path: &str, stream: bool, text: String) -> Vec<Event> {
+fn render(config: &Config, path: &str, stream: bool, tokens: Vec<String>) -> Vec<Event> {
     let body = serde_json::json!({
         "model": config.models.first(),
         "messages": [{"role": "user", "content": "benchmark"}],
@@ -123,14 +126,7 @@ fn render(config: &Config, path: &str, stream: bool, text: String) -> Vec<Event>
         "stream": stream,
         "stream_options": {"include_usage": true},
     });
-    let config = Config {
-        text: Some(text),
-        fixed: None,
-        api_key: None,
-        strict: false,
-        context_tokens: None,
-        ..config.clone()
-    };
+    let config = Config { fixed: None, api_key: None, strict: false, context_tokens: None, ..config.clone() };
     let request = Request {
         method: Method::POST,
         target: format!("/v1{path}"),
@@ -141,12 +137,32 @@ fn render(config: &Config, path: &str, stream: bool, text: String) -> Vec<Event>
         connection: 0,
     };
     let shared = Shared::plain(config);
-    let Routed::Job(job) = api::route(&shared, &request) else { return Vec::new() };
+    let Routed::Job(mut job) = api::route(&shared, &request) else { return Vec::new() };
+    job.knobs().exact = Some(tokens);
     let usage = api::Usage { prompt: job.prompt().tokens, cached: 0 };
     match job.render(&shared.config, usage).body {
         Body::Whole(bytes) => vec![Event::frame(bytes)],
-        Body::Stream(stream) => stream.events.collect(),
+        Body::Stream(stream) => stream.events.map(slim).collect(),
     }
+}
+
+/// A chat chunk without what engines leave out too, so that small events are possible.
+fn slim(event: Event) -> Event {
+    let json = event.bytes.strip_prefix(b"data: ").map(serde_json::from_slice::<Value>);
+    let Some(Ok(Value::Object(mut chunk))) = json else { return event };
+    if chunk.get("object").and_then(Value::as_str) != Some("chat.completion.chunk") {
+        return event;
+    }
+    chunk.insert("id".into(), "c1".into());
+    chunk.retain(|key, value| {
+        !matches!(key.as_str(), "service_tier" | "system_fingerprint") && !value.is_null()
+    });
+    for choice in chunk.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(choice) = choice.as_object_mut() {
+            choice.shift_remove("logprobs");
+        }
+    }
+    Event { bytes: api::sse(None, &Value::Object(chunk)), kind: event.kind }
 }
 
 /// Whether a body says `"stream": true`, told without parsing it.

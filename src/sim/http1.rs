@@ -21,7 +21,12 @@ use tokio::net::TcpStream;
 use write::{Framing, Wire};
 
 /// Serves one connection; `buffer` holds what was read of it already.
-pub(crate) async fn run(stream: TcpStream, buffer: BytesMut, shared: &Arc<Shared>, number: u64) -> io::Result<()> {
+pub(crate) async fn run(
+    stream: TcpStream,
+    buffer: BytesMut,
+    shared: &Arc<Shared>,
+    number: u64,
+) -> io::Result<()> {
     let mut connection = Connection { stream, buffer, shared: Arc::clone(shared), number };
     let mut served = 0;
     loop {
@@ -110,7 +115,7 @@ impl Connection {
     }
 
     /// A request that cannot be read is answered in OpenAI's shape, as its path may not be known.
-    async fn fail(&mut self, fail: Fail) -> After {
+    async fn fail(&self, fail: Fail) -> After {
         let refusal = match fail {
             Fail::Gone => return After::Gone,
             Fail::Bad(message) => Refusal::invalid(message, None),
@@ -189,7 +194,8 @@ impl Connection {
             wire.send(b"HTTP/1.1 103 Early Hints\r\nlink: </sim>; rel=preload\r\n\r\n").await?;
         }
         if faults.has(Fault::Switching) {
-            wire.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: sim\r\n\r\n").await?;
+            wire.send(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: sim\r\n\r\n")
+                .await?;
         }
         Ok(())
     }
@@ -234,7 +240,12 @@ impl Connection {
         Ok(after)
     }
 
-    async fn send_stream(&mut self, mut exchange: Exchange, framing: Framing, after: After) -> io::Result<After> {
+    async fn send_stream(
+        &mut self,
+        mut exchange: Exchange,
+        framing: Framing,
+        after: After,
+    ) -> io::Result<After> {
         loop {
             let next = tokio::select! {
                 biased;

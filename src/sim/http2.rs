@@ -16,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// Serves one connection, its preface not yet read.
@@ -26,20 +26,33 @@ pub(crate) async fn run(
     number: u64,
 ) -> io::Result<()> {
     let mut builder = h2::server::Builder::new();
-    builder.initial_window_size(1 << 20).initial_connection_window_size(4 << 20).max_concurrent_streams(10_000);
+    builder
+        .initial_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_concurrent_streams(10_000);
     let mut connection = builder.handshake::<_, Bytes>(io).await.map_err(io::Error::other)?;
-    let goaway = Arc::new(Notify::new());
+    let (breaks, mut broken) = mpsc::unbounded_channel();
     let mut streams = JoinSet::new();
+    // Kept, as dropping one would reset it, and it is the connection that is to break.
+    let mut cut_off = Vec::new();
     loop {
         tokio::select! {
+            // In this order: polling the connection writes what is queued, which a break would throw away.
+            biased;
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
-                    let stream = Stream { shared: Arc::clone(shared), number, goaway: Arc::clone(&goaway) };
+                    let stream = Stream { shared: Arc::clone(shared), number, breaks: breaks.clone() };
                     streams.spawn(stream.serve(request, respond));
                 }
                 Some(Err(_)) | None => return Ok(()),
             },
-            () = goaway.notified() => connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM),
+            Some(command) = broken.recv() => match command {
+                Command::Reset(mut stream, reason) => stream.send_reset(reason),
+                Command::Goaway(stream) => {
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    cut_off.push(stream);
+                }
+            },
             Some(_) = streams.join_next(), if !streams.is_empty() => {}
         }
     }
@@ -49,7 +62,13 @@ pub(crate) async fn run(
 struct Stream {
     shared: Arc<Shared>,
     number: u64,
-    goaway: Arc<Notify>,
+    breaks: mpsc::UnboundedSender<Command>,
+}
+
+/// What a stream asks of its connection, to be done when all that was sent before is written.
+enum Command {
+    Reset(SendStream<Bytes>, Reason),
+    Goaway(SendStream<Bytes>),
 }
 
 /// The client reset the stream, or the connection is no more.
@@ -62,13 +81,13 @@ impl From<h2::Error> for Gone {
 }
 
 impl Stream {
-    async fn serve(self, request: http::Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    async fn serve(self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let (head, mut body) = request.into_parts();
         let body = match read_body(&mut body, self.shared.config.max_body).await {
             Ok(Some(body)) => body,
             Ok(None) => {
                 let reply = Refusal::too_large(self.shared.config.max_body).reply(Family::OpenAi);
-                let _ = send_plain(reply, &mut respond).await;
+                let _ = self.refuse(reply, respond).await;
                 return;
             }
             Err(Gone) => {
@@ -98,7 +117,8 @@ impl Stream {
 
     async fn respond(&self, mut exchange: Exchange, mut respond: SendResponse<Bytes>) -> Result<(), Gone> {
         let faults = &exchange.faults;
-        if [Fault::Refuse, Fault::ResetBeforeHead, Fault::GarbageHead].iter().any(|fault| faults.has(*fault)) {
+        if [Fault::Refuse, Fault::ResetBeforeHead, Fault::GarbageHead].iter().any(|fault| faults.has(*fault))
+        {
             let refuse = faults.has(Fault::Refuse);
             respond.send_reset(if refuse { Reason::REFUSED_STREAM } else { Reason::INTERNAL_ERROR });
             exchange.broken();
@@ -124,7 +144,7 @@ impl Stream {
         let body = exchange.open(reply.body);
         let mut stream = respond.send_response(head, false)?;
         if exchange.faults.has(Fault::ResetAfterHead) {
-            stream.send_reset(Reason::INTERNAL_ERROR);
+            self.break_off(Command::Reset(stream, Reason::INTERNAL_ERROR));
             exchange.broken();
             return Ok(());
         }
@@ -138,6 +158,23 @@ impl Stream {
             }
             None => self.send_stream(exchange, stream).await,
         }
+    }
+
+    async fn refuse(&self, reply: Reply, mut respond: SendResponse<Bytes>) -> Result<(), Gone> {
+        let head = head(&reply, None).map_err(|_| Gone)?;
+        let mut stream = respond.send_response(head, false)?;
+        if let Body::Whole(body) = reply.body {
+            send(&mut stream, body, false).await?;
+        }
+        stream.send_data(Bytes::new(), true)?;
+        // The rest of the request is not wanted.
+        self.break_off(Command::Reset(stream, Reason::NO_ERROR));
+        Ok(())
+    }
+
+    fn break_off(&self, command: Command) {
+        // A connection that no longer listens is broken already.
+        let _ = self.breaks.send(command);
     }
 
     async fn send_stream(&self, mut exchange: Exchange, mut stream: SendStream<Bytes>) -> Result<(), Gone> {
@@ -158,8 +195,10 @@ impl Stream {
                 Next::Break(how) => {
                     match how {
                         Break::Cut => stream.send_data(Bytes::new(), true)?,
-                        Break::Reset | Break::BadChunk => stream.send_reset(Reason::INTERNAL_ERROR),
-                        Break::Goaway => self.goaway.notify_one(),
+                        Break::Reset | Break::BadChunk => {
+                            self.break_off(Command::Reset(stream, Reason::INTERNAL_ERROR));
+                        }
+                        Break::Goaway => self.break_off(Command::Goaway(stream)),
                     }
                     exchange.broken();
                     return Ok(());
@@ -182,18 +221,6 @@ async fn read_body(body: &mut RecvStream, bound: usize) -> Result<Option<Bytes>,
         whole.extend_from_slice(&data);
     }
     Ok(Some(whole.freeze()))
-}
-
-async fn send_plain(reply: Reply, respond: &mut SendResponse<Bytes>) -> Result<(), Gone> {
-    let head = head(&reply, None).map_err(|_| Gone)?;
-    let mut stream = respond.send_response(head, false)?;
-    if let Body::Whole(body) = reply.body {
-        send(&mut stream, body, false).await?;
-    }
-    stream.send_data(Bytes::new(), true)?;
-    // The request's rest is not wanted.
-    respond.send_reset(Reason::NO_ERROR);
-    Ok(())
 }
 
 fn head(reply: &Reply, wrong: Option<i64>) -> http::Result<Response<()>> {
@@ -228,6 +255,10 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, one_byte: bool) -
         let n = room.min(want);
         if n > 0 {
             stream.send_data(data.split_to(n), false)?;
+        }
+        if one_byte {
+            // Lets the connection write and the client read: unread frames of no size look like an attack.
+            tokio::task::yield_now().await;
         }
     }
     Ok(())

@@ -68,7 +68,8 @@ impl Provider {
         if !self.config.headers {
             return;
         }
-        let levels = [level(self.requests.as_ref(), 10_000, now), level(self.tokens.as_ref(), 10_000_000, now)];
+        let levels =
+            [level(self.requests.as_ref(), 10_000, now), level(self.tokens.as_ref(), 10_000_000, now)];
         let real = self.requests.is_some() || self.tokens.is_some();
         let names = if family == Family::Anthropic { ANTHROPIC } else { OPENAI };
         for (names, level) in names.iter().zip(levels) {
@@ -102,7 +103,11 @@ const ANTHROPIC: [[&str; 3]; 2] = [
         "anthropic-ratelimit-requests-remaining",
         "anthropic-ratelimit-requests-reset",
     ],
-    ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"],
+    [
+        "anthropic-ratelimit-tokens-limit",
+        "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset",
+    ],
 ];
 
 /// What the headers tell of one bucket.
@@ -220,7 +225,8 @@ mod tests {
         let mut rng = Rng::with_seed(1);
         let mut median = |latency| {
             let provider = provider(|c| c.latency = latency);
-            let mut all: Vec<_> = (0..2001).map(|_| provider.latency(&mut rng).as_secs_f64() * 1000.0).collect();
+            let mut all: Vec<_> =
+                (0..2001).map(|_| provider.latency(&mut rng).as_secs_f64() * 1000.0).collect();
             all.sort_by(f64::total_cmp);
             (all[0], all[1000], all[2000])
         };
@@ -239,7 +245,10 @@ mod tests {
             out
         };
         let openai = names(Family::OpenAi);
-        assert_eq!(openai[0], (HeaderName::from_static("x-ratelimit-limit-requests"), HeaderValue::from(9u64)));
+        assert_eq!(
+            openai[0],
+            (HeaderName::from_static("x-ratelimit-limit-requests"), HeaderValue::from(9u64))
+        );
         assert_eq!(openai.len(), 6);
         assert_eq!(names(Family::Anthropic)[5].0, "anthropic-ratelimit-tokens-reset");
         let mut none = Vec::new();

@@ -146,7 +146,8 @@ mod tests {
 
     fn cut(chunking: Chunking) -> Vec<Vec<u8>> {
         let body: Vec<u8> = (0..200).collect();
-        let pieces: Vec<_> = pieces(body.clone().into(), chunking, 5).map(|event| event.bytes.to_vec()).collect();
+        let pieces: Vec<_> =
+            pieces(body.clone().into(), chunking, 5).map(|event| event.bytes.to_vec()).collect();
         assert_eq!(pieces.concat(), body);
         pieces
     }
@@ -163,8 +164,17 @@ mod tests {
 
     #[test]
     fn paths_choose_and_turns_go_round() {
-        let recorded = |path: Option<&str>, status| Recorded { path: path.map(Into::into), status, ..Default::default() };
-        let all = vec![recorded(None, 201), recorded(Some("/a"), 202), recorded(None, 203), recorded(Some("/a"), 204)];
+        let recorded = |path: Option<&str>, status| Recorded {
+            path: path.map(Into::into),
+            status,
+            ..Default::default()
+        };
+        let all = vec![
+            recorded(None, 201),
+            recorded(Some("/a"), 202),
+            recorded(None, 203),
+            recorded(Some("/a"), 204),
+        ];
         let player = Player::new(Replay { recorded: all, chunking: Chunking::Whole });
         let status = |target: &str| player.next(&request(target), 0).unwrap().status;
         assert_eq!([status("/a?x"), status("/a"), status("/a")], [202, 204, 202]);

@@ -59,7 +59,12 @@ async fn connection(mut stream: TcpStream, shared: &Arc<Shared>, number: u64) ->
             }
             _ => return http1::run(stream, buffer, shared, number).await,
         }
-        if stream.read_buf(&mut buffer).await? == 0 {
+        let read = stream.read_buf(&mut buffer);
+        let n = match shared.config.keep_alive_ms {
+            None => read.await?,
+            Some(ms) => tokio::time::timeout(Duration::from_millis(ms), read).await.unwrap_or(Ok(0))?,
+        };
+        if n == 0 {
             return Ok(());
         }
     }
@@ -74,7 +79,11 @@ struct Rewound {
 }
 
 impl AsyncRead for Rewound {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.before.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, out);
         }

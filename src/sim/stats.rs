@@ -202,10 +202,13 @@ impl Stats {
     /// Forgets totals, bills and requests. What is going on (open, active, queued, KV) stays.
     pub fn reset(&self) {
         use Counter as C;
-        for counter in [C::ConnectionsAccepted, C::Requests, C::Completed, C::Broken, C::Receiving, C::LeftQueued] {
+        for counter in
+            [C::ConnectionsAccepted, C::Requests, C::Completed, C::Broken, C::Receiving, C::LeftQueued]
+        {
             self.counter(counter).store(0, Ordering::Relaxed);
         }
-        for counter in [C::LeftPrefilling, C::LeftDecoding, C::LeftStalled, C::PromptTokens, C::CachedTokens] {
+        for counter in [C::LeftPrefilling, C::LeftDecoding, C::LeftStalled, C::PromptTokens, C::CachedTokens]
+        {
             self.counter(counter).store(0, Ordering::Relaxed);
         }
         for counter in [C::OutputTokens, C::PrefixQueries] {

@@ -51,6 +51,8 @@ pub(crate) struct Knobs {
     pub(crate) fault: Option<String>,
     /// Set by the `huge_event` fault: bytes of the first token.
     pub(crate) huge: Option<usize>,
+    /// Set by the fixed mode: the tokens themselves.
+    pub(crate) exact: Option<Vec<String>>,
 }
 
 impl Knobs {
@@ -70,6 +72,7 @@ impl Knobs {
             tool_calls: number("x-sim-tool-calls", "tool_calls"),
             fault: text("x-sim-fault", "fault"),
             huge: None,
+            exact: None,
         }
     }
 }
@@ -127,11 +130,15 @@ impl Ask {
     }
 
     fn answer(&self, config: &Config, rng: &mut Rng) -> Answer {
+        if let Some(tokens) = &self.knobs.exact {
+            return text_answer(tokens.clone(), None);
+        }
         let mut answer = match (&self.knobs.text, &self.want) {
             (Some(text), _) => text_answer(tokens(text).map(str::to_owned).collect(), self.knobs.tokens),
             (None, Want::Calls(tools)) => call_answer(tools, self.knobs.tool_calls, rng),
             (None, Want::Json(schema)) => {
-                let schema = schema.clone().unwrap_or_else(|| serde_json::json!({"properties": {"answer": {}}}));
+                let schema =
+                    schema.clone().unwrap_or_else(|| serde_json::json!({"properties": {"answer": {}}}));
                 text_answer(pieces(&sample(rng, &schema, 8).to_string(), 6), None)
             }
             (None, Want::Text) => {
@@ -243,7 +250,10 @@ mod tests {
         asked.knobs.text = Some("one two three".into());
         asked.stops = vec!["three".into(), "wo".into()];
         let answer = only(&asked);
-        assert_eq!((answer.full_text().as_str(), answer.finish), ("one t", Finish::StopSequence("wo".into())));
+        assert_eq!(
+            (answer.full_text().as_str(), answer.finish),
+            ("one t", Finish::StopSequence("wo".into()))
+        );
     }
 
     #[test]

@@ -13,7 +13,12 @@ pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
     let model = model_of(body, env)?;
     let messages = match body.get("messages") {
         Some(Value::Array(messages)) if !messages.is_empty() => messages,
-        _ => return Err(Refusal::invalid("`messages` must be an array with at least one message.", Some("messages"))),
+        _ => {
+            return Err(Refusal::invalid(
+                "`messages` must be an array with at least one message.",
+                Some("messages"),
+            ));
+        }
     };
     let mut prompt = Prompt::new(env.config.seed, &model);
     messages.iter().for_each(|message| add_message(&mut prompt, message));
@@ -45,7 +50,8 @@ fn want(body: &Value, answered: bool) -> Want {
     let tools = tools(body.get("tools"), |tool| tool.get("function").unwrap_or(tool));
     let choice = body.get("tool_choice");
     let named = choice.and_then(|choice| choice.pointer("/function/name")).and_then(Value::as_str);
-    let mode = choice.and_then(Value::as_str).unwrap_or(if named.is_some() { "required" } else { "auto" });
+    let default = if named.is_some() { "required" } else { "auto" };
+    let mode = choice.and_then(Value::as_str).unwrap_or(default);
     if let Some(want) = want_calls(tools, named, mode, answered) {
         return want;
     }
@@ -68,7 +74,12 @@ pub(crate) fn tools<'a>(tools: Option<&'a Value>, inner: impl Fn(&'a Value) -> &
 }
 
 /// Whether tools are called, and which: the named one alone, else all in turn.
-pub(crate) fn want_calls(mut tools: Vec<Tool>, named: Option<&str>, mode: &str, answered: bool) -> Option<Want> {
+pub(crate) fn want_calls(
+    mut tools: Vec<Tool>,
+    named: Option<&str>,
+    mode: &str,
+    answered: bool,
+) -> Option<Want> {
     if let Some(name) = named {
         tools.retain(|tool| tool.name == name);
     }
@@ -182,24 +193,27 @@ fn stream(stamp: Stamp, answers: Vec<Answer>, usage: Option<Value>) -> impl Iter
     let deltas = interleave(answers.iter().map(deltas).collect());
     let roles = (0..answers.len()).map(|index| (index, role(), Kind::Frame)).collect::<Vec<_>>();
     let null = usage.as_ref().map(|_| Value::Null);
-    let ends = answers.into_iter().enumerate().map(|(index, answer)| {
-        json!([{"index": index, "delta": {}, "logprobs": null, "finish_reason": finish_reason(&answer)}])
-    });
     let bodies = roles.into_iter().chain(deltas).map(|(index, delta, kind)| {
-        (json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": null}]), kind)
+        let choices = json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": null}]);
+        Chunk::Choices(choices, kind)
     });
-    let mut tail = Some(usage);
-    bodies
-        .chain(ends.map(|end| (end, Kind::Frame)))
-        .map(Some)
-        .chain([None, None])
-        .filter_map(move |chunk| match chunk {
-            Some((choices, kind)) => Some(Event { bytes: stamp.chunk(&choices, null.as_ref()), kind }),
-            None => match tail.take() {
-                Some(usage) => usage.map(|usage| Event::frame(stamp.chunk(&json!([]), Some(&usage)))),
-                None => Some(Event::last(Bytes::from_static(b"data: [DONE]\n\n"))),
-            },
-        })
+    let ends = answers.into_iter().enumerate().map(|(index, answer)| {
+        let reason = finish_reason(&answer);
+        let choices = json!([{"index": index, "delta": {}, "logprobs": null, "finish_reason": reason}]);
+        Chunk::Choices(choices, Kind::Frame)
+    });
+    let tail = [usage.map(Chunk::Usage), Some(Chunk::Done)].into_iter().flatten();
+    bodies.chain(ends).chain(tail).map(move |chunk| match chunk {
+        Chunk::Choices(choices, kind) => Event { bytes: stamp.chunk(&choices, null.as_ref()), kind },
+        Chunk::Usage(usage) => Event::frame(stamp.chunk(&json!([]), Some(&usage))),
+        Chunk::Done => Event::last(Bytes::from_static(b"data: [DONE]\n\n")),
+    })
+}
+
+enum Chunk {
+    Choices(Value, Kind),
+    Usage(Value),
+    Done,
 }
 
 fn role() -> Value {

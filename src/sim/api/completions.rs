@@ -27,7 +27,10 @@ pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Call, Refusal> {
     }
     let n = limit(body, "n")?.unwrap_or(1).min(128);
     let echo = flag(body, "echo").then(|| {
-        prompts.iter().flat_map(|one| std::iter::repeat_n(one.text(), usize::try_from(n).unwrap_or(1))).collect()
+        prompts
+            .iter()
+            .flat_map(|one| std::iter::repeat_n(one.text(), usize::try_from(n).unwrap_or(1)))
+            .collect()
     });
     let ask = Ask {
         model,
@@ -68,7 +71,8 @@ impl Input {
 
 /// A string, strings, tokens, or lists of tokens.
 pub(crate) fn inputs(value: &Value) -> Option<Vec<Input>> {
-    let tokens = |list: &Vec<Value>| list.iter().map(Value::as_u64).collect::<Option<Vec<_>>>().map(Input::Tokens);
+    let tokens =
+        |list: &Vec<Value>| list.iter().map(Value::as_u64).collect::<Option<Vec<_>>>().map(Input::Tokens);
     match value {
         Value::String(text) => Some(vec![Input::Text(text.clone())]),
         Value::Array(list) if list.first().is_some_and(Value::is_number) => Some(vec![tokens(list)?]),
@@ -88,7 +92,10 @@ fn prompts(value: Option<&Value>) -> Result<Vec<Input>, Refusal> {
     let empty = Value::String(String::new());
     let value = value.filter(|value| !value.is_null()).unwrap_or(&empty);
     inputs(value).filter(|all| all.len() <= 128).ok_or_else(|| {
-        Refusal::invalid("`prompt` must be a string, strings, tokens or lists of tokens (128 at most).", Some("prompt"))
+        Refusal::invalid(
+            "`prompt` must be a string, strings, tokens or lists of tokens (128 at most).",
+            Some("prompt"),
+        )
     })
 }
 

@@ -23,14 +23,23 @@ pub(crate) struct Call {
 pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Call, Refusal> {
     let model = model_of(body, env)?;
     let inputs = body.get("input").and_then(inputs).filter(|all| all.len() <= 2048).ok_or_else(|| {
-        Refusal::invalid("`input` must be a string, strings, tokens or lists of tokens (2048 at most).", Some("input"))
+        Refusal::invalid(
+            "`input` must be a string, strings, tokens or lists of tokens (2048 at most).",
+            Some("input"),
+        )
     })?;
     let base64 = match body.get("encoding_format").and_then(Value::as_str) {
         None | Some("float") => false,
         Some("base64") => true,
-        Some(_) => return Err(Refusal::invalid("`encoding_format` is `float` or `base64`.", Some("encoding_format"))),
+        Some(_) => {
+            return Err(Refusal::invalid(
+                "`encoding_format` is `float` or `base64`.",
+                Some("encoding_format"),
+            ));
+        }
     };
-    let dimensions = limit(body, "dimensions")?.map_or(env.config.embedding_dimensions, |n| n.min(8192) as usize);
+    let dimensions =
+        limit(body, "dimensions")?.map_or(env.config.embedding_dimensions, |n| n.min(8192) as usize);
     let mut prompt = Prompt::new(env.config.seed, &model);
     inputs.iter().for_each(|input| input.add(&mut prompt));
     let ask = Ask {

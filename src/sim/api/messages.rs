@@ -133,7 +133,8 @@ fn message(id: &str, model: &str, bill: &Bill) -> Value {
 }
 
 fn content(answer: &Answer) -> Value {
-    let text = (!answer.text.is_empty()).then(|| json!({"type": "text", "text": answer.full_text(), "citations": null}));
+    let text = (!answer.text.is_empty())
+        .then(|| json!({"type": "text", "text": answer.full_text(), "citations": null}));
     let calls = answer.calls.iter().map(|call| {
         // Arguments cut short by `max_tokens` are no JSON any more, but `input` must be an object.
         let input = serde_json::from_str(&call.arguments.concat()).unwrap_or_else(|_| json!({}));
@@ -181,13 +182,15 @@ fn stream(message: Value, answer: Answer, bill: &Bill) -> impl Iterator<Item = E
     let start = Event::frame(typed(&json!({"type": "message_start", "message": message})));
     let blocks = usize::from(!answer.text.is_empty());
     let text = (blocks > 0).then_some(answer.text).into_iter().flat_map(text_block);
-    let calls = answer.calls.into_iter().enumerate().flat_map(move |(at, call)| call_block(blocks + at, call));
+    let calls =
+        answer.calls.into_iter().enumerate().flat_map(move |(at, call)| call_block(blocks + at, call));
     let ends = [Event::frame(typed(&end)), Event::last(typed(&json!({"type": "message_stop"})))];
     std::iter::once(start).chain(text).chain(calls).chain(ends)
 }
 
 fn text_block(tokens: Vec<String>) -> impl Iterator<Item = Event> + Send {
-    let start = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
+    let start =
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
     let starts = [Event::frame(typed(&start)), Event::frame(typed(&json!({"type": "ping"})))];
     let deltas = tokens.into_iter().map(|token| {
         let delta = json!({"type": "text_delta", "text": token});

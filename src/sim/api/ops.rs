@@ -39,7 +39,12 @@ fn metrics(shared: &Shared) -> String {
         ("vllm:num_requests_waiting", "gauge", "Requests waiting for a slot.", count(Counter::Queued)),
         ("vllm:gpu_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1 (old name).", kv),
         ("vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1.", kv),
-        ("vllm:prefix_cache_queries_total", "counter", "Prompt tokens looked up.", count(Counter::PrefixQueries)),
+        (
+            "vllm:prefix_cache_queries_total",
+            "counter",
+            "Prompt tokens looked up.",
+            count(Counter::PrefixQueries),
+        ),
         ("vllm:prefix_cache_hits_total", "counter", "Prompt tokens found.", count(Counter::CachedTokens)),
         ("vllm:prompt_tokens_total", "counter", "Prompt tokens read.", count(Counter::PromptTokens)),
         ("vllm:generation_tokens_total", "counter", "Tokens generated.", count(Counter::OutputTokens)),

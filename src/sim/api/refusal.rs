@@ -51,7 +51,12 @@ impl Refusal {
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {
-        Self { status: 413, code: None, param: None, message: format!("The request body is over {limit} bytes.") }
+        Self {
+            status: 413,
+            code: None,
+            param: None,
+            message: format!("The request body is over {limit} bytes."),
+        }
     }
 
     pub(crate) fn overloaded(status: u16) -> Self {
@@ -74,7 +79,12 @@ impl Refusal {
             503 | 529 => Self::overloaded(status),
             401 => Self::key(false),
             404 => Self::unknown_model("simulated"),
-            _ => Self { status, code: None, param: None, message: format!("A simulated error of status {status}.") },
+            _ => Self {
+                status,
+                code: None,
+                param: None,
+                message: format!("A simulated error of status {status}."),
+            },
         }
     }
 
@@ -155,7 +165,13 @@ mod tests {
         for status in [400, 401, 404, 408, 429, 500, 502, 503, 529] {
             assert_eq!(Refusal::simulated(status).reply(Family::OpenAi).status, status);
         }
-        assert_eq!(Refusal::simulated(529).body(Family::Anthropic, None)["error"]["type"], "overloaded_error");
-        assert_eq!(Refusal::simulated(429).body(Family::OpenAi, None)["error"]["code"], "rate_limit_exceeded");
+        assert_eq!(
+            Refusal::simulated(529).body(Family::Anthropic, None)["error"]["type"],
+            "overloaded_error"
+        );
+        assert_eq!(
+            Refusal::simulated(429).body(Family::OpenAi, None)["error"]["code"],
+            "rate_limit_exceeded"
+        );
     }
 }

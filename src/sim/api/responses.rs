@@ -85,7 +85,8 @@ fn parse_ask(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
 fn want(body: &Value, answered: bool) -> Want {
     let choice = body.get("tool_choice");
     let named = choice.and_then(|choice| choice.get("name")).and_then(Value::as_str);
-    let mode = choice.and_then(Value::as_str).unwrap_or(if named.is_some() { "required" } else { "auto" });
+    let default = if named.is_some() { "required" } else { "auto" };
+    let mode = choice.and_then(Value::as_str).unwrap_or(default);
     if let Some(want) = want_calls(tools(body.get("tools"), |tool| tool), named, mode, answered) {
         return want;
     }
@@ -108,7 +109,7 @@ pub(crate) fn render(call: &Call, config: &Config, usage: Usage) -> Rendered {
     let state = if items.iter().any(|item| item.cut) { State::Incomplete } else { State::Completed };
     let usage = json!({
         "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached},
+        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
         "output_tokens": tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.prompt + tokens,
@@ -241,7 +242,12 @@ fn part(text: &str) -> Value {
 }
 
 /// The events, numbered from 0.
-fn stream(frame: &Frame, items: Vec<Item>, state: State, last: Value) -> impl Iterator<Item = Event> + Send + use<> {
+fn stream(
+    frame: &Frame,
+    items: Vec<Item>,
+    state: State,
+    last: Value,
+) -> impl Iterator<Item = Event> + Send + use<> {
     let open = frame.response(State::InProgress, Vec::new(), Value::Null);
     let starts = ["response.created", "response.in_progress"]
         .map(|name| (json!({"type": name, "response": open}), Kind::Frame));
@@ -256,7 +262,8 @@ type Piece = (Value, Kind);
 
 fn item_events(at: usize, item: Item) -> Box<dyn Iterator<Item = Piece> + Send> {
     let added = json!({"type": "response.output_item.added", "output_index": at, "item": item.json(State::InProgress)});
-    let done = json!({"type": "response.output_item.done", "output_index": at, "item": item.json(item.ending())});
+    let done =
+        json!({"type": "response.output_item.done", "output_index": at, "item": item.json(item.ending())});
     let inner: Box<dyn Iterator<Item = Piece> + Send> = match item.what {
         What::Message(text) => Box::new(message_events(at, item.id, text)),
         What::Call(call) => Box::new(call_events(at, item.id, call)),
@@ -282,7 +289,11 @@ fn message_events(at: usize, item: String, text: Vec<String>) -> impl Iterator<I
 fn call_events(at: usize, item: String, call: ToolCall) -> impl Iterator<Item = Piece> + Send {
     let place = json!({"item_id": item, "output_index": at});
     let full = json!(call.arguments.concat());
-    let done = with(&place, "response.function_call_arguments.done", &[("arguments", full), ("name", json!(call.name))]);
+    let done = with(
+        &place,
+        "response.function_call_arguments.done",
+        &[("arguments", full), ("name", json!(call.name))],
+    );
     let deltas = call.arguments.into_iter().map(move |piece| {
         (with(&place, "response.function_call_arguments.delta", &[("delta", json!(piece))]), Kind::Tokens(1))
     });

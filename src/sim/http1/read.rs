@@ -197,7 +197,9 @@ fn length(headers: &HeaderMap) -> Result<Length, Fail> {
             Err(Fail::Bad("The only transfer coding understood is chunked."))
         }
         (None, _, false) => Ok(Length::Bytes(0)),
-        (Some(_), _, true) | (Some(_), Some(_), _) => Err(Fail::Bad("The request states its length more than once.")),
+        (Some(_), _, true) | (Some(_), Some(_), _) => {
+            Err(Fail::Bad("The request states its length more than once."))
+        }
         (Some(length), None, false) => {
             let digits = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let number = digits.and_then(|text| text.parse().ok());
@@ -228,7 +230,8 @@ mod tests {
 
     #[test]
     fn heads_are_read_with_their_lengths() {
-        let head = parse("POST /a?b=1 HTTP/1.1\r\nHost: x\r\ncontent-length: 12\r\n\r\nrest").unwrap().unwrap();
+        let head =
+            parse("POST /a?b=1 HTTP/1.1\r\nHost: x\r\ncontent-length: 12\r\n\r\nrest").unwrap().unwrap();
         assert_eq!((head.method.as_str(), head.target.as_str()), ("POST", "/a?b=1"));
         assert_eq!((head.length, head.keep_alive, head.expects), (Length::Bytes(12), true, false));
         let head = parse(

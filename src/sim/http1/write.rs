@@ -25,7 +25,9 @@ impl Framing {
             (Fault::BadChunk(_), _) => Some(Self::Chunked),
             (Fault::WrongLength(by), Some(length)) => Some(Self::Length(length.saturating_add_signed(by))),
             // A stream has no length to be off from: one it will not reach, or one it will pass.
-            (Fault::WrongLength(by), None) => Some(Self::Length(if by > 0 { 1 << 30 } else { by.unsigned_abs() })),
+            (Fault::WrongLength(by), None) => {
+                Some(Self::Length(if by > 0 { 1 << 30 } else { by.unsigned_abs() }))
+            }
             _ => None,
         });
         match (spoiled, length) {
@@ -42,7 +44,9 @@ pub(super) fn head(status: u16, headers: &[Header], framing: Framing, keep_alive
     let mut out = BytesMut::with_capacity(512);
     let mut number = itoa::Buffer::new();
     let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    for part in ["HTTP/1.1 ", number.format(status), " ", reason.unwrap_or("Unassigned"), "\r\nserver: forebay-sim"] {
+    for part in
+        ["HTTP/1.1 ", number.format(status), " ", reason.unwrap_or("Unassigned"), "\r\nserver: forebay-sim"]
+    {
         out.extend_from_slice(part.as_bytes());
     }
     for (name, value) in headers {
@@ -154,7 +158,8 @@ mod tests {
 
     #[test]
     fn faults_choose_the_framing() {
-        let choose = |faults: &str, length| Framing::choose(&Faults::parse(faults).unwrap(), length, Version::HTTP_11);
+        let choose =
+            |faults: &str, length| Framing::choose(&Faults::parse(faults).unwrap(), length, Version::HTTP_11);
         assert_eq!(choose("", Some(5)), Framing::Length(5));
         assert_eq!(choose("", None), Framing::Chunked);
         assert_eq!(choose("wrong_length=short", Some(25)), Framing::Length(15));

@@ -1,0 +1,208 @@
+//! Health, metrics and the configuration in force, on a listener of their own.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/health` | everything below, as JSON; 503 when not ready |
+//! | `/health/live` | 200 as long as the process answers |
+//! | `/health/ready` | 200 while new work is welcome |
+//! | `/health/startup` | 200 once it was ready for the first time |
+//! | `/metrics` | Prometheus's text format |
+//! | `/snapshot` | routes, aliases, clusters and endpoints with their live state, without secrets |
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode};
+use pingora_core::apps::http_app::ServeHttp;
+use pingora_core::protocols::http::ServerSession;
+use serde_json::{Value, json};
+
+use crate::exchange::Shared;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::meter::metrics::METRICS;
+use crate::route::matcher::Target;
+use crate::snapshot::Snapshot;
+use crate::upstream::cluster::Cluster;
+use crate::upstream::endpoint::{Endpoint, Health};
+
+/// The admin listener's application.
+pub struct Admin {
+    shared: Arc<Shared>,
+    lifecycle: Arc<Lifecycle>,
+    began: Instant,
+}
+
+const JSON: &str = "application/json";
+
+impl Admin {
+    /// An admin listener over the exchanges' state and the process's life.
+    pub fn new(shared: Arc<Shared>, lifecycle: Arc<Lifecycle>) -> Self {
+        Self { shared, lifecycle, began: Instant::now() }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> (StatusCode, &'static str, Vec<u8>) {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return error(StatusCode::METHOD_NOT_ALLOWED, "use GET");
+        }
+        let snapshot = self.shared.snapshot.load();
+        match path {
+            "/health" => self.health(&snapshot),
+            "/health/live" => said(true, "live"),
+            "/health/ready" => said(self.lifecycle.phase() == Phase::Serving, "ready"),
+            "/health/startup" => said(self.lifecycle.phase() != Phase::Starting, "started"),
+            "/metrics" => {
+                observe(&snapshot);
+                (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", METRICS.render())
+            }
+            "/snapshot" => body(StatusCode::OK, &dump(&snapshot)),
+            _ => error(StatusCode::NOT_FOUND, "there are /health, /health/live, /health/ready, /health/startup, /metrics and /snapshot"),
+        }
+    }
+
+    fn health(&self, snapshot: &Snapshot) -> (StatusCode, &'static str, Vec<u8>) {
+        let now = Instant::now();
+        let providers: Vec<Value> = snapshot.clusters.iter().map(|cluster| provider(cluster, now)).collect();
+        let any = snapshot.clusters.iter().any(|cluster| cluster.available(now));
+        let status = match (self.lifecycle.phase(), any) {
+            (Phase::Starting, _) => "starting",
+            (Phase::Stopping, _) => "stopping",
+            (Phase::Serving, true) => "healthy",
+            (Phase::Serving, false) => "unhealthy",
+        };
+        let all = snapshot.clusters.iter().all(|cluster| cluster.available(now));
+        let status = if status == "healthy" && !all { "degraded" } else { status };
+        let code = if self.lifecycle.phase() == Phase::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        body(
+            code,
+            &json!({
+                "status": status,
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptime_seconds": self.began.elapsed().as_secs(),
+                "in_flight": self.shared.live(),
+                "providers": providers,
+                "dependencies": { "disk": disk() },
+            }),
+        )
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let head = session.req_header();
+        let (status, media, text) = self.answer(&head.method, head.uri.path());
+        let built = Response::builder()
+            .status(status)
+            .header("content-type", media)
+            .header("content-length", text.len())
+            .header("cache-control", "no-store")
+            .body(text);
+        built.unwrap_or_default()
+    }
+}
+
+fn body(status: StatusCode, value: &Value) -> (StatusCode, &'static str, Vec<u8>) {
+    let mut text = value.to_string().into_bytes();
+    text.push(b'\n');
+    (status, JSON, text)
+}
+
+fn error(status: StatusCode, message: &str) -> (StatusCode, &'static str, Vec<u8>) {
+    body(status, &json!({ "error": message }))
+}
+
+fn said(is: bool, what: &str) -> (StatusCode, &'static str, Vec<u8>) {
+    let status = if is { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    body(status, &json!({ what: is }))
+}
+
+/// A cluster, in the words that monitoring expects.
+fn provider(cluster: &Cluster, now: Instant) -> Value {
+    let endpoints = cluster.endpoints();
+    let up = endpoints.iter().filter(|endpoint| endpoint.available(now));
+    let latency = up.map(|endpoint| endpoint.probe_latency()).min().unwrap_or_default();
+    json!({
+        "name": cluster.name(),
+        "provider": cluster.spec.provider.name,
+        "healthy": cluster.available(now),
+        "latency_ms": latency.as_secs_f64() * 1000.0,
+    })
+}
+
+/// Free space where logs and credentials live.
+fn disk() -> Value {
+    match rustix::fs::statvfs("/") {
+        Ok(found) => json!({ "free_bytes": found.f_bavail * found.f_frsize, "total_bytes": found.f_blocks * found.f_frsize }),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
+
+/// Takes the state of endpoints into the metrics, as of a scrape.
+fn observe(snapshot: &Snapshot) {
+    let now = Instant::now();
+    // An endpoint that is gone must not go on being shown.
+    METRICS.provider_health.reset();
+    METRICS.endpoint_in_flight.reset();
+    METRICS.endpoint_first_token.reset();
+    for cluster in &snapshot.clusters {
+        for endpoint in cluster.endpoints().iter() {
+            let (name, at) = (cluster.name(), endpoint.name.as_str());
+            let labels = [cluster.spec.provider.name, name, at];
+            METRICS.provider_health.with_label_values(&labels).set(endpoint.available(now).into());
+            METRICS.endpoint_in_flight.with_label_values(&[name, at]).set(endpoint.in_flight().into());
+            let average = endpoint.average_first_token().as_secs_f64();
+            METRICS.endpoint_first_token.with_label_values(&[name, at]).set(average);
+        }
+    }
+}
+
+fn dump(snapshot: &Snapshot) -> Value {
+    let now = Instant::now();
+    json!({
+        "listeners": snapshot.listeners.iter().map(|listener| json!({
+            "address": listener.address.to_string(),
+            "tls": listener.tls.is_some(),
+            "h2c": listener.h2c,
+        })).collect::<Vec<_>>(),
+        "routes": snapshot.routes.iter().map(|route| json!({
+            "name": route.name,
+            "hosts": route.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "path": route.base,
+            "target": match &route.target {
+                Target::Models(patterns) => json!({ "models": patterns.iter().map(ToString::to_string).collect::<Vec<_>>() }),
+                Target::Raw { cluster, strip } => json!({ "raw": cluster.name(), "strip_path": strip }),
+            },
+        })).collect::<Vec<_>>(),
+        "models": snapshot.aliases.iter().map(|alias| json!({
+            "name": alias.name,
+            "deployments": alias.deployments.iter().map(|deployment| json!({
+                "cluster": deployment.cluster.name(),
+                "model": deployment.model.resolve("*"),
+                "weight": deployment.weight,
+                "priority": deployment.priority,
+            })).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "clusters": snapshot.clusters.iter().map(|cluster| json!({
+            "name": cluster.name(),
+            "provider": cluster.spec.provider.name,
+            "headers": cluster.spec.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            "endpoints": cluster.endpoints().iter().map(|endpoint| place(endpoint, now)).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn place(endpoint: &Endpoint, now: Instant) -> Value {
+    json!({
+        "endpoint": endpoint.name,
+        "addresses": endpoint.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "weight": endpoint.spec.weight,
+        "priority": endpoint.spec.priority,
+        "health": if endpoint.health() == Health::Up { "up" } else { "down" },
+        "ejected": endpoint.record.ejected(now),
+        "failures": endpoint.record.failures(),
+        "in_flight": endpoint.in_flight(),
+        "first_token_ms": endpoint.average_first_token().as_secs_f64() * 1000.0,
+        "probe_ms": endpoint.probe_latency().as_secs_f64() * 1000.0,
+    })
+}

@@ -1,0 +1,63 @@
+//! The background service that keeps endpoints known: resolved, listed and probed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::BackgroundService;
+
+use crate::lifecycle::Lifecycle;
+use crate::snapshot::Snapshot;
+use crate::upstream::discover::{keep_resolved, resolve_names, watch_file};
+use crate::upstream::probe::keep_probing;
+use crate::upstream::resolve::Resolver;
+
+/// How long readiness waits for the first answers of the name servers.
+const FIRST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// The keeper of every cluster of a snapshot.
+pub(super) struct Keeper {
+    snapshot: Arc<Snapshot>,
+    lifecycle: Arc<Lifecycle>,
+}
+
+impl Keeper {
+    pub(super) fn new(snapshot: Arc<Snapshot>, lifecycle: Arc<Lifecycle>) -> Self {
+        Self { snapshot, lifecycle }
+    }
+
+    async fn resolve_all(&self, resolver: &Arc<Resolver>) {
+        let mut all = tokio::task::JoinSet::new();
+        for cluster in &self.snapshot.clusters {
+            let (cluster, resolver) = (Arc::clone(cluster), Arc::clone(resolver));
+            all.spawn(async move { resolve_names(&cluster, &resolver).await });
+        }
+        // A name server that does not answer must not keep the other clusters from serving.
+        let _ = tokio::time::timeout(FIRST_ANSWERS, all.join_all()).await;
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Keeper {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let resolver = Resolver::from_system().map(Arc::new).inspect_err(|error| {
+            log::error!("names cannot be resolved: {error}");
+        });
+        if let Ok(resolver) = &resolver {
+            self.resolve_all(resolver).await;
+        }
+        self.lifecycle.started();
+        let mut tasks = tokio::task::JoinSet::new();
+        for cluster in &self.snapshot.clusters {
+            if let Ok(resolver) = &resolver {
+                tasks.spawn(keep_resolved(Arc::clone(cluster), Arc::clone(resolver)));
+            }
+            tasks.spawn(watch_file(Arc::clone(cluster)));
+            tasks.spawn(keep_probing(Arc::clone(cluster)));
+        }
+        // Streams that still run while the process drains may yet need another endpoint: the tasks end with it.
+        let _ = shutdown.changed().await;
+        while tasks.join_next().await.is_some() {}
+    }
+}
