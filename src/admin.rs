@@ -56,7 +56,10 @@ impl Admin {
                 (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", METRICS.render())
             }
             "/snapshot" => body(StatusCode::OK, &dump(&snapshot)),
-            _ => error(StatusCode::NOT_FOUND, "there are /health, /health/live, /health/ready, /health/startup, /metrics and /snapshot"),
+            _ => error(
+                StatusCode::NOT_FOUND,
+                "there are /health, /health/live, /health/ready, /health/startup, /metrics and /snapshot",
+            ),
         }
     }
 
@@ -72,7 +75,11 @@ impl Admin {
         };
         let all = snapshot.clusters.iter().all(|cluster| cluster.available(now));
         let status = if status == "healthy" && !all { "degraded" } else { status };
-        let code = if self.lifecycle.phase() == Phase::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let code = if self.lifecycle.phase() == Phase::Serving {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
         body(
             code,
             &json!({
@@ -133,7 +140,9 @@ fn provider(cluster: &Cluster, now: Instant) -> Value {
 /// Free space where logs and credentials live.
 fn disk() -> Value {
     match rustix::fs::statvfs("/") {
-        Ok(found) => json!({ "free_bytes": found.f_bavail * found.f_frsize, "total_bytes": found.f_blocks * found.f_frsize }),
+        Ok(found) => {
+            json!({ "free_bytes": found.f_bavail * found.f_frsize, "total_bytes": found.f_blocks * found.f_frsize })
+        }
         Err(error) => json!({ "error": error.to_string() }),
     }
 }
@@ -142,17 +151,17 @@ fn disk() -> Value {
 fn observe(snapshot: &Snapshot) {
     let now = Instant::now();
     // An endpoint that is gone must not go on being shown.
-    METRICS.provider_health.reset();
-    METRICS.endpoint_in_flight.reset();
-    METRICS.endpoint_first_token.reset();
+    METRICS.upstream.health.reset();
+    METRICS.upstream.in_flight.reset();
+    METRICS.upstream.average_first_token.reset();
     for cluster in &snapshot.clusters {
         for endpoint in cluster.endpoints().iter() {
             let (name, at) = (cluster.name(), endpoint.name.as_str());
             let labels = [cluster.spec.provider.name, name, at];
-            METRICS.provider_health.with_label_values(&labels).set(endpoint.available(now).into());
-            METRICS.endpoint_in_flight.with_label_values(&[name, at]).set(endpoint.in_flight().into());
+            METRICS.upstream.health.with_label_values(&labels).set(endpoint.available(now).into());
+            METRICS.upstream.in_flight.with_label_values(&[name, at]).set(endpoint.in_flight().into());
             let average = endpoint.average_first_token().as_secs_f64();
-            METRICS.endpoint_first_token.with_label_values(&[name, at]).set(average);
+            METRICS.upstream.average_first_token.with_label_values(&[name, at]).set(average);
         }
     }
 }

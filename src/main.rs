@@ -121,8 +121,11 @@ fn complain(text: &str) {
 /// A panic ends one connection, not the process; it must not go unseen.
 fn count_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        metrics::METRICS.panics.inc();
+        metrics::METRICS.http.panics.inc();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        log::error!("a panic at {place}, which is a bug of Forebay's: {}", panic.payload_as_str().unwrap_or_default());
+        log::error!(
+            "a panic at {place}, which is a bug of Forebay's: {}",
+            panic.payload_as_str().unwrap_or_default()
+        );
     }));
 }

@@ -98,7 +98,11 @@ fn configuration(fleet: &Fleet) -> String {
     let _ = writeln!(models, "  llama-3: {{deployments: [{{cluster: gpu}}]}}");
     for cloud in CLOUDS.iter().filter(|cloud| cloud.is_real() || cloud.simulated) {
         let _ = if cloud.is_real() {
-            writeln!(clusters, "  {}: {{provider: {}, api_key: \"env:{}\"}}", cloud.name, cloud.name, cloud.key)
+            writeln!(
+                clusters,
+                "  {}: {{provider: {}, api_key: \"env:{}\"}}",
+                cloud.name, cloud.name, cloud.key
+            )
         } else {
             let at = fleet.cloud.addr();
             writeln!(clusters, "  {}: {{provider: simulator, endpoints: [\"http://{at}\"]}}", cloud.name)

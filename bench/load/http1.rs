@@ -103,27 +103,30 @@ impl Incoming {
     ///
     /// # Errors
     /// Where it is no reply with status 200 to one request.
-    pub(crate) fn take(&mut self, mut input: &[u8]) -> Result<(), Fault> {
-        let mut gathered = Vec::new();
-        if matches!(self.state, State::Head) {
-            self.head.extend_from_slice(input);
-            let Some(head) = Head::read(&self.head) else { return Ok(()) };
-            match head.status() {
-                Some(200) => {}
-                Some(status) => return Err(Fault::Refused(status)),
-                None => return Err(damaged("no status line")),
-            }
-            self.close = head.close;
-            self.state = match (head.chunked, head.length) {
-                (true, None) => State::Chunked(Chunk::Size(0)),
-                (false, Some(0)) => State::Whole,
-                (false, Some(length)) => State::Counted(length),
-                _ => return Err(damaged("neither one length nor chunks")),
-            };
-            let size = head.size;
-            gathered.extend_from_slice(self.head.get(size..).unwrap_or_default());
-            input = &gathered;
+    pub(crate) fn take(&mut self, input: &[u8]) -> Result<(), Fault> {
+        if !matches!(self.state, State::Head) {
+            return self.take_body(input);
         }
+        self.head.extend_from_slice(input);
+        let Some(head) = Head::read(&self.head) else { return Ok(()) };
+        match head.status() {
+            Some(200) => {}
+            Some(status) => return Err(Fault::Refused(status)),
+            None => return Err(damaged("no status line")),
+        }
+        self.close = head.close;
+        self.state = match (head.chunked, head.length) {
+            (true, None) => State::Chunked(Chunk::Size(0)),
+            (false, Some(0)) => State::Whole,
+            (false, Some(length)) => State::Counted(length),
+            _ => return Err(damaged("neither one length nor chunks")),
+        };
+        let size = head.size;
+        let rest = self.head.split_off(size);
+        self.take_body(&rest)
+    }
+
+    fn take_body(&mut self, mut input: &[u8]) -> Result<(), Fault> {
         while let Some(first) = input.first() {
             input = match &mut self.state {
                 State::Head | State::Whole => return Err(damaged("bytes after the end of a reply")),

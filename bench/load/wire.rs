@@ -156,7 +156,9 @@ impl Event {
 
 /// The events after the content of a stream: its finish, its usage where asked for, its end.
 pub(crate) fn ending(number: u32, events: u32, usage: bool) -> Vec<Vec<u8>> {
-    let start = format!("data: {{\"id\":\"chatcmpl-{number:08}\",\"object\":\"chat.completion.chunk\",\"model\":\"bench\",");
+    let start = format!(
+        "data: {{\"id\":\"chatcmpl-{number:08}\",\"object\":\"chat.completion.chunk\",\"model\":\"bench\","
+    );
     let finish =
         format!("{start}\"choices\":[{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"stop\"}}]}}\n\n");
     let total = u64::from(events) + 20;

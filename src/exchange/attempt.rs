@@ -64,7 +64,7 @@ impl Upstream {
             judge(cluster, &endpoint, Outcome::Bad, Some(error));
         })?;
         let kind = if reused { "reused" } else { "new" };
-        METRICS.upstream_connections.with_label_values(&[cluster.name(), kind]).inc();
+        METRICS.upstream.connections.with_label_values(&[cluster.name(), kind]).inc();
         Ok(Self { session, peer, flight, cluster: Arc::clone(cluster), reused, judged: false })
     }
 
@@ -209,7 +209,7 @@ fn judge(cluster: &Cluster, endpoint: &Endpoint, outcome: Outcome, error: Option
             _ => "connect",
         });
         let labels = [cluster.spec.provider.name, cluster.name(), kind];
-        METRICS.provider_errors.with_label_values(&labels).inc();
+        METRICS.upstream.errors.with_label_values(&labels).inc();
     }
     if cluster.report(endpoint, outcome, std::time::Instant::now()) {
         log::warn!("cluster {}: {} is set aside after repeated failures", cluster.name(), endpoint.name);

@@ -8,6 +8,7 @@ use log::log_enabled;
 
 use super::Shared;
 use crate::access::Principal;
+use crate::clocks::Overrides;
 use crate::dialect::usage::Usage;
 use crate::dialect::{Dialect, Operation};
 use crate::error::{Blame, Error, Kind};
@@ -127,6 +128,11 @@ impl Context {
         }
     }
 
+    /// The clocks that the route sets.
+    pub fn overrides(&self) -> Overrides {
+        self.route.as_ref().map(|route| route.clocks).unwrap_or_default()
+    }
+
     /// The route's name, for labels.
     fn route_name(&self) -> &str {
         self.route.as_ref().map_or("none", |route| route.name.as_str())
@@ -176,11 +182,11 @@ impl Context {
     fn count(&self, method: &http::Method, status: u16, now: Instant) {
         let (route, operation) = (self.route_name(), self.operation_name());
         let labels = [method_label(method), route, operation, status_label(status)];
-        METRICS.http_requests.with_label_values(&labels).inc();
+        METRICS.http.requests.with_label_values(&labels).inc();
         let took = now.saturating_duration_since(self.timeline.began);
-        METRICS.http_duration.with_label_values(&[route, operation]).observe(took.as_secs_f64());
+        METRICS.http.duration.with_label_values(&[route, operation]).observe(took.as_secs_f64());
         if matches!(self.end().0, Who::Client) && self.phase != When::Request {
-            METRICS.client_gone.with_label_values(&[self.phase.name()]).inc();
+            METRICS.http.client_gone.with_label_values(&[self.phase.name()]).inc();
         }
         if let (Some(place), Some(alias)) = (&self.place, &self.alias) {
             self.count_tokens(place, alias);
@@ -191,7 +197,7 @@ impl Context {
         let (provider, cluster) = (place.cluster.spec.provider.name, place.cluster.name());
         let Some(usage) = self.tally.usage else {
             if self.failure.is_none() && self.status == 200 {
-                METRICS.unknown_usage.with_label_values(&[cluster]).inc();
+                METRICS.upstream.unknown_usage.with_label_values(&[cluster]).inc();
             }
             return;
         };
@@ -203,7 +209,11 @@ impl Context {
             ("reasoning", usage.output.reasoning),
         ] {
             if let Some(tokens) = tokens.filter(|tokens| *tokens > 0) {
-                METRICS.tokens.with_label_values(&[provider, cluster, &alias.name, kind]).inc_by(tokens);
+                METRICS
+                    .upstream
+                    .tokens
+                    .with_label_values(&[provider, cluster, &alias.name, kind])
+                    .inc_by(tokens);
             }
         }
     }

@@ -43,7 +43,7 @@ impl Share {
             )
             .after(1));
         }
-        METRICS.held_bytes.add(i64::try_from(more).unwrap_or(i64::MAX));
+        METRICS.http.held_bytes.add(i64::try_from(more).unwrap_or(i64::MAX));
         self.size += more;
         Ok(())
     }
@@ -52,7 +52,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.budget.held.fetch_sub(self.size, Relaxed);
-        METRICS.held_bytes.sub(i64::try_from(self.size).unwrap_or(i64::MAX));
+        METRICS.http.held_bytes.sub(i64::try_from(self.size).unwrap_or(i64::MAX));
     }
 }
 

@@ -10,9 +10,11 @@ use pingora_core::{Error as PingoraError, ErrorSource, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
+use super::admit::identify;
 use super::context::{Context, Place};
 use super::guard::Guarded;
 use super::headers::{self, Wire};
+use super::reject::reject;
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
@@ -21,8 +23,8 @@ use crate::upstream::cluster::{Cluster, Outcome};
 
 /// Checks who is calling, before anything is passed on.
 pub fn prepare(session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
-    super::identify(session, context)?;
-    let clocks = context.snapshot.clocks.with(&super::overrides(context));
+    identify(session, context)?;
+    let clocks = context.snapshot.clocks.with(&context.overrides());
     session.set_write_timeout(Some(clocks.client_write));
     if session.is_upgrade_req()
         && let Some(guarded) =
@@ -51,7 +53,7 @@ pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
         .ok_or_else(|| none("no endpoint is left"))?;
     let endpoint = Arc::clone(flight.endpoint());
     let handle = endpoint.peer().ok_or_else(|| none("the endpoint's name is not resolved"))?;
-    let clocks = context.snapshot.clocks.with(&cluster.spec.clocks).with(&super::overrides(context));
+    let clocks = context.snapshot.clocks.with(&cluster.spec.clocks).with(&context.overrides());
     let mut peer = Box::new((*handle).clone());
     peer.options.connection_timeout = Some(clocks.connect);
     peer.options.total_connection_timeout = Some(clocks.connect + clocks.tls);
@@ -60,7 +62,7 @@ pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
     peer.options.idle_timeout = Some(cluster.spec.pool_idle);
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
     let labels = [cluster.spec.provider.name, cluster.name(), "raw"];
-    METRICS.provider_requests.with_label_values(&labels).inc();
+    METRICS.upstream.requests.with_label_values(&labels).inc();
     context.place = Some(Place { cluster, endpoint, model: None });
     context.raw = Some(flight);
     Ok(peer)
@@ -145,7 +147,7 @@ pub async fn failed(session: &mut Session, error: &PingoraError, context: &mut C
     let untold = session.response_written().is_none();
     if untold {
         session.downstream_session.set_keepalive(None);
-        super::reject(&mut session.downstream_session, context, &told).await;
+        reject(&mut session.downstream_session, context, &told).await;
     }
     let status = told.kind.status();
     context.failure.get_or_insert(told);

@@ -148,8 +148,8 @@ impl Gaps {
         let cluster = context.place.as_ref().map_or("", |place| place.cluster.name());
         let alias = context.alias.as_ref().map_or("", |alias| alias.name.as_str());
         Self {
-            inter_token: METRICS.inter_token.with_label_values(&[cluster, alias]).local(),
-            added: METRICS.added.with_label_values(&["event"]).local(),
+            inter_token: METRICS.upstream.inter_token.with_label_values(&[cluster, alias]).local(),
+            added: METRICS.http.added.with_label_values(&["event"]).local(),
         }
     }
 }
@@ -162,9 +162,9 @@ async fn stream(
 ) -> Result<(), Error> {
     context.tally.stream = true;
     let mut tap = StreamTap::new(terms.operation, terms.strip);
-    METRICS.streams.inc();
+    METRICS.http.streams.inc();
     let ended = pump(&mut upstream, client, context, terms, &mut tap).await;
-    METRICS.streams.dec();
+    METRICS.http.streams.dec();
     context.tally.usage = tap.usage();
     match ended {
         Ok(()) => {
@@ -185,7 +185,7 @@ async fn stream(
 /// Ends a stream that broke, in a way that no client can take for its proper end.
 async fn cut(client: &mut Client<'_>, context: &Context, terms: &Terms, tap: &StreamTap, error: &Error) {
     if let Some(place) = &context.place {
-        METRICS.cut_streams.with_label_values(&[place.cluster.name()]).inc();
+        METRICS.upstream.cut_streams.with_label_values(&[place.cluster.name()]).inc();
     }
     // Inside an event there is no place for another: only breaking the connection is unmistakable.
     if tap.at_boundary() {
@@ -368,7 +368,7 @@ async fn whole(
     context.tally.usage = tap.finish();
     let took = read.elapsed();
     context.timeline.own += took;
-    METRICS.added.with_label_values(&["reply"]).observe(took.as_secs_f64());
+    METRICS.http.added.with_label_values(&["reply"]).observe(took.as_secs_f64());
     Ok(())
 }
 
@@ -488,7 +488,7 @@ fn count_failure(upstream: &Upstream, status: u16) {
         _ => "failed",
     };
     let cluster = upstream.cluster();
-    METRICS.provider_errors.with_label_values(&[cluster.spec.provider.name, cluster.name(), kind]).inc();
+    METRICS.upstream.errors.with_label_values(&[cluster.spec.provider.name, cluster.name(), kind]).inc();
 }
 
 async fn gather(upstream: &mut Upstream) -> Result<Bytes, Error> {

@@ -10,6 +10,9 @@ use crate::snapshot::LogFormat;
 /// The target of access lines, which are written as they are.
 pub const ACCESS: &str = "access";
 
+/// What the libraries below may say unless `RUST_LOG` asks for more.
+const QUIET: &str = "pingora_core=warn,pingora_proxy=error,pingora_pool=warn,hickory=error,h2=warn";
+
 /// How long a line may wait for company.
 const LINGER: Duration = Duration::from_millis(50);
 /// The most that is held when the writer cannot keep up, bytes; what comes then is dropped and counted.
@@ -102,7 +105,8 @@ impl Write for Pipe {
 pub fn init(format: LogFormat, level: &str) -> io::Result<()> {
     let sink = Arc::clone(&SINK);
     std::thread::Builder::new().name("log".into()).spawn(move || sink.write_batches(io::stderr()))?;
-    let filters = std::env::var("RUST_LOG").unwrap_or_else(|_| level.to_owned());
+    // Pingora's own lines tell of its inner steps; what they matter for is told in Forebay's words.
+    let filters = std::env::var("RUST_LOG").unwrap_or_else(|_| format!("{level},{QUIET}"));
     env_logger::Builder::new()
         .parse_filters(&filters)
         .target(env_logger::Target::Pipe(Box::new(Pipe)))

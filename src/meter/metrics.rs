@@ -12,28 +12,19 @@ use prometheus::{
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// The client's side.
+    pub http: Http,
+    /// The upstreams' side.
+    pub upstream: Upstream,
+}
+
+/// Families of the client's side.
+#[derive(Debug)]
+pub struct Http {
     /// Exchanges by method, route, operation and status.
-    pub http_requests: IntCounterVec,
+    pub requests: IntCounterVec,
     /// Whole exchanges, seconds, by route and operation.
-    pub http_duration: HistogramVec,
-    /// Attempts by provider, cluster and model alias.
-    pub provider_requests: IntCounterVec,
-    /// Attempts that failed, by provider, cluster and kind.
-    pub provider_errors: IntCounterVec,
-    /// From the request sent to the response head, seconds, by provider and cluster.
-    pub provider_latency: HistogramVec,
-    /// 1 for an endpoint that takes exchanges, by provider, cluster and endpoint.
-    pub provider_health: IntGaugeVec,
-    /// Tokens by provider, cluster, model alias and kind.
-    pub tokens: IntCounterVec,
-    /// From the request sent to the first content token, seconds, by cluster and model alias.
-    pub first_token: HistogramVec,
-    /// Between two content tokens, seconds, by cluster and model alias.
-    pub inter_token: HistogramVec,
-    /// Exchanges under way, by cluster and endpoint.
-    pub endpoint_in_flight: IntGaugeVec,
-    /// Average time to first token of an endpoint, seconds.
-    pub endpoint_first_token: GaugeVec,
+    pub duration: HistogramVec,
     /// Exchanges under way.
     pub in_flight: IntGauge,
     /// Streams under way.
@@ -42,20 +33,43 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Bytes of request bodies held.
     pub held_bytes: IntGauge,
-    /// Connections taken for attempts, by cluster and whether they were new or reused.
-    pub upstream_connections: IntCounterVec,
     /// Time that Forebay added, seconds, by leg: `request`, `reply`, `event`.
     pub added: HistogramVec,
     /// Exchanges ended by their client, by phase.
     pub client_gone: IntCounterVec,
-    /// Streams that the upstream broke off.
-    pub cut_streams: IntCounterVec,
-    /// Exchanges that ended without their usage being known, by cluster.
-    pub unknown_usage: IntCounterVec,
     /// Heads refused by the HTTP screen, by status.
     pub screened: IntCounterVec,
     /// Panics caught.
     pub panics: IntCounter,
+}
+
+/// Families of the upstreams' side.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Attempts by provider, cluster and model alias.
+    pub requests: IntCounterVec,
+    /// Attempts that failed, by provider, cluster and kind.
+    pub errors: IntCounterVec,
+    /// From the request sent to the response head, seconds, by provider and cluster.
+    pub latency: HistogramVec,
+    /// 1 for an endpoint that takes exchanges, by provider, cluster and endpoint.
+    pub health: IntGaugeVec,
+    /// Tokens by provider, cluster, model alias and kind.
+    pub tokens: IntCounterVec,
+    /// From the request sent to the first content token, seconds, by cluster and model alias.
+    pub first_token: HistogramVec,
+    /// Between two content tokens, seconds, by cluster and model alias.
+    pub inter_token: HistogramVec,
+    /// Exchanges under way, by cluster and endpoint.
+    pub in_flight: IntGaugeVec,
+    /// Average time to first token of an endpoint, seconds.
+    pub average_first_token: GaugeVec,
+    /// Connections taken for attempts, by cluster and whether they were new or reused.
+    pub connections: IntCounterVec,
+    /// Streams that the upstream broke off.
+    pub cut_streams: IntCounterVec,
+    /// Exchanges that ended without their usage being known, by cluster.
+    pub unknown_usage: IntCounterVec,
 }
 
 /// The one set of families of the process.
@@ -123,38 +137,65 @@ impl Builder {
     }
 }
 
-impl Metrics {
-    fn new() -> Self {
-        let make = Builder { registry: Registry::new() };
+impl Http {
+    fn new(make: &Builder) -> Self {
         Self {
-            http_requests: make.counters(
+            requests: make.counters(
                 "http_requests_total",
                 "Exchanges by method, route, operation and status (499: the client left)",
                 &["method", "route", "operation", "status"],
             ),
-            http_duration: make.histograms(
+            duration: make.histograms(
                 "http_request_duration_seconds",
                 "Whole exchanges, streams to their end",
                 &["route", "operation"],
                 LONG,
             ),
-            provider_requests: make.counters(
+            in_flight: make.gauge("forebay_in_flight", "Exchanges under way"),
+            streams: make.gauge("forebay_streams", "Streams under way"),
+            connections: make.gauge("forebay_connections", "Client connections open"),
+            held_bytes: make.gauge("forebay_held_bytes", "Bytes of request bodies held"),
+            added: make.histograms(
+                "forebay_added_seconds",
+                "Time Forebay added: on the request before it is sent, on a reply, on one event of a stream",
+                &["leg"],
+                TINY,
+            ),
+            client_gone: make.counters(
+                "forebay_client_gone_total",
+                "Exchanges that their client left, by phase",
+                &["phase"],
+            ),
+            screened: make.counters(
+                "forebay_screened_total",
+                "Requests refused for their HTTP, by status",
+                &["status"],
+            ),
+            panics: make.counter("forebay_panics_total", "Panics caught; each is a bug"),
+        }
+    }
+}
+
+impl Upstream {
+    fn new(make: &Builder) -> Self {
+        Self {
+            requests: make.counters(
                 "llm_provider_requests_total",
                 "Attempts at a provider",
                 &["provider", "cluster", "model"],
             ),
-            provider_errors: make.counters(
+            errors: make.counters(
                 "llm_provider_errors_total",
                 "Attempts that failed by the provider's fault",
                 &["provider", "cluster", "kind"],
             ),
-            provider_latency: make.histograms(
+            latency: make.histograms(
                 "llm_provider_latency_seconds",
                 "From the request sent to the response head",
                 &["provider", "cluster"],
                 LONG,
             ),
-            provider_health: make.gauges(
+            health: make.gauges(
                 "llm_provider_health_status",
                 "1 for an endpoint that takes new exchanges, 0 for one that is down or set aside",
                 &["provider", "cluster", "endpoint"],
@@ -176,35 +217,20 @@ impl Metrics {
                 &["cluster", "model"],
                 SHORT,
             ),
-            endpoint_in_flight: make.gauges(
+            in_flight: make.gauges(
                 "forebay_endpoint_in_flight",
                 "Exchanges under way at an endpoint",
                 &["cluster", "endpoint"],
             ),
-            endpoint_first_token: make.float_gauges(
+            average_first_token: make.float_gauges(
                 "forebay_endpoint_first_token_seconds",
                 "Moving average of an endpoint's time to first token",
                 &["cluster", "endpoint"],
             ),
-            in_flight: make.gauge("forebay_in_flight", "Exchanges under way"),
-            streams: make.gauge("forebay_streams", "Streams under way"),
-            connections: make.gauge("forebay_connections", "Client connections open"),
-            held_bytes: make.gauge("forebay_held_bytes", "Bytes of request bodies held"),
-            upstream_connections: make.counters(
+            connections: make.counters(
                 "forebay_upstream_connections_total",
                 "Connections taken for attempts: new, or reused from the pool",
                 &["cluster", "kind"],
-            ),
-            added: make.histograms(
-                "forebay_added_seconds",
-                "Time Forebay added: on the request before it is sent, on a reply, on one event of a stream",
-                &["leg"],
-                TINY,
-            ),
-            client_gone: make.counters(
-                "forebay_client_gone_total",
-                "Exchanges that their client left, by phase",
-                &["phase"],
             ),
             cut_streams: make.counters(
                 "forebay_cut_streams_total",
@@ -216,14 +242,14 @@ impl Metrics {
                 "Exchanges that ended well without their usage being reported",
                 &["cluster"],
             ),
-            screened: make.counters(
-                "forebay_screened_total",
-                "Requests refused for their HTTP, by status",
-                &["status"],
-            ),
-            panics: make.counter("forebay_panics_total", "Panics caught; each is a bug"),
-            registry: make.registry,
         }
+    }
+}
+
+impl Metrics {
+    fn new() -> Self {
+        let make = Builder { registry: Registry::new() };
+        Self { http: Http::new(&make), upstream: Upstream::new(&make), registry: make.registry }
     }
 
     /// Every family in Prometheus's text format 0.0.4.
@@ -296,8 +322,8 @@ mod tests {
     #[test]
     fn every_family_can_be_made_and_is_rendered_once_used() {
         let metrics = Metrics::new();
-        metrics.http_requests.with_label_values(&["POST", "main", "messages", "200"]).inc();
-        metrics.added.with_label_values(&["event"]).observe(0.000_02);
+        metrics.http.requests.with_label_values(&["POST", "main", "messages", "200"]).inc();
+        metrics.http.added.with_label_values(&["event"]).observe(0.000_02);
         let text = String::from_utf8(metrics.render()).unwrap();
         assert!(text.contains("http_requests_total{method=\"POST\",operation=\"messages\""), "{text}");
         assert!(text.contains("forebay_added_seconds_bucket{leg=\"event\",le=\"0.000025\"} 1"), "{text}");

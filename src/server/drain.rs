@@ -79,7 +79,7 @@ async fn wait(shared: &Shared, limit: Duration) {
         tokio::time::sleep(LOOK).await;
     }
     let flushed = Instant::now() + FLUSH;
-    while METRICS.connections.get() > 0 && Instant::now() < flushed {
+    while METRICS.http.connections.get() > 0 && Instant::now() < flushed {
         tokio::time::sleep(LOOK).await;
     }
 }

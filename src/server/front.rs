@@ -62,14 +62,14 @@ struct Open;
 
 impl Open {
     fn count() -> Self {
-        METRICS.connections.inc();
+        METRICS.http.connections.inc();
         Self
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        METRICS.connections.dec();
+        METRICS.http.connections.dec();
     }
 }
 

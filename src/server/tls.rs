@@ -19,7 +19,8 @@ use crate::snapshot::{CertificateFiles, ListenerTls};
 /// # Errors
 /// Names the file that cannot be used, and why.
 pub(super) fn settings(tls: &ListenerTls) -> Result<TlsSettings, String> {
-    let mut settings = TlsSettings::with_callbacks(Box::new(NoCallbacks)).map_err(|error| error.to_string())?;
+    let mut settings =
+        TlsSettings::with_callbacks(Box::new(NoCallbacks)).map_err(|error| error.to_string())?;
     settings.set_cert_resolver(Arc::new(Certificates::load(tls)?));
     settings.set_alpn(ALPN::H2H1);
     Ok(settings)
@@ -83,21 +84,26 @@ fn read(files: &CertificateFiles) -> Result<(Arc<CertifiedKey>, Vec<String>), St
     let chain: Vec<_> = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect)
         .map_err(|error| failed(&files.cert, error.to_string()))?;
-    let leaf = chain.first().ok_or_else(|| failed(&files.cert, "there is no certificate in it".to_owned()))?;
+    let leaf =
+        chain.first().ok_or_else(|| failed(&files.cert, "there is no certificate in it".to_owned()))?;
     let names = match files.names.as_slice() {
         [] => names(leaf).map_err(|why| failed(&files.cert, why))?,
         names => names.to_vec(),
     };
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| failed(&files.key, error.to_string()))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| failed(&files.key, error.to_string()))?;
     let key = any_supported_type(&key).map_err(|error| failed(&files.key, error.to_string()))?;
     let certified = CertifiedKey::new(chain, key);
-    certified.keys_match().map_err(|_| failed(&files.key, format!("is not the key of {}", files.cert.display())))?;
+    certified
+        .keys_match()
+        .map_err(|_| failed(&files.key, format!("is not the key of {}", files.cert.display())))?;
     Ok((Arc::new(certified), names))
 }
 
 /// The DNS names in a certificate.
 fn names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, String> {
-    let parsed = webpki::EndEntityCert::try_from(leaf).map_err(|error| format!("is no certificate: {error}"))?;
+    let parsed =
+        webpki::EndEntityCert::try_from(leaf).map_err(|error| format!("is no certificate: {error}"))?;
     Ok(parsed.valid_dns_names().map(str::to_owned).collect())
 }
 
@@ -106,7 +112,10 @@ mod tests {
     use super::*;
 
     fn write(directory: &Path, name: &str, hosts: &[&str]) -> CertificateFiles {
-        let made = rcgen::generate_simple_self_signed(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>()).unwrap();
+        let made = rcgen::generate_simple_self_signed(
+            hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>(),
+        )
+        .unwrap();
         let (cert, key) = (directory.join(format!("{name}.pem")), directory.join(format!("{name}.key")));
         std::fs::write(&cert, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
@@ -122,7 +131,8 @@ mod tests {
     #[test]
     fn a_name_gets_its_certificate_and_others_the_first() {
         let at = directory("names");
-        let certificates = vec![write(&at, "a", &["a.example"]), write(&at, "w", &["*.b.example", "c.example"])];
+        let certificates =
+            vec![write(&at, "a", &["a.example"]), write(&at, "w", &["*.b.example", "c.example"])];
         let all = Certificates::load(&ListenerTls { certificates, only_13: false }).unwrap();
         let same = |a: &str, b: &str| Arc::ptr_eq(all.named(a), all.named(b));
         assert!(same("A.example", "unknown.example"));
@@ -136,7 +146,8 @@ mod tests {
         let at = directory("mismatch");
         let (one, other) = (write(&at, "one", &["a"]), write(&at, "other", &["a"]));
         let mixed = CertificateFiles { key: other.key, ..one };
-        let error = Certificates::load(&ListenerTls { certificates: vec![mixed], only_13: false }).unwrap_err();
+        let error =
+            Certificates::load(&ListenerTls { certificates: vec![mixed], only_13: false }).unwrap_err();
         assert!(error.contains("is not the key of"), "{error}");
         std::fs::remove_dir_all(at).unwrap();
     }

@@ -49,7 +49,8 @@ pub enum Fault {
     EmptyStream,
     /// `no_done`: a clean end without the event that ends a stream of this API.
     NoDone,
-    /// `one_byte`: everything written one byte at a time (HTTP/2: one byte a DATA frame).
+    /// `one_byte`: everything written one byte at a time. HTTP/2: one byte a DATA frame, which peers that count
+    /// small frames may take for an attack.
     OneByte,
     /// `wrong_length=long|short|+N|-N`: a Content-Length off by `N` (10) bytes.
     WrongLength(i64),

@@ -141,28 +141,44 @@ fn render(config: &Config, path: &str, stream: bool, tokens: Vec<String>) -> Vec
     job.knobs().exact = Some(tokens);
     let usage = api::Usage { prompt: job.prompt().tokens, cached: 0 };
     match job.render(&shared.config, usage).body {
-        Body::Whole(bytes) => vec![Event::frame(bytes)],
+        Body::Whole(bytes) => vec![slim(Event::frame(bytes))],
         Body::Stream(stream) => stream.events.map(slim).collect(),
     }
 }
 
-/// A chat chunk without what engines leave out too, so that small events are possible.
+/// A chat reply or chunk without what many engines leave out, so that small ones are possible.
 fn slim(event: Event) -> Event {
-    let json = event.bytes.strip_prefix(b"data: ").map(serde_json::from_slice::<Value>);
-    let Some(Ok(Value::Object(mut chunk))) = json else { return event };
-    if chunk.get("object").and_then(Value::as_str) != Some("chat.completion.chunk") {
+    let (json, lead) = match event.bytes.strip_prefix(b"data: ") {
+        Some(json) => (json, true),
+        None => (&event.bytes[..], false),
+    };
+    let Ok(mut value) = serde_json::from_slice::<Value>(json) else { return event };
+    if !value.get("object").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("chat.completion")) {
         return event;
     }
-    chunk.insert("id".into(), "c1".into());
-    chunk.retain(|key, value| {
-        !matches!(key.as_str(), "service_tier" | "system_fingerprint") && !value.is_null()
-    });
-    for choice in chunk.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(choice) = choice.as_object_mut() {
-            choice.shift_remove("logprobs");
+    prune(&mut value);
+    value["id"] = "c1".into();
+    let bytes = if lead { api::sse(None, &value) } else { value.to_string().into() };
+    Event { bytes, kind: event.kind }
+}
+
+fn prune(value: &mut Value) {
+    match value {
+        Value::Array(all) => all.iter_mut().for_each(prune),
+        Value::Object(members) => {
+            members.retain(|key, value| {
+                let spare = key.ends_with("_details")
+                    || matches!(
+                        key.as_str(),
+                        "service_tier" | "system_fingerprint" | "annotations" | "logprobs"
+                    );
+                // A finish reason is null on purpose.
+                !spare && (!value.is_null() || key == "finish_reason")
+            });
+            members.values_mut().for_each(prune);
         }
+        _ => {}
     }
-    Event { bytes: api::sse(None, &Value::Object(chunk)), kind: event.kind }
 }
 
 /// Whether a body says `"stream": true`, told without parsing it.

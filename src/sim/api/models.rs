@@ -63,6 +63,11 @@ fn anthropic(id: &str) -> Value {
         "id": id,
         "display_name": id,
         "created_at": "2026-01-01T00:00:00Z",
+        "lifecycle": "active",
+        "line": null,
+        "deprecated_at": null,
+        "retires_at": null,
+        "capabilities": null,
         "max_input_tokens": 200_000,
         "max_tokens": 64_000,
     })

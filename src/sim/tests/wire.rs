@@ -146,6 +146,16 @@ async fn fixed_replies_have_their_sizes() {
 }
 
 #[tokio::test]
+async fn fixed_sizes_are_small_by_default() {
+    let sim =
+        sim(|config| config.fixed = Some(Fixed { interval_ms: 0, stamp: true, ..Fixed::default() })).await;
+    assert_eq!(ask(&sim, "/v1/chat/completions", "", &chat("x")).await.body.len().abs_diff(340), 0);
+    let got = ask(&sim, "/v1/chat/completions", "", &streamed(chat("x"))).await;
+    assert_eq!(got.text().split_inclusive("\n\n").nth(50).unwrap().len(), 180);
+    assert_eq!(got.chunks().len(), 1 + 100 + 2);
+}
+
+#[tokio::test]
 async fn stamped_events_carry_the_time_of_sending() {
     let fixed = Fixed { events: 3, interval_ms: 1, stamp: true, ..Fixed::default() };
     let sim = sim(|config| config.fixed = Some(fixed)).await;

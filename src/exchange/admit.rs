@@ -1,0 +1,130 @@
+//! What comes before a body is read: the screen's verdict, the route, the operation, the caller.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{HeaderMap, Method};
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
+
+use super::context::Context;
+use super::{Shared, guard, headers, screen};
+use crate::access::Denied;
+use crate::dialect::{Dialect, Operation};
+use crate::error::{Error, Kind};
+use crate::meter::metrics::{METRICS, status_label};
+use crate::route::matcher::Target;
+use crate::snapshot::{Listener, Snapshot};
+
+/// The verdict of the screen, the exchange's id and the client's address.
+pub(super) fn admit(
+    shared: &Shared,
+    session: &mut ServerSession,
+    context: &mut Context,
+) -> Result<(), Error> {
+    let head = session.req_header();
+    context.id = headers::request_id(&head.headers);
+    context.dialect = dialect_of(&head.headers);
+    let listener = listener(session, &context.snapshot);
+    let bounds = listener.map(|listener| listener.head).unwrap_or_default();
+    let verdict = match session.as_http1() {
+        Some(h1) => h1.stream().as_any().downcast_ref::<guard::Guarded>().and_then(guard::Guarded::verdict),
+        None => screen::h2(&session.req_header().as_owned_parts(), &bounds).err(),
+    };
+    if let Some(error) = verdict {
+        METRICS.http.screened.with_label_values(&[status_label(error.kind.status())]).inc();
+        session.set_keepalive(None);
+        return Err(error);
+    }
+    let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
+    let trusted = listener.map_or(&[][..], |listener| &listener.trusted_proxies);
+    (context.client, context.forwarded) =
+        headers::client_address(&session.req_header().headers, peer, trusted);
+    let keepalive = listener.map_or(Duration::from_secs(60), |listener| listener.keepalive);
+    if shared.closing.load(Relaxed) {
+        session.set_keepalive(None);
+    } else if session.get_keepalive().is_some() {
+        session.set_keepalive(Some(keepalive.as_secs().max(1)));
+    }
+    Ok(())
+}
+
+fn listener<'a>(session: &ServerSession, snapshot: &'a Snapshot) -> Option<&'a Listener> {
+    // Nearly always there is but one, and asking a connection for its own address is a system call.
+    if let [only] = snapshot.listeners.as_slice() {
+        return Some(only);
+    }
+    let port = session.server_addr()?.as_inet()?.port();
+    snapshot.listeners.iter().find(|listener| listener.address.port() == port)
+}
+
+/// The dialect that a client's headers betray, for errors before its path is known.
+fn dialect_of(headers: &HeaderMap) -> Dialect {
+    let anthropic = headers.contains_key("anthropic-version") || headers.contains_key("x-api-key");
+    if anthropic { Dialect::Anthropic } else { Dialect::OpenaiChat }
+}
+
+/// What a request asks for.
+pub(super) struct Asked {
+    pub(super) operation: Operation,
+    /// The query with its question mark; empty without one.
+    pub(super) query: String,
+}
+
+/// Finds the route, and on one for models the operation; `None` on a raw one.
+pub(super) fn route(session: &ServerSession, context: &mut Context) -> Result<Option<Asked>, Error> {
+    let head = session.req_header();
+    let host = host_of(head).to_ascii_lowercase();
+    let path = head.uri.path();
+    let route = context.snapshot.routes.find(&host, path, &head.headers).map(Arc::clone);
+    let Some(route) = route else {
+        return Err(unknown_path(&head.method, path));
+    };
+    let rest = route.rest(path).unwrap_or_default().to_owned();
+    let is_raw = matches!(route.target, Target::Raw { .. });
+    context.route = Some(route);
+    if is_raw {
+        return Ok(None);
+    }
+    let is_model = rest.trim_start_matches("/v1").starts_with("/models/");
+    let found = if is_model { Some(Operation::Models) } else { Operation::at(&rest) };
+    let Some(operation) = found else { return Err(unknown_path(&head.method, path)) };
+    if operation != Operation::Models {
+        context.dialect = operation.dialect();
+    }
+    context.operation = Some(operation);
+    if head.method.as_str() != operation.method() {
+        let why = format!("{} {path} is not allowed; use {}", head.method, operation.method());
+        return Err(Error::client(Kind::MethodNotAllowed, why));
+    }
+    let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Ok(Some(Asked { operation, query }))
+}
+
+/// The host that a request names, without its port.
+fn host_of(head: &RequestHeader) -> &str {
+    let named = head.uri.host().or_else(|| head.headers.get(HOST)?.to_str().ok()).unwrap_or_default();
+    let end = match named.rfind(':') {
+        Some(colon) if !named.ends_with(']') => colon,
+        _ => named.len(),
+    };
+    named.get(..end).unwrap_or_default()
+}
+
+fn unknown_path(method: &Method, path: &str) -> Error {
+    Error::client(Kind::UnknownPath, format!("nothing is served at {method} {path}"))
+}
+
+pub(super) fn identify(session: &ServerSession, context: &mut Context) -> Result<(), Error> {
+    let principal = context.snapshot.access.identify(&session.req_header().headers);
+    context.principal = Some(principal.map_err(|denied| match denied {
+        Denied::Missing => Error::policy(
+            Kind::Unauthenticated,
+            "no API key was sent; send one as `Authorization: Bearer KEY` or `x-api-key: KEY`",
+        ),
+        Denied::Unknown => Error::policy(Kind::Unauthenticated, "the API key is not valid here"),
+    })?);
+    Ok(())
+}

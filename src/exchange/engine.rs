@@ -1,0 +1,207 @@
+//! The attempt engine: tries one place after another until one answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use smallvec::{SmallVec, smallvec};
+
+use super::attempt::Upstream;
+use super::client::Client;
+use super::context::{Context, Place};
+use super::headers;
+use super::intake::Body;
+use super::relay::{self, Terms};
+use super::retry::Plan;
+use crate::dialect::{self, Operation};
+use crate::error::{Error, Kind, Retry};
+use crate::json::Envelope;
+use crate::json::splice::{splice, spliced_len};
+use crate::meter::access_log::When;
+use crate::meter::metrics::METRICS;
+use crate::route::alias::{Alias, Deployment, Sticky};
+use crate::upstream::endpoint::InFlight;
+
+/// One exchange, as it came from the client.
+pub(super) struct Ask<'a> {
+    /// What is asked.
+    pub(super) operation: Operation,
+    /// The query with its question mark; empty without one.
+    pub(super) query: String,
+    /// The body.
+    pub(super) body: &'a Body,
+    /// What is read of it.
+    pub(super) envelope: &'a Envelope<'a>,
+    /// The alias that its model means.
+    pub(super) alias: &'a Alias,
+}
+
+/// Tries one place after another until one answers, and relays its answer.
+pub(super) async fn exchange(
+    ask: &Ask<'_>,
+    client: &mut Client<'_>,
+    context: &mut Context,
+) -> Result<(), Error> {
+    let now = Instant::now();
+    let sticky = sticky_value(ask.alias, client.headers(), context);
+    let retry = context.snapshot.retry;
+    let mut plan = Plan::new(ask.alias, ask.operation, sticky.as_deref(), retry, now);
+    let mut last = None;
+    while let Some((deployment, flight)) = plan.next(Instant::now()) {
+        if last.is_some() {
+            client.unless_gone(async { Ok(tokio::time::sleep(retry.delay).await) }).await?;
+        }
+        context.attempts += 1;
+        context.timeline.restart();
+        let terms = terms(ask, deployment, context);
+        let endpoint = Arc::clone(flight.endpoint());
+        let begun = begin(ask, deployment, flight, &terms, client, context).await;
+        match begun {
+            Ok((upstream, strip)) => {
+                return relay::relay(upstream, client, context, &Terms { strip, ..terms }).await;
+            }
+            Err(error) if error.retry == Retry::Elsewhere => {
+                log::debug!("{}: attempt {} failed: {error}", context.id, context.attempts);
+                // A stale connection says nothing of its endpoint, which is tried again on a fresh one.
+                if context.timeline.connected.is_none() {
+                    plan.strike(&endpoint);
+                }
+                last = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        Error::upstream(Kind::Overloaded, "no upstream is available for this model; try again in a moment")
+            .after(1)
+    }))
+}
+
+fn sticky_value(alias: &Alias, headers: &HeaderMap, context: &Context) -> Option<String> {
+    match &alias.sticky {
+        Sticky::No => None,
+        Sticky::Principal => context.principal.as_ref().map(|principal| principal.name.clone()),
+        Sticky::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned),
+    }
+}
+
+fn terms(ask: &Ask<'_>, deployment: &Deployment, context: &Context) -> Terms {
+    let clocks = context
+        .snapshot
+        .clocks
+        .with(&deployment.cluster.spec.clocks)
+        .with(&context.overrides())
+        .with(&ask.alias.clocks);
+    Terms {
+        operation: ask.operation,
+        clocks,
+        deadline: context.timeline.began + clocks.exchange,
+        strip: false,
+        compress: context.route.as_ref().is_some_and(|route| route.compress),
+    }
+}
+
+/// One attempt, up to the response head. Says also whether usage is to be stripped from the reply.
+async fn begin(
+    ask: &Ask<'_>,
+    deployment: &Deployment,
+    flight: InFlight,
+    terms: &Terms,
+    client: &mut Client<'_>,
+    context: &mut Context,
+) -> Result<(Upstream, bool), Error> {
+    let model = deployment.model.resolve(&context.starred);
+    let rewrite = dialect::request::edits(ask.operation, ask.envelope, model.as_deref(), true);
+    let length = spliced_len(ask.body.bytes.len(), &rewrite.edits);
+    let pieces = splice(&ask.body.bytes, &rewrite.edits);
+    count_attempt(deployment, ask.alias);
+    context.place = Some(Place {
+        cluster: Arc::clone(&deployment.cluster),
+        endpoint: Arc::clone(flight.endpoint()),
+        model,
+    });
+    context.phase = When::Connect;
+    let began = Instant::now();
+    let connecting = Upstream::connect(&deployment.cluster, flight, &terms.clocks);
+    let mut upstream = client.unless_gone(connecting).await?;
+    let connected = Instant::now();
+    context.timeline.connected = Some(connected);
+    let own = began.saturating_duration_since(context.timeline.received.unwrap_or(began));
+    context.timeline.own += own;
+    METRICS.http.added.with_label_values(&["request"]).observe(own.as_secs_f64());
+    let client_headers = client.headers().clone();
+    let request = headers::Request {
+        client: &client_headers,
+        operation: ask.operation,
+        query: &ask.query,
+        id: &context.id,
+        forwarded: &context.forwarded,
+        length,
+    };
+    client.unless_gone(upstream.send(&request, joined_if_small(pieces, length), &terms.clocks)).await?;
+    context.timeline.sent = Some(Instant::now());
+    context.phase = When::Head;
+    await_head(ask, &mut upstream, terms, client, context).await?;
+    Ok((upstream, rewrite.asked == dialect::request::Asked::Forebay))
+}
+
+type Pieces = SmallVec<[Bytes; 5]>;
+
+/// Below this size copying a body is cheaper than another write to the socket, bytes.
+const COPY: usize = 32 << 10;
+
+fn joined_if_small(pieces: Pieces, length: usize) -> Pieces {
+    if pieces.len() <= 1 || length > COPY {
+        return pieces;
+    }
+    let mut whole = BytesMut::with_capacity(length);
+    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+    smallvec![whole.freeze()]
+}
+
+fn count_attempt(deployment: &Deployment, alias: &Alias) {
+    let labels = [deployment.cluster.spec.provider.name, deployment.cluster.name(), alias.name.as_str()];
+    METRICS.upstream.requests.with_label_values(&labels).inc();
+}
+
+/// Waits for the response head under its clocks. A stream's client is kept awake meanwhile: after the heartbeat's
+/// silence the head of its stream is committed, with a comment.
+async fn await_head(
+    ask: &Ask<'_>,
+    upstream: &mut Upstream,
+    terms: &Terms,
+    client: &mut Client<'_>,
+    context: &mut Context,
+) -> Result<(), Error> {
+    let sent = context.timeline.sent.unwrap_or(context.timeline.began);
+    let is_stream = ask.operation.streams() && ask.envelope.stream == Some(true);
+    let mut clock = terms.clocks.head;
+    if is_stream {
+        clock = clock.min(terms.clocks.first_token);
+    }
+    let limit = (sent + clock).min(sent + terms.clocks.attempt).min(terms.deadline);
+    let heartbeat = terms.clocks.heartbeat.filter(|_| is_stream);
+    loop {
+        let beat = heartbeat.map_or(limit, |silence| Instant::now() + silence);
+        let waited = client.unless_gone(async {
+            Ok(tokio::time::timeout_at(beat.min(limit).into(), upstream.head()).await)
+        });
+        match waited.await? {
+            Ok(head) => {
+                head?;
+                break;
+            }
+            Err(_) if Instant::now() >= limit => {
+                return Err(upstream.slow("the upstream did not answer in time"));
+            }
+            Err(_) => client.heartbeat(ask.operation, &context.id).await?,
+        }
+    }
+    let now = Instant::now();
+    context.timeline.head = Some(now);
+    let cluster = upstream.cluster();
+    let labels = [cluster.spec.provider.name, cluster.name()];
+    METRICS.upstream.latency.with_label_values(&labels).observe((now - sent).as_secs_f64());
+    Ok(())
+}
