@@ -158,6 +158,9 @@ async fn receive(shared: &Shared, session: &mut ServerSession, context: &mut Con
         session.set_keepalive(None);
     }
     let body = read?;
+    if let Some(guarded) = guard::Guarded::of(session) {
+        guarded.body_done();
+    }
     context.tally.bytes_in = body.wire;
     context.timeline.received = Some(Instant::now());
     Ok(body)
@@ -262,9 +265,7 @@ impl ProxyHttp for Edge {
 
     async fn logging(&self, session: &mut Session, _: Option<&pingora_core::Error>, context: &mut Context) {
         raw::count(session, context);
-        if let Some(h1) = session.downstream_session.as_http1()
-            && let Some(guarded) = h1.stream().as_any().downcast_ref::<guard::Guarded>()
-        {
+        if let Some(guarded) = guard::Guarded::of(&session.downstream_session) {
             guarded.next();
         }
         let head = session.req_header();

@@ -1,4 +1,59 @@
 //! Forebay: the L7 edge in front of a fleet of LLM APIs and GPU nodes.
+//!
+//! A *forebay* is the pool right in front of a power station's turbines: it evens the flow and gates the intakes.
+//!
+//! # The life of an exchange
+//!
+//! ```text
+//! server ─ guard ─ admit ─ receive ─ find alias ─ plan ─┬─ attempt ─┐
+//!          strict  route   bounds    model →      order │  connect  │ nothing was sent,
+//!          HTTP    caller  envelope  deployments        │  send     │ or a stale connection:
+//!                                                       │  head     │ the next place
+//!                                                       └───────────┘
+//!                                                             │
+//!                      log line ─ metrics ─ settle ─ relay ───┘
+//!                                                    verbatim, usage read on the way
+//! ```
+//!
+//! It stands as a list of steps in [`exchange`], and as tries in [`exchange::engine`]. Nothing is committed to the
+//! client before the first byte of the upstream's answer, unless a heartbeat has to keep a waiting stream alive.
+//!
+//! # Floors
+//!
+//! A module imports only from lower floors; `tests/floors.rs` proves it.
+//!
+//! ```text
+//! main (and its quick start)
+//! server   admin                       the process
+//! exchange | config                    strangers to each other: they meet in the snapshot
+//! snapshot
+//! provider  access  upstream  route
+//! dialect  meter
+//! json  frame
+//! error  secret  clocks  lifecycle
+//!
+//! sim stands apart: nothing but main uses it
+//! ```
+//!
+//! # Where this departs from a plain Pingora proxy
+//!
+//! Pingora gives the server, the listeners, TLS, the client's HTTP/1 and HTTP/2 sessions, the connectors with their
+//! pools, and the pipeline that raw routes use. Three things it does not give are built on it:
+//!
+//! - **The attempt engine** runs inside `request_filter`. Pingora's pipeline picks the upstream before the body is
+//!   known, forwards no body over 64 KiB that was read already, and cannot send another body to another place.
+//! - **The guard** ([`exchange::guard`]) stands between a client's connection and Pingora's HTTP/1 session, because
+//!   Pingora repairs or drops what a strict front must refuse, before any of its filters can see it.
+//! - **The drain** ([`server`]) ends the process as soon as nothing runs; Pingora sleeps for a fixed time.
+//!
+//! # Decisions that differ from the first design
+//!
+//! - YAML is read with `saphyr-parser` rather than `serde_yaml`, which is archived and knows no positions: every
+//!   diagnostic names its line, and duplicate keys are errors.
+//! - An endpoint holds Pingora's prepared peers, so [`upstream`] names Pingora types too, beside `server`, `admin` and
+//!   [`exchange`].
+//! - The credential is a property of a cluster, not of a provider: a provider is a row of facts, a cluster is what
+//!   someone runs or pays for.
 
 pub mod access;
 pub mod admin;

@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub retry: Retry,
     /// Who may call.
     pub access: Access,
-    /// Clusters in the order of the configuration.
+    /// Clusters, by name.
     pub clusters: Vec<Arc<Cluster>>,
     /// Model names.
     pub aliases: Aliases,

@@ -133,7 +133,7 @@ impl Event {
     pub(crate) fn new(number: u32) -> Self {
         let before = format!(
             "data: {{\"id\":\"chatcmpl-{number:08}\",\"object\":\"chat.completion.chunk\",\"model\":\"bench\",\
-             \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\""
+             \"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" "
         );
         let after = "\"},\"finish_reason\":null}]}\n\n";
         let bytes = format!("{before}{:0NUMBER$} {:0NANOS$}{after}", 0, 0).into_bytes();

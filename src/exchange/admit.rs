@@ -30,7 +30,7 @@ pub(super) fn admit(
     let listener = listener(session, &context.snapshot);
     let bounds = listener.map(|listener| listener.head).unwrap_or_default();
     let verdict = match session.as_http1() {
-        Some(h1) => h1.stream().as_any().downcast_ref::<guard::Guarded>().and_then(guard::Guarded::verdict),
+        Some(_) => guard::Guarded::of(session).and_then(guard::Guarded::verdict),
         None => screen::h2(&session.req_header().as_owned_parts(), &bounds).err(),
     };
     if let Some(error) = verdict {

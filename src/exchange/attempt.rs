@@ -6,15 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::{Error as PingoraError, ErrorSource, ErrorType, RetryType};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
 use super::headers::{self, Request, Wire};
 use crate::clocks::Clocks;
 use crate::error::{Error, Kind};
-use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
-use crate::meter::timeline::Timeline;
 use crate::upstream::cluster::{Cluster, Outcome};
 use crate::upstream::endpoint::{Endpoint, InFlight, PeerHandle};
 
@@ -68,21 +66,28 @@ impl Upstream {
         Ok(Self { session, peer, flight, cluster: Arc::clone(cluster), reused, judged: false })
     }
 
-    /// Sends the whole request.
+    /// The head of a request, as this connection's version of HTTP has it.
+    ///
+    /// # Errors
+    /// As [`headers::request`].
+    pub fn request(&self, request: &Request<'_>) -> Result<Box<RequestHeader>, Error> {
+        let wire = match self.session {
+            HttpSession::H2(_) => Wire::Two,
+            HttpSession::H1(_) | HttpSession::Custom(_) => Wire::One,
+        };
+        headers::request(request, &self.cluster, self.flight.endpoint(), wire)
+    }
+
+    /// Sends a whole request.
     ///
     /// # Errors
     /// One that may be tried elsewhere only where a pooled connection proved stale.
     pub async fn send(
         &mut self,
-        request: &Request<'_>,
+        head: Box<RequestHeader>,
         body: SmallVec<[Bytes; 5]>,
         clocks: &Clocks,
     ) -> Result<(), Error> {
-        let wire = match self.session {
-            HttpSession::H2(_) => Wire::Two,
-            HttpSession::H1(_) | HttpSession::Custom(_) => Wire::One,
-        };
-        let head = headers::request(request, &self.cluster, self.flight.endpoint(), wire)?;
         let sending = async {
             self.session.write_request_header(head).await?;
             for piece in body {
@@ -107,7 +112,7 @@ impl Upstream {
                 return Err(self.broken(&error));
             }
             match self.session.response_header().map(|head| head.status.as_u16()) {
-                Some(100 | 102..=199) => {}
+                Some(100 | 102..=199) if matches!(self.session, HttpSession::H1(_)) => {}
                 Some(200..=599) => return Ok(()),
                 other => return Err(self.rude(&format!("it answered with status {other:?}"))),
             }
@@ -195,11 +200,6 @@ impl Upstream {
                 .because(format!("{}: {error}", self.flight.endpoint().name));
         if stale || refused { failed.elsewhere() } else { failed }
     }
-
-    /// Whether the failed request was on a pooled connection, so that its endpoint may be tried again.
-    pub fn was_reused(&self) -> bool {
-        self.reused
-    }
 }
 
 fn judge(cluster: &Cluster, endpoint: &Endpoint, outcome: Outcome, error: Option<&Error>) {
@@ -224,14 +224,4 @@ fn unreachable(endpoint: &Endpoint, error: &PingoraError) -> Error {
     Error::upstream(Kind::UpstreamFailed, "the upstream cannot be reached")
         .because(format!("{}: {error}", endpoint.name))
         .elsewhere()
-}
-
-/// The phase an attempt is in, from its timeline.
-pub fn phase(timeline: &Timeline) -> When {
-    match timeline {
-        Timeline { sent: None, .. } => When::Connect,
-        Timeline { head: None, .. } => When::Head,
-        Timeline { first_token: None, .. } => When::FirstToken,
-        _ => When::Data,
-    }
 }

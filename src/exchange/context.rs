@@ -89,6 +89,8 @@ pub struct Context {
     pub phase: When,
     /// Why it ended before its time.
     pub failure: Option<Error>,
+    /// What the log is to say of an exchange that ended as it should.
+    pub note: String,
     /// Whether the client was sent a proper end.
     pub ended: bool,
     /// The endpoint's count of this exchange, on a raw route.
@@ -121,6 +123,7 @@ impl Context {
             status: 0,
             phase: When::Request,
             failure: None,
+            note: String::new(),
             ended: false,
             raw: None,
             tried: Vec::new(),

@@ -130,16 +130,15 @@ async fn begin(
     let own = began.saturating_duration_since(context.timeline.received.unwrap_or(began));
     context.timeline.own += own;
     METRICS.http.added.with_label_values(&["request"]).observe(own.as_secs_f64());
-    let client_headers = client.headers().clone();
-    let request = headers::Request {
-        client: &client_headers,
+    let head = upstream.request(&headers::Request {
+        client: client.headers(),
         operation: ask.operation,
         query: &ask.query,
         id: &context.id,
         forwarded: &context.forwarded,
         length,
-    };
-    client.unless_gone(upstream.send(&request, joined_if_small(pieces, length), &terms.clocks)).await?;
+    })?;
+    client.unless_gone(upstream.send(head, joined_if_small(pieces, length), &terms.clocks)).await?;
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
     await_head(ask, &mut upstream, terms, client, context).await?;

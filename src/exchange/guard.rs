@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
@@ -87,6 +88,11 @@ impl Guarded {
         Self { inner, bounds, h2c, state: Mutex::new(state) }
     }
 
+    /// The guard of an HTTP/1 session's connection.
+    pub fn of(session: &ServerSession) -> Option<&Self> {
+        session.as_http1()?.stream().as_any().downcast_ref()
+    }
+
     /// Why the present request was refused, if it was.
     pub fn verdict(&self) -> Option<Error> {
         self.lock().verdict.clone()
@@ -98,6 +104,14 @@ impl Guarded {
         let mut state = self.lock();
         if matches!(state.phase, Phase::Body { head: 0, left: Some(0) | None }) {
             state.phase = Phase::Idle;
+        }
+    }
+
+    /// The body was read to its end. In chunks, that is where Pingora found it: what comes now is sent ahead.
+    pub fn body_done(&self) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Body { head: 0, left: None }) {
+            state.phase = Phase::Body { head: 0, left: Some(0) };
         }
     }
 

@@ -27,8 +27,7 @@ pub fn prepare(session: &mut ServerSession, context: &mut Context) -> Result<(),
     let clocks = context.snapshot.clocks.with(&context.overrides());
     session.set_write_timeout(Some(clocks.client_write));
     if session.is_upgrade_req()
-        && let Some(guarded) =
-            session.as_http1().and_then(|h1| h1.stream().as_any().downcast_ref::<Guarded>())
+        && let Some(guarded) = Guarded::of(session)
     {
         guarded.let_through();
     }

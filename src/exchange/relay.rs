@@ -257,7 +257,7 @@ async fn forward(
     if seen.content > 0 {
         match context.timeline.last_token {
             Some(last) => gaps.inter_token.observe(read.saturating_duration_since(last).as_secs_f64()),
-            None => context.phase = When::Data,
+            None => first_token(context, upstream, read),
         }
         context.timeline.token(read);
         context.tally.tokens += u64::from(seen.content);
@@ -266,6 +266,20 @@ async fn forward(
     client.last = Instant::now();
     gaps.added.observe(client.last.saturating_duration_since(read).as_secs_f64());
     Ok(())
+}
+
+/// Notes how long the first token took.
+fn first_token(context: &mut Context, upstream: &Upstream, read: Instant) {
+    context.phase = When::Data;
+    let sent = context.timeline.sent.unwrap_or(context.timeline.began);
+    let took = read.saturating_duration_since(sent);
+    upstream.endpoint().first_token(took);
+    let alias = context.alias.as_ref().map_or("", |alias| alias.name.as_str());
+    METRICS
+        .upstream
+        .first_token
+        .with_label_values(&[upstream.cluster().name(), alias])
+        .observe(took.as_secs_f64());
 }
 
 /// One piece to write: nearly always there is but one.
@@ -467,7 +481,7 @@ async fn failure(
     match head {
         Some(mut head) if readable && !ours && client.sent() == Sent::Nothing => {
             headers::put(&mut head, CONTENT_TYPE, "application/json");
-            context.failure = Some(Error::upstream(kind_of(status), "the upstream refused").because(private));
+            context.note = private;
             client.whole(head, body).await
         }
         _ if ours => Err(Error::upstream(

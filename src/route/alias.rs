@@ -152,7 +152,7 @@ impl Aliases {
         self.patterns.iter().find_map(|alias| Some((alias, alias.pattern.matched(model)?)))
     }
 
-    /// The names that model lists show, in the order of the configuration.
+    /// The names that model lists show, sorted.
     pub fn listed(&self) -> &[String] {
         &self.listed
     }

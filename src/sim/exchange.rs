@@ -139,6 +139,7 @@ impl Exchange {
         }
         self.stall(Point::Event(self.sent)).await;
         if let Some(error) = self.error_event() {
+            self.sent += 1;
             return Next::Piece(self.pack(error));
         }
         match self.due_event().await {

@@ -49,14 +49,24 @@ impl Origin {
         if host.is_empty() {
             return Err(BadOrigin("the URL has no host"));
         }
+        let port =
+            match authority.as_str().strip_prefix(authority.host()).and_then(|rest| rest.strip_prefix(':')) {
+                None => {
+                    if tls {
+                        443
+                    } else {
+                        80
+                    }
+                }
+                Some(port) => port
+                    .parse()
+                    .ok()
+                    .filter(|port| *port > 0)
+                    .ok_or(BadOrigin("the port is not between 1 and 65535"))?,
+            };
         let path = uri.path().trim_end_matches('/');
         let prefix = if path.is_empty() { default_prefix } else { path };
-        Ok(Self {
-            tls,
-            host,
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            prefix: prefix.to_owned(),
-        })
+        Ok(Self { tls, host, port, prefix: prefix.to_owned() })
     }
 
     /// The host as an IP address, where it is one.
@@ -105,7 +115,17 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_origin() {
-        for bad in ["10.0.0.1:8000", "ftp://x", "http://", "http://u:p@h", "http://h/p?q=1", "h t t p"] {
+        for bad in [
+            "10.0.0.1:8000",
+            "ftp://x",
+            "http://",
+            "http://u:p@h",
+            "http://h/p?q=1",
+            "h t t p",
+            "http://h:70000",
+            "http://h:x",
+            "http://h:",
+        ] {
             assert!(Origin::parse(bad, "").is_err(), "{bad}");
         }
     }

@@ -95,7 +95,8 @@ async fn large_bodies_pass_the_windows() {
     while !body.is_empty() {
         stream.reserve_capacity(body.len());
         let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await.unwrap().unwrap();
-        stream.send_data(body.split_to(room.min(body.len())), body.len() <= room).unwrap();
+        let piece = body.split_to(room.min(body.len()));
+        stream.send_data(piece, body.is_empty()).unwrap();
     }
     let (bytes, error) = read(&mut response.await.unwrap().into_body()).await;
     assert!(error.is_none());

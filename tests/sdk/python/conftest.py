@@ -108,6 +108,22 @@ def fails(fault):
     return {"extra_headers": {"x-sim-fault": fault}}
 
 
+def left(client, protocol):
+    """Makes it known that a stream was left, where the HTTP client does not.
+
+    Python's HTTP/2 stack resets no stream that it stops reading; only a closed connection tells the server. What
+    the edge does with a reset is tested in `test_wire.py`, and by the JavaScript SDKs, whose stack does send one.
+    """
+    if protocol == "HTTP/2":
+        client.close()
+
+
+async def left_async(client, protocol):
+    """As `left`."""
+    if protocol == "HTTP/2":
+        await client.close()
+
+
 class Sim:
     """What the simulator saw."""
 

@@ -31,7 +31,7 @@ def test_message(claude, sim):
     assert reply._request_id
     seen = sim.last_request()
     assert json.loads(seen["body"])["model"] == "sim-claude"
-    assert seen["headers"]["anthropic-version"] == "2023-06-01"
+    assert seen["headers"]["anthropic-version"] == claude.default_headers["anthropic-version"]
     assert KEY not in json.dumps(seen), "the client's key went upstream"
 
 

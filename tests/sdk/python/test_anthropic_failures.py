@@ -5,7 +5,7 @@ import time
 
 import anthropic
 import pytest
-from conftest import fails, says
+from conftest import fails, left, left_async, says
 from test_anthropic import ASK
 
 
@@ -87,21 +87,23 @@ def test_refused_by_the_edge(claude):
     assert "model" in str(caught.value)
 
 
-def test_time_out(claude, sim):
+def test_time_out(claude, sim, protocol):
     before, began = sim.cancelled(), time.monotonic()
     with pytest.raises(anthropic.APITimeoutError):
         create(claude.with_options(timeout=0.4), **fails("stall"))
     assert time.monotonic() - began < 5
+    left(claude, protocol)
     sim.wait_for_cancel(before)
 
 
-def test_abort_mid_stream(claude, slow_sim):
+def test_abort_mid_stream(claude, slow_sim, protocol):
     before = slow_sim.cancelled()
     ask = ASK | {"model": "claude-slow", "max_tokens": 20_000}
     with claude.messages.stream(**ask, **says(tokens=20_000)) as stream:
         for _ in zip(range(8), stream.text_stream, strict=False):
             pass
         made = slow_sim.stats()["output_tokens"]
+    left(claude, protocol)
     after = slow_sim.wait_for_cancel(before)
     assert after["output_tokens"] - made < 300
 
@@ -123,7 +125,7 @@ def test_a_broken_reply_is_an_error(claude, fault):
     assert_told(caught.value, 500, "api_error")
 
 
-def test_async_errors(async_claude, slow_sim):
+def test_async_errors(async_claude, slow_sim, protocol):
     async def scenario():
         async with async_claude() as client:
             with pytest.raises(anthropic.RateLimitError):
@@ -137,6 +139,7 @@ def test_async_errors(async_claude, slow_sim):
             stream = await create(client, model="claude-slow", stream=True, **says(tokens=1_000))
             await anext(stream)
             await stream.close()
+            await left_async(client, protocol)
             slow_sim.wait_for_cancel(before)
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ import time
 
 import openai
 import pytest
-from conftest import fails, says
+from conftest import fails, left, left_async, says
 
 ASK = [{"role": "user", "content": "What is a forebay?"}]
 
@@ -63,12 +63,11 @@ def test_unknown_model_to_retrieve(gpt):
     assert_told(caught.value, 404, "model_not_found")
 
 
-@CALLS
-@pytest.mark.parametrize("stream", [False, True])
-def test_rate_limit(gpt, call, stream):
-    if stream and call is embed:
-        pytest.skip("embeddings have no stream")
-    more = {"stream": True} if stream else {}
+@pytest.mark.parametrize(
+    ("call", "more"),
+    [(chat, {}), (chat, {"stream": True}), (embed, {}), (respond, {}), (respond, {"stream": True})],
+)
+def test_rate_limit(gpt, call, more):
     with pytest.raises(openai.RateLimitError) as caught:
         call(gpt, **more, **fails("status=429;retry_after=7"))
     assert_told(caught.value, 429, "rate_limit_exceeded")
@@ -116,43 +115,47 @@ def test_broken_json(http):
 
 
 @CALLS
-def test_time_out(gpt, sim, call):
+def test_time_out(gpt, sim, call, protocol):
     before, began = sim.cancelled(), time.monotonic()
     with pytest.raises(openai.APITimeoutError):
         call(gpt.with_options(timeout=0.4), **fails("stall"))
     assert time.monotonic() - began < 5
+    left(gpt, protocol)
     sim.wait_for_cancel(before)
 
 
-def test_time_out_inside_a_stream(gpt, sim):
+def test_time_out_inside_a_stream(gpt, sim, protocol):
     before, seen = sim.cancelled(), []
     with pytest.raises(openai.APITimeoutError):
         for chunk in chat(gpt.with_options(timeout=0.4), stream=True, **fails("stall=4")):
             seen.append(chunk)
     assert len(seen) == 4
+    left(gpt, protocol)
     sim.wait_for_cancel(before)
 
 
 @pytest.mark.parametrize("call", [chat, respond])
-def test_abort_mid_stream(gpt, slow_sim, call):
+def test_abort_mid_stream(gpt, slow_sim, call, protocol):
     before = slow_sim.cancelled()
     stream = call(gpt, model="gpt-slow", stream=True, **says(tokens=100_000))
     for _ in range(8):
         next(stream)
     made = slow_sim.stats()["output_tokens"]
     stream.close()
+    left(gpt, protocol)
     after = slow_sim.wait_for_cancel(before)
     assert after["output_tokens"] - made < 300
 
 
-def test_abort_by_leaving_the_helper(gpt, slow_sim):
+def test_abort_by_leaving_the_helper(gpt, slow_sim, protocol):
     before = slow_sim.cancelled()
     with gpt.chat.completions.stream(model="gpt-slow", messages=ASK, **says(tokens=100_000)) as stream:
         next(stream)
+    left(gpt, protocol)
     slow_sim.wait_for_cancel(before)
 
 
-def test_abort_before_the_first_event(async_gpt, sim):
+def test_abort_before_the_first_event(async_gpt, sim, protocol):
     async def scenario():
         async with async_gpt() as client:
             task = asyncio.create_task(chat(client, stream=True, **fails("stall")))
@@ -160,6 +163,7 @@ def test_abort_before_the_first_event(async_gpt, sim):
                 await asyncio.sleep(0.002)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            await left_async(client, protocol)
             sim.wait_for_cancel(before)
 
     before = sim.cancelled()
@@ -190,7 +194,7 @@ def test_a_broken_reply_is_an_error(gpt, fault):
     assert caught.value.request_id
 
 
-def test_async_errors(async_gpt, slow_sim):
+def test_async_errors(async_gpt, slow_sim, protocol):
     async def scenario():
         async with async_gpt() as client:
             with pytest.raises(openai.RateLimitError):
@@ -204,6 +208,7 @@ def test_async_errors(async_gpt, slow_sim):
             stream = await chat(client, model="gpt-slow", stream=True, **says(tokens=100_000))
             await anext(stream)
             await stream.close()
+            await left_async(client, protocol)
             slow_sim.wait_for_cancel(before)
 
     asyncio.run(scenario())

@@ -1,9 +1,14 @@
 """What the SDKs do not show: ids, headers, TLS, and that a plain listener serves the same."""
 
+import json
 import socket
 import ssl
 from urllib.parse import urlsplit
 
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
 import httpx2
 import pytest
 from conftest import CA, HTTP, HTTPS, KEY
@@ -89,3 +94,60 @@ def handshake(context):
     address = urlsplit(HTTPS)
     plain = socket.create_connection((address.hostname, address.port), timeout=10)
     return context.wrap_socket(plain, server_hostname=address.hostname)
+
+
+def test_a_reset_stream_cancels_and_leaves_the_connection_whole(slow_sim):
+    context = ssl.create_default_context(cafile=CA)
+    context.set_alpn_protocols(["h2"])
+    with handshake(context) as tls:
+        client = Http2(tls)
+        before = slow_sim.cancelled()
+        stream = client.ask({"model": "gpt-slow", "stream": True, "sim": {"tokens": 100_000}})
+        client.read(stream, events=5)
+        client.reset(stream)
+        slow_sim.wait_for_cancel(before)
+        second = client.ask({"sim": {"text": "still here"}})
+        reply = json.loads(client.read(second))
+    assert reply["choices"][0]["message"]["content"] == "still here"
+
+
+class Http2:
+    """A client of HTTP/2 that resets streams, as Python's usual one does not."""
+
+    def __init__(self, tls):
+        self.tls = tls
+        self.state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self.state.initiate_connection()
+        self.flush()
+
+    def ask(self, more):
+        """Sends a chat request and returns the number of its stream."""
+        stream = self.state.get_next_available_stream_id()
+        head = {":method": "POST", ":scheme": "https", ":path": "/v1/chat/completions", ":authority": "localhost"}
+        head |= AUTH | {"content-type": "application/json"}
+        self.state.send_headers(stream, list(head.items()))
+        self.state.send_data(stream, json.dumps(ASK | more).encode(), end_stream=True)
+        self.flush()
+        return stream
+
+    def read(self, stream, events=None):
+        """The body of a stream, to its end or until it holds that many events."""
+        body = b""
+        while True:
+            for event in self.state.receive_data(self.tls.recv(65536)):
+                if isinstance(event, h2.events.DataReceived):
+                    self.state.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                    body += event.data if event.stream_id == stream else b""
+                if isinstance(event, h2.events.StreamEnded) and event.stream_id == stream:
+                    return body
+            self.flush()
+            if events is not None and body.count(b"\n\n") >= events:
+                return body
+
+    def reset(self, stream):
+        """Leaves a stream."""
+        self.state.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+        self.flush()
+
+    def flush(self):
+        self.tls.sendall(self.state.data_to_send())

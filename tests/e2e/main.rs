@@ -1,0 +1,18 @@
+//! The edge from outside: the real binary, simulated upstreams, clients that speak to it byte by byte.
+
+#[cfg(test)]
+mod bodies;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod models;
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod screen;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+#[path = "../support/fixtures.rs"]
+#[expect(dead_code, reason = "the recordings have other readers, which use the rest of it")]
+mod fixtures;
