@@ -231,11 +231,11 @@ impl ProxyHttp for Edge {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora_core::Result<()> {
-        raw::reply(head, context)
+        raw::reply(session, head, context)
     }
 
     fn fail_to_connect(

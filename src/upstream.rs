@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod discover;
 pub mod ejection;
 pub mod endpoint;
+pub mod link;
 pub mod origin;
 pub mod probe;
 pub mod resolve;

@@ -124,7 +124,7 @@ impl Connection {
 /// Ticks, the first at once. Ticks that are missed are not made up for, or events would come in bursts.
 fn steady(tick: Duration) -> Interval {
     let mut ticks = interval(tick);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }
 

@@ -49,7 +49,7 @@ impl Upstream {
                 .elsewhere()
         })?;
         let limit = clocks.connect + if endpoint.spec.origin.tls { clocks.tls } else { Duration::ZERO };
-        let connected = match tokio::time::timeout(limit, cluster.connector.get_http_session(&*peer)).await {
+        let connected = match tokio::time::timeout(limit, cluster.links.connect(&peer)).await {
             Ok(connected) => connected.map_err(|error| unreachable(&endpoint, &error)),
             Err(_) => Err(Error::upstream(
                 Kind::UpstreamTimeout,
@@ -166,9 +166,9 @@ impl Upstream {
 
     /// Keeps the connection for the next exchange. Only after the end of the body.
     pub async fn release(self) {
-        let idle = Some(self.cluster.spec.pool_idle);
+        let idle = self.cluster.spec.pool_idle;
         drop(self.flight);
-        self.cluster.connector.release_http_session(self.session, &*self.peer, idle).await;
+        self.cluster.links.release(self.session, &self.peer, idle).await;
     }
 
     /// The upstream was too slow.

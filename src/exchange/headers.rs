@@ -238,6 +238,10 @@ pub fn raw_reply(head: &mut ResponseHeader, id: &str) {
     if head.status.as_u16() != 101 {
         head.remove_header(&CONNECTION);
     }
+    if head.status.as_u16() == 204 {
+        // RFC 9110 §8.6: a 204 has no length.
+        head.remove_header(&CONTENT_LENGTH);
+    }
     put(head, X_REQUEST_ID, id);
 }
 

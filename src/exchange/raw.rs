@@ -26,6 +26,8 @@ pub fn prepare(session: &mut ServerSession, context: &mut Context) -> Result<(),
     identify(session, context)?;
     let clocks = context.snapshot.clocks.with(&context.overrides());
     session.set_write_timeout(Some(clocks.client_write));
+    // Interim responses of the upstream are not passed on: a flood of them would be, too.
+    session.set_ignore_info_resp(true);
     if session.is_upgrade_req()
         && let Some(guarded) = Guarded::of(session)
     {
@@ -100,7 +102,22 @@ fn without_version<'a>(rest: &'a str, prefix: &str) -> &'a str {
 }
 
 /// Makes the endpoint's reply fit for the client.
-pub fn reply(head: &mut ResponseHeader, context: &mut Context) -> pingora_core::Result<()> {
+pub fn reply(
+    session: &Session,
+    head: &mut ResponseHeader,
+    context: &mut Context,
+) -> pingora_core::Result<()> {
+    let expected = match head.status.as_u16() {
+        101 => session.downstream_session.is_upgrade_req(),
+        status => (100..600).contains(&status),
+    };
+    if !expected {
+        judge(context, Outcome::Bad);
+        return Err(PingoraError::explain(
+            ErrorType::InvalidHTTPHeader,
+            "the upstream's status makes no sense",
+        ));
+    }
     context.timeline.head = Some(Instant::now());
     context.phase = When::Data;
     context.status = head.status.as_u16();

@@ -59,6 +59,11 @@ pub async fn relay(
     context.phase = When::FirstToken;
     match (status, is_stream) {
         (400.., _) => failure(upstream, client, context, terms, status).await,
+        (204 | 205, _) => {
+            upstream.judge(Outcome::Bad);
+            Err(Error::upstream(Kind::UpstreamFailed, "the upstream answered without a body")
+                .because(&upstream.endpoint().name))
+        }
         (_, true) => stream(upstream, client, context, terms).await,
         (300..400, _) => {
             upstream.judge(Outcome::Bad);

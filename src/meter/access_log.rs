@@ -278,8 +278,10 @@ impl Line {
     /// Milliseconds with microseconds behind the point.
     fn millis(&mut self, name: &str, value: Duration) {
         self.name(name);
-        let micros = value.as_micros();
-        let _ = write!(self.text, "{}.{:03}", micros / 1000, micros % 1000);
+        let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+        self.text.push_str(itoa::Buffer::new().format(micros / 1000));
+        self.text.push('.');
+        digits(&mut self.text, micros % 1000, 3);
     }
 
     fn finish(mut self) -> String {
@@ -294,9 +296,22 @@ fn is_plain(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'))
 }
 
+/// Appends a number with that many digits.
+pub(super) fn digits(text: &mut String, value: u64, count: u32) {
+    for place in (0..count).rev() {
+        let digit = value / 10_u64.pow(place) % 10;
+        text.push(char::from(b'0' + digit as u8));
+    }
+}
+
 /// Appends `value` as a JSON string.
 pub(super) fn quote(text: &mut String, value: &str) {
     text.push('"');
+    if value.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') {
+        text.push_str(value);
+        text.push('"');
+        return;
+    }
     for c in value.chars() {
         match c {
             '"' => text.push_str("\\\""),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::access_log::quote;
+use super::access_log::{digits, quote};
 use crate::snapshot::LogFormat;
 
 /// The target of access lines, which are written as they are.
@@ -158,13 +158,20 @@ pub fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(i64::try_from(days).unwrap_or(0));
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60,
-        since.subsec_millis()
-    )
+    let mut text = String::with_capacity(24);
+    for (value, count, end) in [
+        (year.unsigned_abs(), 4, '-'),
+        (month.unsigned_abs(), 2, '-'),
+        (day.unsigned_abs(), 2, 'T'),
+        (seconds / 3600, 2, ':'),
+        (seconds / 60 % 60, 2, ':'),
+        (seconds % 60, 2, '.'),
+        (since.subsec_millis().into(), 3, 'Z'),
+    ] {
+        digits(&mut text, value, count);
+        text.push(end);
+    }
+    text
 }
 
 /// Days since 1970-01-01 to a date of the Gregorian calendar, counting years from March so that the leap day is last.

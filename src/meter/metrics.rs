@@ -66,6 +66,8 @@ pub struct Upstream {
     pub average_first_token: GaugeVec,
     /// Connections taken for attempts, by cluster and whether they were new or reused.
     pub connections: IntCounterVec,
+    /// Connections open to a cluster over HTTP/1.1, idle ones among them.
+    pub open: IntGaugeVec,
     /// Streams that the upstream broke off.
     pub cut_streams: IntCounterVec,
     /// Exchanges that ended without their usage being known, by cluster.
@@ -231,6 +233,11 @@ impl Upstream {
                 "forebay_upstream_connections_total",
                 "Connections taken for attempts: new, or reused from the pool",
                 &["cluster", "kind"],
+            ),
+            open: make.gauges(
+                "forebay_upstream_connections_open",
+                "HTTP/1.1 connections open to a cluster, idle ones in the pool among them",
+                &["cluster"],
             ),
             cut_streams: make.counters(
                 "forebay_cut_streams_total",

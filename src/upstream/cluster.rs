@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
-use pingora_core::connectors::ConnectorOptions;
-use pingora_core::connectors::http::Connector;
 
 use super::balance::{Balancer, Chance, Strategy};
 use super::discover::Discovery;
 use super::ejection::Ejection;
 use super::endpoint::{Endpoint, EndpointSpec, InFlight};
+use super::link::Links;
 use super::probe::Probing;
 use crate::clocks::Overrides;
 use crate::provider::Provider;
@@ -46,7 +45,7 @@ pub struct Cluster {
     /// What was configured.
     pub spec: ClusterSpec,
     /// Its connections.
-    pub connector: Arc<Connector>,
+    pub links: Arc<Links>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     balancer: Balancer,
 }
@@ -68,21 +67,14 @@ pub enum Outcome {
     Neutral,
 }
 
-/// A connector whose pool holds at most `pool` idle connections, trusting the system's roots or the file `ca`.
-pub fn connector(pool: usize, ca: Option<&str>) -> Arc<Connector> {
-    let mut options = ConnectorOptions::new(pool);
-    options.ca_file = ca.map(str::to_owned);
-    Arc::new(Connector::new(Some(options)))
-}
-
 impl Cluster {
     /// A cluster whose endpoints are thought healthy.
-    pub fn new(spec: ClusterSpec, connector: Arc<Connector>) -> Self {
+    pub fn new(spec: ClusterSpec, links: Arc<Links>) -> Self {
         let endpoints = spec.endpoints.iter().cloned().map(Endpoint::new).map(Arc::new).collect();
         Self {
             balancer: Balancer::new(spec.strategy),
             endpoints: ArcSwap::from_pointee(endpoints),
-            connector,
+            links,
             spec,
         }
     }
@@ -177,7 +169,7 @@ pub(crate) mod tests {
             pool_idle: Duration::from_secs(1),
             clocks: Overrides::default(),
         };
-        Cluster::new(spec, connector(4, None))
+        Cluster::new(spec, Links::new(name, 4, None))
     }
 
     #[test]

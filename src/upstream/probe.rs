@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue, Method};
 use log::{info, warn};
-use pingora_core::connectors::http::Connector;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::RequestHeader;
 
 use super::cluster::Cluster;
 use super::endpoint::{Endpoint, Health};
+use super::link::Links;
 
 /// What an endpoint has to do to be thought healthy.
 #[derive(Clone, Debug)]
@@ -160,24 +160,17 @@ async fn check(cluster: &Cluster, endpoint: &Endpoint) -> Result<(), String> {
             let address = peer._address.as_inet().copied().ok_or("not an internet address")?;
             tokio::net::TcpStream::connect(address).await.map(drop).map_err(|e| e.to_string())
         }
-        Check::Connect => {
-            cluster.connector.get_http_session(&peer).await.map(drop).map_err(|e| e.to_string())
-        }
-        Check::Http(check) => ask(&cluster.connector, &peer, endpoint, check).await,
+        Check::Connect => cluster.links.connect(&peer).await.map(drop).map_err(|e| e.to_string()),
+        Check::Http(check) => ask(&cluster.links, &peer, endpoint, check).await,
     }
 }
 
 /// The most of a reply that is searched for the expected text, bytes.
 const BODY: usize = 64 * 1024;
 
-async fn ask(
-    connector: &Connector,
-    peer: &HttpPeer,
-    endpoint: &Endpoint,
-    check: &HttpCheck,
-) -> Result<(), String> {
+async fn ask(links: &Links, peer: &HttpPeer, endpoint: &Endpoint, check: &HttpCheck) -> Result<(), String> {
     let text = |e: Box<pingora_core::Error>| e.to_string();
-    let (mut session, _) = connector.get_http_session(peer).await.map_err(text)?;
+    let (mut session, _) = links.connect(peer).await.map_err(text)?;
     let mut head =
         RequestHeader::build(check.method.clone(), check.path.as_bytes(), Some(4)).map_err(text)?;
     head.insert_header(http::header::HOST, endpoint.authority.as_str()).map_err(text)?;

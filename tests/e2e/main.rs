@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod dialects;
+#[cfg(test)]
 mod errors;
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod models;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod edge;
 pub(crate) mod h2client;
+pub(crate) mod scripted;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -12,10 +12,11 @@ use crate::config::schema::{self, Balance, Config, Discover};
 use crate::config::value::{self, SecretRef};
 use crate::provider::{self, Auth, FreeProbe, Provider};
 use crate::upstream::balance::Strategy;
-use crate::upstream::cluster::{Cluster, ClusterSpec, connector};
+use crate::upstream::cluster::{Cluster, ClusterSpec};
 use crate::upstream::discover::{Discovery, read_list};
 use crate::upstream::ejection::Ejection;
 use crate::upstream::endpoint::{EndpointSpec, HttpVersion, TlsPolicy};
+use crate::upstream::link::Links;
 use crate::upstream::origin::Origin;
 use crate::upstream::probe::{self, HttpCheck, Probing};
 
@@ -81,7 +82,8 @@ fn compile(name: &str, cluster: &schema::Cluster, path: &Path, check: &mut Check
         pool_idle: cluster.pool.idle.map_or(row.idle, |idle| idle.0),
         clocks,
     };
-    Some(Cluster::new(spec, connector(cluster.pool.size as usize, ca.as_deref())))
+    let links = Links::new(&spec.name, cluster.pool.size as usize, ca.as_deref());
+    Some(Cluster::new(spec, links))
 }
 
 fn strategy(balance: Balance) -> Strategy {

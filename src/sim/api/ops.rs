@@ -59,13 +59,19 @@ fn metrics(shared: &Shared) -> String {
         .collect()
 }
 
+/// The kept requests, credentials left out: this page may end in a log. The library shows them whole.
 fn requests(shared: &Shared) -> Value {
     let all = shared.stats.requests();
     let one = |request: &Request| {
         let headers: Vec<_> = request
             .headers
             .iter()
-            .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
+            .map(|(name, value)| match name.as_str() {
+                "authorization" | "x-api-key" | "api-key" | "x-goog-api-key" | "cookie" => {
+                    json!([name.as_str(), "***"])
+                }
+                _ => json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]),
+            })
             .collect();
         json!({
             "method": request.method.as_str(),

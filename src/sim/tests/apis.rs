@@ -393,7 +393,7 @@ async fn the_same_seed_gives_the_same_bytes() {
 async fn its_own_pages() {
     let sim = sim(|_| {}).await;
     assert_eq!(get(&sim, "/health", "").await.json(), json!({"status": "ok"}));
-    ask(&sim, "/v1/chat/completions", "x-mark: 7\r\n", &chat("hi")).await;
+    ask(&sim, "/v1/chat/completions", "x-mark: 7\r\nx-api-key: hidden\r\n", &chat("hi")).await;
     until(&sim, |s| s.completed == 2).await;
     let stats = get(&sim, "/sim/stats", "").await.json();
     assert_eq!((&stats["models"]["m"]["calls"], &stats["statuses"]["200"]), (&json!(1), &json!(2)));
@@ -405,7 +405,8 @@ async fn its_own_pages() {
     let seen = get(&sim, "/sim/requests", "").await.json();
     assert_eq!(seen[1]["target"], "/v1/chat/completions");
     assert!(seen[1]["headers"].as_array().unwrap().contains(&json!(["x-mark", "7"])));
-    assert_eq!(sim.requests()[1].header("x-mark"), Some("7"));
+    assert!(seen[1]["headers"].as_array().unwrap().contains(&json!(["x-api-key", "***"])));
+    assert_eq!(sim.requests()[1].header("x-api-key"), Some("hidden"));
     let reset = ask(&sim, "/sim/reset", "", &json!({})).await;
     assert_eq!(reset.json(), json!({"reset": true}));
     assert_eq!(sim.stats().snapshot().models.len(), 0);

@@ -1,7 +1,7 @@
 //! An HTTP/1 client that hides nothing: what it sends is written out, what it gets is kept apart.
 
-use std::io;
 use std::net::SocketAddr;
+use std::{fmt, io};
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +17,7 @@ pub(crate) struct Client {
 }
 
 /// What came back.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     /// In their order, with names in lower case.
@@ -70,17 +70,34 @@ impl Client {
 
     /// The next reply with its body.
     pub(crate) async fn reply(&mut self) -> Reply {
-        soon("a reply", self.read_reply(true)).await.expect("the connection was closed without a reply")
+        soon("a reply", self.read_reply()).await.expect("the connection was closed without a reply")
     }
 
     /// The next reply, or nothing if the connection ends first.
     pub(crate) async fn reply_or_end(&mut self) -> Option<Reply> {
-        soon("a reply or the end", self.read_reply(true)).await
+        soon("a reply or the end", self.read_reply()).await
     }
 
     /// The next head alone: that of an interim reply, or of one to a HEAD.
     pub(crate) async fn head(&mut self) -> Reply {
         soon("a head", self.read_head()).await.expect("the connection was closed without a head")
+    }
+
+    /// Waits until `wanted` has come. What was read stays to be read.
+    pub(crate) async fn saw(&mut self, wanted: &str) {
+        let found = soon(wanted, self.find(wanted.as_bytes())).await;
+        assert!(found.is_some(), "{wanted:?} is not in {:?}", String::from_utf8_lossy(&self.held));
+    }
+
+    /// The body of a reply whose head was read already.
+    pub(crate) async fn body(&mut self, mut head: Reply) -> Reply {
+        soon("a body", self.read_body(&mut head)).await;
+        head
+    }
+
+    /// Whether anything has come back yet.
+    pub(crate) fn has_reply(&mut self) -> bool {
+        !matches!(self.stream.try_read_buf(&mut self.held), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// What comes up to the end of the connection; a reset ends it too.
@@ -89,7 +106,7 @@ impl Client {
         std::mem::take(&mut self.held)
     }
 
-    async fn read_reply(&mut self, with_body: bool) -> Option<Reply> {
+    async fn read_reply(&mut self) -> Option<Reply> {
         let mut interim = Vec::new();
         loop {
             let mut reply = self.read_head().await?;
@@ -98,9 +115,7 @@ impl Client {
                 continue;
             }
             reply.interim = interim;
-            if with_body {
-                self.read_body(&mut reply).await;
-            }
+            self.read_body(&mut reply).await;
             return Some(reply);
         }
     }
@@ -170,6 +185,13 @@ impl Client {
     /// False at the end.
     async fn fill(&mut self) -> bool {
         matches!(self.stream.read_buf(&mut self.held).await, Ok(1..))
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(500)]);
+        write!(f, "{} {:?} {:?} {start}", self.status, self.interim, self.headers)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::client::{Client, get};
+use super::client::{Client, Reply, get};
 use super::soon;
 
 /// A running edge; dropping it ends it.
@@ -40,8 +40,13 @@ impl Edge {
     /// Runs `forebay run` on this configuration and waits until it is ready. Listeners that are written out must take
     /// `${SERVER_PORT}`.
     pub(crate) async fn start(config: &str) -> Self {
+        Self::start_with(config, &[]).await
+    }
+
+    /// As [`Self::start`], with these variables in its environment.
+    pub(crate) async fn start_with(config: &str, env: &[(&str, &str)]) -> Self {
         for _ in 0..ATTEMPTS {
-            let mut edge = Self::spawn(config);
+            let mut edge = Self::spawn(config, env);
             if soon("the edge's readiness", edge.is_ready()).await {
                 return edge;
             }
@@ -49,7 +54,7 @@ impl Edge {
         panic!("no port stays free");
     }
 
-    fn spawn(config: &str) -> Self {
+    fn spawn(config: &str, env: &[(&str, &str)]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("forebay-e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         let directory = std::env::temp_dir().join(name);
@@ -64,6 +69,7 @@ impl Edge {
             .env("SERVER_HOST", "127.0.0.1")
             .env("SERVER_PORT", addr.port().to_string())
             .env("METRICS_PORT", admin.port().to_string())
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -100,8 +106,54 @@ impl Edge {
 
     /// Waits for a line of the access log.
     pub(crate) async fn access(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let is_wanted = |line: &Value| line["log"] == "access" && wanted(line);
-        soon("a line of the access log", self.log.find(is_wanted)).await
+        soon("a line of the access log", self.log.accesses(1, &wanted)).await.remove(0)
+    }
+
+    /// Waits for so many lines of the access log.
+    pub(crate) async fn accesses(&self, count: usize) -> Vec<Value> {
+        soon("lines of the access log", self.log.accesses(count, &|_| true)).await
+    }
+
+    /// What operators are answered.
+    pub(crate) async fn look(&self, path: &str) -> Reply {
+        Client::try_connect(self.admin).await.unwrap().ask(&get(path, "")).await
+    }
+
+    /// Waits until `/snapshot` is as wanted.
+    pub(crate) async fn snapshot(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let look = async {
+            loop {
+                let snapshot = self.look("/snapshot").await.json();
+                if wanted(&snapshot) {
+                    return snapshot;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        soon(what, look).await
+    }
+
+    /// Waits until no exchange is counted at any endpoint.
+    pub(crate) async fn idle(&self) {
+        let is_idle = |endpoint: &Value| endpoint["in_flight"] == 0;
+        self.snapshot("the end of all exchanges", |all| endpoints(all).all(is_idle)).await;
+    }
+
+    /// Sends it a signal, by its name without `SIG`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(sent.unwrap().success(), "the edge takes signals");
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        soon("the edge's end", self.log.closed()).await;
+        self.child.wait().unwrap()
+    }
+
+    /// Everything it has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.log.text()
     }
 
     /// A sample of `/metrics`, by its name and labels as they are printed.
@@ -147,19 +199,28 @@ impl Log {
         self.text()
     }
 
-    async fn find(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let (mut count, mut seen) = (self.count.subscribe(), 0);
+    /// The first `count` lines of the access log that are wanted.
+    async fn accesses(&self, count: usize, wanted: &impl Fn(&Value) -> bool) -> Vec<Value> {
+        let (mut changed, mut read, mut found) = (self.count.subscribe(), 0, Vec::new());
         loop {
-            count.borrow_and_update();
-            let fresh: Vec<String> = self.lines.lock().unwrap()[seen..].to_vec();
-            seen += fresh.len();
-            let parsed = fresh.iter().filter_map(|line| serde_json::from_str(line).ok());
-            if let Some(found) = parsed.into_iter().find(&wanted) {
+            changed.borrow_and_update();
+            let fresh: Vec<String> = self.lines.lock().unwrap()[read..].to_vec();
+            read += fresh.len();
+            let lines = fresh.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            found.extend(lines.filter(|line| line["log"] == "access" && wanted(line)));
+            if found.len() >= count {
+                found.truncate(count);
                 return found;
             }
-            count.changed().await.unwrap();
+            changed.changed().await.unwrap();
         }
     }
+}
+
+/// Every endpoint of a `/snapshot`.
+pub(crate) fn endpoints(snapshot: &Value) -> impl Iterator<Item = &Value> {
+    let clusters = snapshot["clusters"].as_array().unwrap();
+    clusters.iter().flat_map(|cluster| cluster["endpoints"].as_array().unwrap())
 }
 
 /// Two addresses that were free a moment ago.

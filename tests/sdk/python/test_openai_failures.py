@@ -194,6 +194,21 @@ def test_a_broken_reply_is_an_error(gpt, fault):
     assert caught.value.request_id
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_reply_compressed_unasked_is_never_garbage(gpt, stream):
+    ask = {"stream": stream, **says("one two three"), **fails("gzip")}
+    try:
+        reply = chat(gpt, **ask)
+        if stream:
+            text = "".join(choice.delta.content or "" for chunk in reply for choice in chunk.choices)
+        else:
+            text = reply.choices[0].message.content
+    except openai.InternalServerError as error:
+        assert error.status_code == 502
+    else:
+        assert text == "one two three"
+
+
 def test_async_errors(async_gpt, slow_sim, protocol):
     async def scenario():
         async with async_gpt() as client:
