@@ -126,9 +126,8 @@ async fn run(
     context: &mut Context,
 ) -> Result<Served, Error> {
     admit(shared, session, context)?;
-    let Asked { operation, query } = match route(session, context)? {
-        Some(asked) => asked,
-        None => return raw::prepare(session, context).map(|()| Served::Raw),
+    let Some(Asked { operation, query }) = route(session, context)? else {
+        return raw::prepare(session, context).map(|()| Served::Raw);
     };
     identify(session, context)?;
     if operation == Operation::Models {

@@ -3,4 +3,5 @@
 pub mod access_log;
 pub mod logger;
 pub mod metrics;
+pub mod series;
 pub mod timeline;

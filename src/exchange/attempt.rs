@@ -61,8 +61,8 @@ impl Upstream {
         let (session, reused) = connected.inspect_err(|error| {
             judge(cluster, &endpoint, Outcome::Bad, Some(error));
         })?;
-        let kind = if reused { "reused" } else { "new" };
-        METRICS.upstream.connections.with_label_values(&[cluster.name(), kind]).inc();
+        let series = &cluster.series;
+        if reused { &series.reused_connections } else { &series.new_connections }.inc();
         Ok(Self { session, peer, flight, cluster: Arc::clone(cluster), reused, judged: false })
     }
 
@@ -187,10 +187,11 @@ impl Upstream {
     /// A connection broke before the response head. A pooled one may have been closed by its peer before the request
     /// was on it; then the request can be sent again.
     fn broken(&mut self, error: &PingoraError) -> Error {
-        let stale = self.reused && matches!(error.retry, RetryType::ReusedOnly | RetryType::Decided(true))
-            || self.reused && matches!(error.etype, ErrorType::WriteError | ErrorType::ConnectionClosed);
+        let closed = matches!(error.retry, RetryType::ReusedOnly)
+            || matches!(error.etype, ErrorType::WriteError | ErrorType::ConnectionClosed);
         let refused = matches!(error.retry, RetryType::Decided(true));
-        if stale || refused {
+        let untouched = refused || (self.reused && closed);
+        if untouched {
             self.judge(Outcome::Neutral);
         } else {
             self.judge(Outcome::Bad);
@@ -198,7 +199,7 @@ impl Upstream {
         let failed =
             Error::upstream(Kind::UpstreamFailed, "the upstream closed the connection without an answer")
                 .because(format!("{}: {error}", self.flight.endpoint().name));
-        if stale || refused { failed.elsewhere() } else { failed }
+        if untouched { failed.elsewhere() } else { failed }
     }
 }
 

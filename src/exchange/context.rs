@@ -15,6 +15,7 @@ use crate::error::{Blame, Error, Kind};
 use crate::meter::access_log::{Record, When, Who};
 use crate::meter::logger::{ACCESS, rfc3339};
 use crate::meter::metrics::{METRICS, method_label, status_label};
+use crate::meter::series::DeploymentSeries;
 use crate::meter::timeline::Timeline;
 use crate::route::alias::Alias;
 use crate::route::matcher::Route;
@@ -31,6 +32,8 @@ pub struct Place {
     pub endpoint: Arc<Endpoint>,
     /// The model's name there, where it differs from the client's.
     pub model: Option<String>,
+    /// The deployment's series; a raw route has none.
+    pub series: Option<Arc<DeploymentSeries>>,
 }
 
 /// What was counted.
@@ -142,7 +145,11 @@ impl Context {
     }
 
     fn operation_name(&self) -> &'static str {
-        self.operation.map_or(if self.raw.is_some() { "raw" } else { "none" }, Operation::name)
+        match self.operation {
+            Some(operation) => operation.name(),
+            None if self.raw.is_some() => "raw",
+            None => "none",
+        }
     }
 
     /// Who ended the exchange, and when.
@@ -191,33 +198,20 @@ impl Context {
         if matches!(self.end().0, Who::Client) && self.phase != When::Request {
             METRICS.http.client_gone.with_label_values(&[self.phase.name()]).inc();
         }
-        if let (Some(place), Some(alias)) = (&self.place, &self.alias) {
-            self.count_tokens(place, alias);
+        if let Some(place) = &self.place
+            && let Some(series) = &place.series
+        {
+            self.count_tokens(place, series);
         }
     }
 
-    fn count_tokens(&self, place: &Place, alias: &Alias) {
-        let (provider, cluster) = (place.cluster.spec.provider.name, place.cluster.name());
-        let Some(usage) = self.tally.usage else {
-            if self.failure.is_none() && self.status == 200 {
-                METRICS.upstream.unknown_usage.with_label_values(&[cluster]).inc();
+    fn count_tokens(&self, place: &Place, series: &DeploymentSeries) {
+        match &self.tally.usage {
+            Some(usage) => series.count(usage),
+            None if self.failure.is_none() && self.status == 200 => {
+                METRICS.upstream.unknown_usage.with_label_values(&[place.cluster.name()]).inc();
             }
-            return;
-        };
-        for (kind, tokens) in [
-            ("input", usage.input.total),
-            ("cached", usage.input.cached),
-            ("written", usage.input.written),
-            ("output", usage.output.total),
-            ("reasoning", usage.output.reasoning),
-        ] {
-            if let Some(tokens) = tokens.filter(|tokens| *tokens > 0) {
-                METRICS
-                    .upstream
-                    .tokens
-                    .with_label_values(&[provider, cluster, &alias.name, kind])
-                    .inc_by(tokens);
-            }
+            None => {}
         }
     }
 

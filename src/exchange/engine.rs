@@ -50,7 +50,13 @@ pub(super) async fn exchange(
     let mut last = None;
     while let Some((deployment, flight)) = plan.next(Instant::now()) {
         if last.is_some() {
-            client.unless_gone(async { Ok(tokio::time::sleep(retry.delay).await) }).await?;
+            let wait = tokio::time::sleep(retry.delay);
+            client
+                .unless_gone(async {
+                    wait.await;
+                    Ok(())
+                })
+                .await?;
         }
         context.attempts += 1;
         context.timeline.restart();
@@ -99,6 +105,7 @@ fn terms(ask: &Ask<'_>, deployment: &Deployment, context: &Context) -> Terms {
         deadline: context.timeline.began + clocks.exchange,
         strip: false,
         compress: context.route.as_ref().is_some_and(|route| route.compress),
+        series: Arc::clone(&deployment.series),
     }
 }
 
@@ -115,11 +122,12 @@ async fn begin(
     let rewrite = dialect::request::edits(ask.operation, ask.envelope, model.as_deref(), true);
     let length = spliced_len(ask.body.bytes.len(), &rewrite.edits);
     let pieces = splice(&ask.body.bytes, &rewrite.edits);
-    count_attempt(deployment, ask.alias);
+    deployment.series.requests.inc();
     context.place = Some(Place {
         cluster: Arc::clone(&deployment.cluster),
         endpoint: Arc::clone(flight.endpoint()),
         model,
+        series: Some(Arc::clone(&deployment.series)),
     });
     context.phase = When::Connect;
     let began = Instant::now();
@@ -129,7 +137,7 @@ async fn begin(
     context.timeline.connected = Some(connected);
     let own = began.saturating_duration_since(context.timeline.received.unwrap_or(began));
     context.timeline.own += own;
-    METRICS.http.added.with_label_values(&["request"]).observe(own.as_secs_f64());
+    METRICS.http.added.request.observe(own.as_secs_f64());
     let head = upstream.request(&headers::Request {
         client: client.headers(),
         operation: ask.operation,
@@ -157,11 +165,6 @@ fn joined_if_small(pieces: Pieces, length: usize) -> Pieces {
     let mut whole = BytesMut::with_capacity(length);
     pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
     smallvec![whole.freeze()]
-}
-
-fn count_attempt(deployment: &Deployment, alias: &Alias) {
-    let labels = [deployment.cluster.spec.provider.name, deployment.cluster.name(), alias.name.as_str()];
-    METRICS.upstream.requests.with_label_values(&labels).inc();
 }
 
 /// Waits for the response head under its clocks. A stream's client is kept awake meanwhile: after the heartbeat's
@@ -199,8 +202,6 @@ async fn await_head(
     }
     let now = Instant::now();
     context.timeline.head = Some(now);
-    let cluster = upstream.cluster();
-    let labels = [cluster.spec.provider.name, cluster.name()];
-    METRICS.upstream.latency.with_label_values(&labels).observe((now - sent).as_secs_f64());
+    upstream.cluster().series.latency.observe((now - sent).as_secs_f64());
     Ok(())
 }

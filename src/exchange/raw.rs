@@ -64,7 +64,7 @@ pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
     let labels = [cluster.spec.provider.name, cluster.name(), "raw"];
     METRICS.upstream.requests.with_label_values(&labels).inc();
-    context.place = Some(Place { cluster, endpoint, model: None });
+    context.place = Some(Place { cluster, endpoint, model: None, series: None });
     context.raw = Some(flight);
     Ok(peer)
 }

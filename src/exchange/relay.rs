@@ -22,6 +22,7 @@ use crate::error::{Error, Kind};
 use crate::frame::sse::is_whole;
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
+use crate::meter::series::DeploymentSeries;
 use crate::upstream::cluster::Outcome;
 
 /// What a reply is relayed with.
@@ -36,6 +37,8 @@ pub struct Terms {
     pub strip: bool,
     /// Whether whole replies may be compressed.
     pub compress: bool,
+    /// The deployment's series.
+    pub series: Arc<DeploymentSeries>,
 }
 
 /// Relays what the upstream answered.
@@ -149,13 +152,8 @@ struct Gaps {
 }
 
 impl Gaps {
-    fn new(context: &Context) -> Self {
-        let cluster = context.place.as_ref().map_or("", |place| place.cluster.name());
-        let alias = context.alias.as_ref().map_or("", |alias| alias.name.as_str());
-        Self {
-            inter_token: METRICS.upstream.inter_token.with_label_values(&[cluster, alias]).local(),
-            added: METRICS.http.added.with_label_values(&["event"]).local(),
-        }
+    fn new(series: &DeploymentSeries) -> Self {
+        Self { inter_token: series.inter_token.local(), added: METRICS.http.added.event.local() }
     }
 }
 
@@ -211,7 +209,7 @@ async fn pump(
 ) -> Result<(), Error> {
     let began = context.timeline.sent.unwrap_or(context.timeline.began);
     let mut clocks = StreamClocks::new(terms, began);
-    let mut gaps = Gaps::new(context);
+    let gaps = Gaps::new(&terms.series);
     loop {
         let next = tokio::select! {
             biased;
@@ -224,7 +222,7 @@ async fn pump(
         };
         match next {
             Next::Chunk(Some(chunk)) => {
-                forward(&chunk, upstream, client, context, tap, &mut gaps).await?;
+                forward(&chunk, upstream, client, context, tap, &gaps).await?;
                 if tap.is_closed() {
                     return ending(tap, client, upstream).await;
                 }
@@ -249,7 +247,7 @@ async fn forward(
     client: &mut Client<'_>,
     context: &mut Context,
     tap: &mut StreamTap,
-    gaps: &mut Gaps,
+    gaps: &Gaps,
 ) -> Result<(), Error> {
     let read = Instant::now();
     let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
@@ -279,12 +277,9 @@ fn first_token(context: &mut Context, upstream: &Upstream, read: Instant) {
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
     let took = read.saturating_duration_since(sent);
     upstream.endpoint().first_token(took);
-    let alias = context.alias.as_ref().map_or("", |alias| alias.name.as_str());
-    METRICS
-        .upstream
-        .first_token
-        .with_label_values(&[upstream.cluster().name(), alias])
-        .observe(took.as_secs_f64());
+    if let Some(series) = context.place.as_ref().and_then(|place| place.series.as_ref()) {
+        series.first_token.observe(took.as_secs_f64());
+    }
 }
 
 /// One piece to write: nearly always there is but one.
@@ -387,7 +382,7 @@ async fn whole(
     context.tally.usage = tap.finish();
     let took = read.elapsed();
     context.timeline.own += took;
-    METRICS.http.added.with_label_values(&["reply"]).observe(took.as_secs_f64());
+    METRICS.http.added.reply.observe(took.as_secs_f64());
     Ok(())
 }
 

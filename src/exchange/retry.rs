@@ -64,10 +64,8 @@ mod tests {
     #[test]
     fn every_endpoint_is_tried_once_and_attempts_are_bounded() {
         let deployment = |name: &str, urls: &[&str], priority| Deployment {
-            cluster: Arc::new(cluster(name, urls)),
-            model: UpstreamModel::AsSent,
-            weight: 1,
             priority,
+            ..Deployment::new("m", Arc::new(cluster(name, urls)), UpstreamModel::AsSent)
         };
         let alias = Alias {
             pattern: Pattern::parse("m").unwrap(),

@@ -113,9 +113,8 @@ pub fn method(method: &[u8]) -> Result<(), Error> {
 /// # Errors
 /// 400.
 pub fn target(target: &[u8]) -> Result<(), Error> {
-    let path_and_query = match origin_form(target) {
-        Some(origin) => origin,
-        None => return Err(bad("the request target must begin with a slash")),
+    let Some(path_and_query) = origin_form(target) else {
+        return Err(bad("the request target must begin with a slash"));
     };
     if !path_and_query.iter().all(|byte| (0x21..=0x7e).contains(byte) && *byte != b'#') {
         return Err(bad("the request target has a character that must be percent-encoded"));

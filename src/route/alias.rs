@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::pattern::Pattern;
 use crate::clocks::Overrides;
 use crate::dialect::Operation;
+use crate::meter::series::DeploymentSeries;
 use crate::upstream::cluster::Cluster;
 
 /// A place an alias can go.
@@ -24,6 +25,16 @@ pub struct Deployment {
     pub weight: u32,
     /// Lower goes first; higher is used when nothing lower is available.
     pub priority: u32,
+    /// Its series.
+    pub series: Arc<DeploymentSeries>,
+}
+
+impl Deployment {
+    /// A deployment of the alias of that configured name, of weight 1 and priority 0.
+    pub fn new(alias: &str, cluster: Arc<Cluster>, model: UpstreamModel) -> Self {
+        let series = Arc::new(DeploymentSeries::new(cluster.spec.provider.name, cluster.name(), alias));
+        Self { cluster, model, weight: 1, priority: 0, series }
+    }
 }
 
 /// What a model is called upstream.
@@ -77,6 +88,9 @@ pub struct Alias {
 /// Indexes into [`Alias::deployments`], in the order in which they are to be tried.
 pub type Order = SmallVec<[usize; 4]>;
 
+/// Whether it is unavailable, its priority, its draw: what sorts lower is tried first.
+type Rank = (bool, u32, f64);
+
 impl Alias {
     /// The deployments that speak `operation`, in the order in which they are to be tried: by priority, then drawn by
     /// weight; those without an available endpoint last. With `sticky` the draw is the same for the same value.
@@ -84,7 +98,7 @@ impl Alias {
         let speaks = |index: &usize| self.deployments[*index].cluster.spec.provider.speaks(operation);
         let mut order: Order = (0..self.deployments.len()).filter(speaks).collect();
         if order.len() > 1 {
-            let mut keyed: SmallVec<[((bool, u32, f64), usize); 4]> =
+            let mut keyed: SmallVec<[(Rank, usize); 4]> =
                 order.iter().map(|index| (self.rank(*index, sticky, now), *index)).collect();
             keyed.sort_by(|(a, _), (b, _)| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
             order = keyed.into_iter().map(|(_, index)| index).collect();
@@ -94,7 +108,7 @@ impl Alias {
 
     /// Lower is tried first. Drawing an exponential deviate over the weight for each and sorting by it orders them as
     /// repeated weighted draws without replacement would; with a hash in the place of chance it is a rendezvous hash.
-    fn rank(&self, index: usize, sticky: Option<&str>, now: Instant) -> (bool, u32, f64) {
+    fn rank(&self, index: usize, sticky: Option<&str>, now: Instant) -> Rank {
         let deployment = &self.deployments[index];
         let uniform = match sticky {
             Some(value) => {
@@ -184,7 +198,7 @@ mod tests {
 
     fn deployment(name: &str, weight: u32, priority: u32) -> Deployment {
         let cluster = Arc::new(cluster(name, &["http://127.0.0.1:1"]));
-        Deployment { cluster, model: UpstreamModel::AsSent, weight, priority }
+        Deployment { weight, priority, ..Deployment::new("m", cluster, UpstreamModel::AsSent) }
     }
 
     const CHAT: Operation = Operation::ChatCompletions;

@@ -13,6 +13,7 @@ use super::endpoint::{Endpoint, EndpointSpec, InFlight};
 use super::link::Links;
 use super::probe::Probing;
 use crate::clocks::Overrides;
+use crate::meter::series::ClusterSeries;
 use crate::provider::Provider;
 
 /// Everything about a cluster that is configured.
@@ -46,6 +47,8 @@ pub struct Cluster {
     pub spec: ClusterSpec,
     /// Its connections.
     pub links: Arc<Links>,
+    /// Its series.
+    pub series: ClusterSeries,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     balancer: Balancer,
 }
@@ -75,6 +78,7 @@ impl Cluster {
             balancer: Balancer::new(spec.strategy),
             endpoints: ArcSwap::from_pointee(endpoints),
             links,
+            series: ClusterSeries::new(spec.provider.name, &spec.name),
             spec,
         }
     }

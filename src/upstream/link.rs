@@ -60,9 +60,13 @@ impl Links {
     /// What Pingora says of a peer that cannot be reached.
     pub async fn connect(&self, peer: &HttpPeer) -> pingora_core::Result<(HttpSession, bool)> {
         if !is_one(peer) {
-            return self.any().get_http_session(peer).await;
+            return Box::pin(self.any().get_http_session(peer)).await;
         }
-        let (stream, reused) = self.one().get_stream(peer).await?;
+        // Connecting takes a future of 18 KiB, which no stream shall carry with it for its whole life.
+        let (stream, reused) = match self.one().reused_stream(peer).await {
+            Some(stream) => (stream, true),
+            None => (Box::pin(self.one().new_stream(peer)).await?, false),
+        };
         Ok((
             HttpSession::H1(Http1Session::new_with_options(Corked::around(stream, &self.open), peer)),
             reused,

@@ -46,7 +46,7 @@ impl Dialect {
                 let finishes = |(_, data): &Event| data["choices"][0]["finish_reason"].is_string();
                 events.iter().any(finishes)
             }
-            Messages => events.iter().any(|(name, data)| name == "message_delta" && data["delta"]["stop_reason"].is_string()),
+            Messages => events.iter().any(|(name, _)| name == "message_stop"),
             Responses => events.iter().any(|(name, _)| name == "response.completed"),
         }
     }

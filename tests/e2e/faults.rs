@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::dialects::{Dialect, events};
 use crate::support::h2client::H2Client;
-use crate::support::scripted::{Scripted, answer};
-use crate::support::{Edge, Reply, listener, post, sim};
+use crate::support::scripted::{Scripted, Turn, answer};
+use crate::support::{Edge, Reply, cluster_of, listener, post, sim};
 
 /// What a client sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,6 @@ const TABLE: &[Row] = &[
     ("close_delimited;cut=1", [Failing; 2], [BAD; 2]),
     ("close_delimited;cut=3", [Failing; 2], [Answer; 2]),
     ("wrong_length=long", [Answer; 2], [BAD; 2]),
-    ("no_done", [Answer; 2], [Answer; 2]),
     // Errors that are told.
     ("html", [BAD; 2], [BAD; 2]),
     ("html=503", [Status(503); 2], [Status(503); 2]),
@@ -259,6 +258,23 @@ async fn a_stream_that_ends_before_its_first_event_is_an_error_with_a_status() {
 }
 
 #[tokio::test]
+async fn a_stream_without_its_last_event_is_complete_in_chat_alone() {
+    let (edge, _sim) = site().await;
+    for (dialect, expected) in [
+        // Many engines send no `[DONE]`; the finish reason was there.
+        (Dialect::Chat, Answer),
+        (Dialect::Messages, Failing),
+        (Dialect::Responses, Failing),
+    ] {
+        let asker = Asker { edge: &edge, dialect, over_h2: false };
+        for model in ["h1", "h2"] {
+            let reply = asker.ask(model, true, &[("x-sim-fault", "no_done")]).await;
+            assert_eq!(asker.sees(true, &reply), expected, "{dialect:?} {model}: {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_reply_compressed_unasked_can_be_read_or_is_an_error() {
     let (edge, _sim) = site().await;
     let mut wrong = Vec::new();
@@ -292,12 +308,7 @@ async fn a_stream_cut_inside_an_event_does_not_look_complete() {
 #[tokio::test]
 async fn a_credential_that_is_refused_is_the_gateways_fault() {
     let sim = sim(Config { api_key: Some("right".into()), ..Config::default() }).await;
-    let edge = Edge::start(&format!(
-        "clusters: {{sim: {{provider: simulator, api_key: canary-wrong, endpoints: [\"http://{}\"], health: {{check: none}}}}}}\n\
-         models: {{\"*\": {{deployments: [{{cluster: sim}}]}}}}\n",
-        sim.addr()
-    ))
-    .await;
+    let edge = Edge::start(&cluster_of(&[sim.addr()], "api_key: canary-wrong")).await;
     for dialect in Dialect::ALL {
         let asker = Asker { edge: &edge, dialect, over_h2: false };
         for stream in [true, false] {
@@ -312,8 +323,11 @@ async fn a_credential_that_is_refused_is_the_gateways_fault() {
 async fn what_follows_a_reply_on_its_connection_is_nobodys_reply() {
     // The first reply is followed by another that nobody asked for.
     let surplus = [answer("mine"), answer("smuggled")].concat();
-    let upstream = Scripted::start(move |number| if number == 0 { surplus.clone() } else { answer("mine") }).await;
-    let edge = Edge::start(&upstream.fleet()).await;
+    let upstream = Scripted::start(move |number, _| {
+        Turn::Say(if number == 0 { surplus.clone() } else { answer("mine") })
+    })
+    .await;
+    let edge = Edge::start(&cluster_of(&[upstream.addr], "")).await;
     for _ in 0..5 {
         let reply = edge.connect().await.ask(&post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false))).await;
         let said = &reply.json()["choices"][0]["message"]["content"];

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod cancel;
+#[cfg(test)]
 mod dialects;
 #[cfg(test)]
 mod errors;
@@ -12,6 +14,8 @@ mod faults;
 mod models;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod retries;
 #[cfg(test)]
 mod screen;
 #[cfg(test)]

@@ -161,3 +161,39 @@ async fn recordings_pass_byte_for_byte_in_random_pieces() {
     let Some(exchanges) = recorded(usize::MAX) else { return };
     replay(&exchanges, Chunking::Random(1)).await;
 }
+
+#[tokio::test]
+async fn usage_that_the_client_did_not_ask_for_is_stripped_and_still_logged() {
+    let Some(mut exchanges) = recorded(usize::MAX) else { return };
+    exchanges.retain(|exchange| exchange.operation == Operation::ChatCompletions && exchange.is_stream());
+    let (edge, sim) = site(&exchanges, Chunking::Random(2)).await;
+    let mut client = edge.connect().await;
+    let mut stripped = 0;
+    for exchange in &exchanges {
+        let mut question: Value = serde_json::from_slice(&question(exchange).unwrap()).unwrap();
+        question.as_object_mut().unwrap().remove("stream_options");
+        let reply = client.ask(&post(&path(exchange.operation), "", question.to_string())).await;
+        let expected = without_usage(&String::from_utf8_lossy(&exchange.reply));
+        assert!(reply.body == expected.as_bytes(), "{}: {reply:?}", exchange.file);
+        stripped += usize::from(expected.len() < exchange.reply.len());
+        let asked: Value = serde_json::from_slice(&sim.requests().pop().unwrap().body).unwrap();
+        question["stream_options"] = json!({"include_usage": true});
+        assert_eq!(asked, question, "{}", exchange.file);
+    }
+    assert!(stripped >= 10, "{stripped} of {} streams have such an event", exchanges.len());
+    // One connection carries one exchange after another, so their lines are in order.
+    for (line, exchange) in edge.accesses(exchanges.len()).await.iter().zip(&exchanges) {
+        assert_eq!(logged(line), usage(exchange), "{}: {line}", exchange.file);
+    }
+}
+
+/// A stream without the events that hold usage and nothing else.
+fn without_usage(stream: &str) -> String {
+    let blank = if stream.contains("\r\n\r\n") { "\r\n\r\n" } else { "\n\n" };
+    let says_more = |event: &&str| {
+        let data = event.trim().strip_prefix("data:").unwrap_or_default();
+        let tree: Value = serde_json::from_str(data).unwrap_or_default();
+        tree["usage"].is_null() || tree["choices"] != json!([])
+    };
+    stream.split_inclusive(blank).filter(says_more).collect()
+}

@@ -35,6 +35,20 @@ pub(crate) fn fleet(sim: &Sim) -> String {
     )
 }
 
+/// A cluster `sim` of these addresses, with settings of its own, for every model. Where the balance is by priority,
+/// the first goes first.
+pub(crate) fn cluster_of(addresses: &[SocketAddr], settings: &str) -> String {
+    let endpoint =
+        |(number, address): (usize, &SocketAddr)| format!("{{url: \"http://{address}\", priority: {number}}}");
+    let endpoints: Vec<String> = addresses.iter().enumerate().map(endpoint).collect();
+    let check = if settings.contains("health:") { "" } else { "health: {check: none}, " };
+    format!(
+        "clusters: {{sim: {{provider: simulator, endpoints: [{}], {check}{settings}}}}}\n\
+         models: {{\"*\": {{deployments: [{{cluster: sim}}]}}}}\n",
+        endpoints.join(", ")
+    )
+}
+
 /// A listener with these settings beside its address.
 pub(crate) fn listener(settings: &str) -> String {
     format!("listeners: [{{address: \"127.0.0.1:${{SERVER_PORT}}\", {settings}}}]\n")

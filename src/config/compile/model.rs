@@ -102,11 +102,11 @@ fn deployments(
             continue;
         };
         let upstream = deployment.model.as_ref().and_then(|model| Pattern::parse(&model.0));
+        let upstream = upstream.map_or(UpstreamModel::AsSent, UpstreamModel::Named);
         deployments.push(Deployment {
-            cluster: cluster.clone(),
-            model: upstream.map_or(UpstreamModel::AsSent, UpstreamModel::Named),
             weight: deployment.weight,
             priority: deployment.priority,
+            ..Deployment::new(alias, cluster.clone(), upstream)
         });
     }
     deployments

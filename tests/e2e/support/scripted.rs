@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -10,25 +11,34 @@ use tokio::net::{TcpListener, TcpStream};
 /// It listens until the test's runtime ends.
 pub(crate) struct Scripted {
     pub(crate) addr: SocketAddr,
-    received: Arc<Mutex<Vec<Vec<u8>>>>,
+    received: Arc<Mutex<Vec<String>>>,
+}
+
+/// What becomes of a request.
+pub(crate) enum Turn {
+    /// These bytes, and the connection stays.
+    Say(Vec<u8>),
+    /// These bytes, and the connection is closed without a warning.
+    SayAndClose(Vec<u8>),
+    /// The connection is closed after so long.
+    CloseAfter(Duration),
 }
 
 impl Scripted {
-    /// Answers the request of that number, counted over all connections from 0, with those bytes; after none the
-    /// connection is closed.
-    pub(crate) async fn start(script: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static) -> Self {
+    /// Treats the request of each number, counted over all connections from 0, as `script` says.
+    pub(crate) async fn start(script: impl Fn(usize, &str) -> Turn + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let received: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let received: Arc<Mutex<Vec<String>>> = Arc::default();
         let (script, number, kept) = (Arc::new(script), Arc::new(AtomicUsize::new(0)), Arc::clone(&received));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (script, number, kept) = (Arc::clone(&script), Arc::clone(&number), Arc::clone(&kept));
                 tokio::spawn(async move {
                     while let Some(request) = read_request(&mut stream).await {
-                        locked(&kept).push(request);
-                        let reply = script(number.fetch_add(1, SeqCst));
-                        if reply.is_empty() || stream.write_all(&reply).await.is_err() {
+                        let turn = script(number.fetch_add(1, SeqCst), &request);
+                        kept.lock().unwrap().push(request);
+                        if !take(turn, &mut stream).await {
                             return;
                         }
                     }
@@ -39,26 +49,28 @@ impl Scripted {
     }
 
     /// The requests so far, as they came.
-    pub(crate) fn received(&self) -> Vec<Vec<u8>> {
-        locked(&self.received).clone()
-    }
-
-    /// A cluster of it alone, for every model.
-    pub(crate) fn fleet(&self) -> String {
-        format!(
-            "clusters: {{one: {{provider: simulator, endpoints: [\"http://{}\"], health: {{check: none}}}}}}\n\
-             models: {{\"*\": {{deployments: [{{cluster: one}}]}}}}\n",
-            self.addr
-        )
+    pub(crate) fn received(&self) -> Vec<String> {
+        self.received.lock().unwrap().clone()
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap()
+/// Whether the connection stays.
+async fn take(turn: Turn, stream: &mut TcpStream) -> bool {
+    match turn {
+        Turn::Say(bytes) => stream.write_all(&bytes).await.is_ok(),
+        Turn::SayAndClose(bytes) => {
+            let _ = stream.write_all(&bytes).await;
+            false
+        }
+        Turn::CloseAfter(time) => {
+            tokio::time::sleep(time).await;
+            false
+        }
+    }
 }
 
 /// A request with its body, which must have a length if there is one.
-async fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -76,15 +88,21 @@ async fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
             return None;
         }
     }
-    Some(bytes)
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A chat completion that says `text`, with its length.
+/// A reply of JSON with its length.
+pub(crate) fn json(status: u16, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+    [head.as_bytes(), body.as_bytes()].concat()
+}
+
+/// A chat completion that says `text`.
 pub(crate) fn answer(text: &str) -> Vec<u8> {
     let body = format!(
         "{{\"id\":\"c\",\"object\":\"chat.completion\",\"choices\":[{{\"index\":0,\"finish_reason\":\"stop\",\
          \"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}}}}]}}"
     );
-    let length = body.len();
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    json(200, &body)
 }

@@ -23,8 +23,9 @@ TOOL = pathlib.Path(
 ).resolve()
 CACHE = fleet.REPOSITORY / ".cache/tiny-llm"
 
-if not (TOOL / "serve.py").is_file():
-    pytest.skip(f"no tiny-llm at {TOOL}; set FOREBAY_TINY_LLM", allow_module_level=True)
+pytestmark = pytest.mark.skipif(
+    not (TOOL / "serve.py").is_file(), reason=f"no tiny-llm at {TOOL}; set FOREBAY_TINY_LLM"
+)
 
 ASK = [{"role": "user", "content": "Tell me of rivers."}]
 GREETING = "Hello \U0001f642"

@@ -1,0 +1,170 @@
+//! What is tried again, and what must not be.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use forebay::sim::Config;
+
+use crate::dialects::Dialect;
+use crate::support::scripted::{Scripted, Turn, answer};
+use crate::support::{Edge, Reply, cluster_of, post, sim};
+
+/// An address that nobody listens at.
+fn dead() -> SocketAddr {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
+}
+
+async fn ask(edge: &Edge, dialect: Dialect, fields: &str) -> Reply {
+    edge.connect().await.ask(&post(dialect.path(), fields, dialect.ask("m", false))).await
+}
+
+const IN_ORDER: &str = "balance: priority, ejection: {failures: 0}";
+
+// === Nobody there ===
+
+#[tokio::test]
+async fn a_dead_endpoint_is_passed_over() {
+    let sim = sim(Config::default()).await;
+    let edge = Edge::start(&cluster_of(&[dead(), sim.addr()], IN_ORDER)).await;
+    for dialect in Dialect::ALL {
+        for stream in [true, false] {
+            let reply = edge.connect().await.ask(&post(dialect.path(), "", dialect.ask("m", stream))).await;
+            assert_eq!(reply.status, 200, "{reply:?}");
+        }
+    }
+    for line in edge.accesses(6).await {
+        assert_eq!((line["attempts"].as_u64(), line["end"].as_str()), (Some(2), Some("--")), "{line}");
+        assert_eq!(line["endpoint"], format!("http://{}", sim.addr()), "{line}");
+    }
+    assert_eq!(sim.stats().snapshot().requests, 6);
+    edge.idle().await;
+}
+
+#[tokio::test]
+async fn where_all_are_dead_each_is_tried_once_and_the_client_told_in_its_dialect() {
+    let edge = Edge::start(&cluster_of(&[dead(), dead()], "ejection: {failures: 0}")).await;
+    for dialect in Dialect::ALL {
+        let reply = ask(&edge, dialect, "").await;
+        let status = if dialect == Dialect::Messages { 500 } else { 502 };
+        assert_eq!(reply.status, status, "{reply:?}");
+        let said = dialect.refusal(&reply).unwrap();
+        assert!(said.contains("cannot be reached") && !said.contains("127.0.0.1"), "{said}");
+    }
+    for line in edge.accesses(3).await {
+        assert_eq!((line["attempts"].as_u64(), line["end"].as_str()), (Some(2), Some("UC")), "{line}");
+    }
+    edge.idle().await;
+}
+
+#[tokio::test]
+async fn the_next_deployment_follows_a_dead_cluster() {
+    let spare = sim(Config::default()).await;
+    let edge = Edge::start(&format!(
+        "clusters:\n  first: {{provider: simulator, endpoints: [\"http://{}\"], health: {{check: none}}}}\n  \
+         spare: {{provider: simulator, endpoints: [\"http://{}\"], health: {{check: none}}}}\n\
+         models: {{m: {{deployments: [{{cluster: first, model: a}}, {{cluster: spare, model: b, priority: 1}}]}}}}\n",
+        dead(),
+        spare.addr()
+    ))
+    .await;
+    let reply = ask(&edge, Dialect::Chat, "").await;
+    assert_eq!((reply.status, &reply.json()["model"]), (200, &"b".into()), "{reply:?}");
+    let line = edge.access(|_| true).await;
+    assert_eq!((line["attempts"].as_u64(), line["cluster"].as_str()), (Some(2), Some("spare")), "{line}");
+}
+
+#[tokio::test]
+async fn attempts_are_bounded() {
+    let sim = sim(Config::default()).await;
+    let config = [&cluster_of(&[dead(), sim.addr()], IN_ORDER), "retry: {attempts: 1}\n"].concat();
+    let edge = Edge::start(&config).await;
+    assert_eq!(ask(&edge, Dialect::Chat, "").await.status, 502);
+    assert_eq!(edge.access(|_| true).await["attempts"], 1);
+    assert_eq!(sim.stats().snapshot().requests, 0);
+}
+
+// === Connections that were closed in the pool ===
+
+/// Pauses around the time after which the upstream closes an idle connection.
+const PAUSES: [u64; 8] = [0, 1, 3, 4, 5, 6, 7, 9];
+
+#[tokio::test]
+async fn connections_that_the_upstream_closes_idle_are_no_clients_trouble() {
+    let sim = sim(Config { keep_alive_ms: Some(5), ..Config::default() }).await;
+    let edge = Edge::start(&cluster_of(&[sim.addr()], "")).await;
+    let mut client = edge.connect().await;
+    for number in 0..120 {
+        let reply = client.ask(&post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false))).await;
+        assert_eq!(reply.status, 200, "request {number}: {reply:?}");
+        tokio::time::sleep(Duration::from_millis(PAUSES[number % PAUSES.len()])).await;
+    }
+    let stats = sim.stats().snapshot();
+    assert_eq!((stats.requests, stats.completed), (120, 120), "each was taken once");
+    assert!(stats.connections_accepted > 1, "the upstream closed some: {stats:?}");
+}
+
+#[tokio::test]
+async fn connections_that_carry_few_requests_are_no_clients_trouble() {
+    let sim = sim(Config { keep_alive_requests: Some(3), ..Config::default() }).await;
+    let edge = Edge::start(&cluster_of(&[sim.addr()], "")).await;
+    let mut client = edge.connect().await;
+    for number in 0..60 {
+        let stream = number % 2 == 0;
+        let reply = client.ask(&post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", stream))).await;
+        assert!(reply.status == 200 && reply.whole, "request {number}: {reply:?}");
+    }
+    let stats = sim.stats().snapshot();
+    assert_eq!((stats.requests, stats.connections_accepted), (60, 20));
+}
+
+#[tokio::test]
+async fn connections_that_are_closed_without_a_word_are_no_clients_trouble() {
+    let upstream = Scripted::start(|_, _| Turn::SayAndClose(answer("mine"))).await;
+    let edge = Edge::start(&cluster_of(&[upstream.addr], "")).await;
+    let mut client = edge.connect().await;
+    for number in 0..100 {
+        let reply = client.ask(&post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false))).await;
+        assert_eq!(reply.status, 200, "request {number}: {reply:?}");
+    }
+    assert_eq!(upstream.received().len(), 100);
+}
+
+// === Requests that were taken ===
+
+#[tokio::test]
+async fn a_request_that_was_taken_on_a_new_connection_is_not_sent_again() {
+    let sims = [sim(Config::default()).await, sim(Config::default()).await];
+    let edge = Edge::start(&cluster_of(&[sims[0].addr(), sims[1].addr()], IN_ORDER)).await;
+    for (fault, requests) in [("reset_before_head", 1), ("refuse", 2), ("garbage_head", 3)] {
+        let reply = ask(&edge, Dialect::Chat, &format!("x-sim-fault: {fault}\r\n")).await;
+        assert_eq!(reply.status, 502, "{fault}: {reply:?}");
+        assert_eq!(sims[0].stats().snapshot().requests, requests, "{fault}");
+    }
+    assert_eq!(sims[1].stats().snapshot().requests, 0, "nor anywhere else");
+}
+
+#[tokio::test]
+async fn a_request_that_was_worked_on_over_a_pooled_connection_is_not_sent_again() {
+    // The second request is taken on the connection of the first, worked on for a while, and lost with its worker.
+    let upstream = Scripted::start(|number, _| match number {
+        0 => Turn::Say(answer("first")),
+        1 => Turn::CloseAfter(Duration::from_millis(400)),
+        _ => Turn::Say(answer("again")),
+    })
+    .await;
+    let edge = Edge::start(&cluster_of(&[upstream.addr], "")).await;
+    assert_eq!(ask(&edge, Dialect::Chat, "").await.status, 200);
+    let reply = ask(&edge, Dialect::Chat, "").await;
+    assert_eq!((reply.status, upstream.received().len()), (502, 2), "it may have been billed: {reply:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_an_error_is_not_asked_for_again() {
+    let sims = [sim(Config::default()).await, sim(Config::default()).await];
+    let edge = Edge::start(&cluster_of(&[sims[0].addr(), sims[1].addr()], IN_ORDER)).await;
+    for status in [400, 429, 500, 503] {
+        let reply = ask(&edge, Dialect::Chat, &format!("x-sim-fault: status={status}\r\n")).await;
+        assert_eq!(reply.status, status);
+    }
+    assert_eq!(sims.map(|sim| sim.stats().snapshot().requests), [4, 0]);
+}
