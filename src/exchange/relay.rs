@@ -149,11 +149,23 @@ impl<'a> StreamClocks<'a> {
 struct Gaps {
     inter_token: LocalHistogram,
     added: LocalHistogram,
+    last: Option<Instant>,
 }
 
 impl Gaps {
+    /// Notes content that was read at `read`. Says whether it is the first.
+    fn token(&mut self, read: Instant) -> bool {
+        match self.last.replace(read) {
+            Some(last) => {
+                self.inter_token.observe(read.saturating_duration_since(last).as_secs_f64());
+                false
+            }
+            None => true,
+        }
+    }
+
     fn new(series: &DeploymentSeries) -> Self {
-        Self { inter_token: series.inter_token.local(), added: METRICS.http.added.event.local() }
+        Self { inter_token: series.inter_token.local(), added: METRICS.http.added.event.local(), last: None }
     }
 }
 
@@ -209,7 +221,7 @@ async fn pump(
 ) -> Result<(), Error> {
     let began = context.timeline.sent.unwrap_or(context.timeline.began);
     let mut clocks = StreamClocks::new(terms, began);
-    let gaps = Gaps::new(&terms.series);
+    let mut gaps = Gaps::new(&terms.series);
     loop {
         let next = tokio::select! {
             biased;
@@ -222,7 +234,7 @@ async fn pump(
         };
         match next {
             Next::Chunk(Some(chunk)) => {
-                forward(&chunk, upstream, client, context, tap, &gaps).await?;
+                forward(&chunk, upstream, client, context, tap, &mut gaps).await?;
                 if tap.is_closed() {
                     return ending(tap, client, upstream).await;
                 }
@@ -247,7 +259,7 @@ async fn forward(
     client: &mut Client<'_>,
     context: &mut Context,
     tap: &mut StreamTap,
-    gaps: &Gaps,
+    gaps: &mut Gaps,
 ) -> Result<(), Error> {
     let read = Instant::now();
     let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
@@ -258,9 +270,8 @@ async fn forward(
         client.begin_stream(headers::reply(head, &context.id)?).await?;
     }
     if seen.content > 0 {
-        match context.timeline.last_token {
-            Some(last) => gaps.inter_token.observe(read.saturating_duration_since(last).as_secs_f64()),
-            None => first_token(context, upstream, read),
+        if gaps.token(read) {
+            first_token(context, upstream, read);
         }
         context.timeline.token(read);
         context.tally.tokens += u64::from(seen.content);

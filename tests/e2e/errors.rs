@@ -91,7 +91,7 @@ async fn unknown_paths_and_methods() {
 #[tokio::test]
 async fn missing_and_wrong_keys() {
     let (edge, sim) = site().await;
-    let mut client = edge.connect().await;
+    let ask = async |request: Vec<u8>| edge.connect().await.ask(&request).await;
     let none = "no API key was sent; send one as `Authorization: Bearer KEY` or `x-api-key: KEY`";
     let wrong = "the API key is not valid here";
     for (fields, message) in [
@@ -105,16 +105,34 @@ async fn missing_and_wrong_keys() {
     ] {
         let unauthenticated = openai(message, "invalid_request_error", Value::Null, json!("invalid_api_key"));
         for path in [CHAT, RESPONSES] {
-            let reply = client.ask(&post(path, fields, r#"{"model":"m"}"#)).await;
+            let reply = ask(post(path, fields, r#"{"model":"m"}"#)).await;
             assert_error(&reply, 401, &unauthenticated, fields);
         }
-        let reply = client.ask(&post(MESSAGES, fields, r#"{"model":"m"}"#)).await;
+        let reply = ask(post(MESSAGES, fields, r#"{"model":"m"}"#)).await;
         assert_error(&reply, 401, &anthropic(message, "authentication_error"), fields);
-        assert_eq!(client.ask(&get("/llm/v1/models", fields)).await.status, 401);
+        assert_eq!(ask(get("/llm/v1/models", fields)).await.status, 401);
     }
     assert_eq!(sim.requests().len(), 0);
     let line = edge.access(|line| line["status"] == 401).await;
     assert_eq!((&line["end"], &line["principal"]), (&json!("PR"), &Value::Null), "{line}");
+}
+
+#[tokio::test]
+async fn an_error_before_the_body_says_truly_whether_the_connection_goes_on() {
+    let (edge, _sim) = site().await;
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    for (path, key, status) in [(CHAT, "", 401), ("/llm/v1/nothing", KEY, 404), ("/llm/models", KEY, 405)] {
+        let mut client = edge.connect().await;
+        let reply = client.ask(&post(path, key, body)).await;
+        assert_eq!(reply.status, status);
+        if reply.header("connection") == Some("close") {
+            assert_eq!(client.rest().await, b"");
+        } else {
+            let _ = client.try_send(&post(CHAT, KEY, body)).await;
+            let next = client.reply_or_end().await;
+            assert_eq!(next.map(|next| next.status), Some(200), "after {status}, which was: {reply:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -186,7 +204,7 @@ fn unreadable() -> Vec<(Vec<u8>, &'static str)> {
         (b"{\"model\":\"\xff\"}".to_vec(), "the body is not valid UTF-8 at byte 10"),
         (b"{\"model\":\"a\nb\"}".to_vec(), "invalid JSON at byte 11: a control character in a string must be escaped"),
         (br#"{"model":"\x"}"#.to_vec(), "invalid JSON at byte 10: unknown escape in a string"),
-        (br#"{"model":"m","n":01}"#.to_vec(), "invalid JSON at byte 17: malformed number"),
+        (br#"{"model":"m","n":01}"#.to_vec(), "invalid JSON at byte 18: malformed number"),
         (deep.into_bytes(), "the JSON is nested deeper than 128 levels at byte 145"),
     ]
 }
