@@ -140,7 +140,7 @@ async fn run(
     dialect::request::check(operation, &envelope)?;
     let alias = find_alias(operation, &envelope, context)?;
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
-    let mut client = Client::new(session, clocks.client_write);
+    let mut client = Client::new(session, context.dialect, clocks.client_write);
     let ask = Ask { operation, query, body: &body, envelope: &envelope, alias: &alias };
     let done = exchange(&ask, &mut client, context).await;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);

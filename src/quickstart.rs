@@ -32,7 +32,7 @@ const CLOUDS: &[Cloud] = &[
     Cloud {
         name: "anthropic",
         key: "ANTHROPIC_API_KEY",
-        aliases: &["claude-sonnet-4-5", "claude-*"],
+        aliases: &["claude-sonnet-5", "claude-*"],
         simulated: true,
     },
     Cloud { name: "google", key: "GOOGLE_API_KEY", aliases: &["gemini-*"], simulated: false },
@@ -84,7 +84,7 @@ async fn start_fleet() -> std::io::Result<Fleet> {
     for seed in 0..NODES as u64 {
         nodes.push(Sim::start(config(seed, &["llama-3"]), anywhere).await?);
     }
-    let cloud = Sim::start(config(99, &["gpt-4o", "claude-sonnet-4-5"]), anywhere).await?;
+    let cloud = Sim::start(config(99, &["gpt-4o", "claude-sonnet-5"]), anywhere).await?;
     Ok(Fleet { nodes, cloud })
 }
 
@@ -144,7 +144,7 @@ fn introduce(snapshot: &forebay::snapshot::Snapshot) -> Result<(), String> {
         "\nTry:\n\
          \x20 curl -s http://{base}/v1/chat/completions -H 'content-type: application/json' -d '{{\"model\":\"gpt-4o\",\"messages\":[{hello}]}}'\n\
          \x20 curl -sN http://{base}/v1/chat/completions -H 'content-type: application/json' -d '{{\"model\":\"llama-3\",\"stream\":true,\"messages\":[{hello}]}}'\n\
-         \x20 curl -sN http://{base}/v1/messages -H 'anthropic-version: 2023-06-01' -d '{{\"model\":\"claude-sonnet-4-5\",\"max_tokens\":64,\"stream\":true,\"messages\":[{hello}]}}'\n\n\
+         \x20 curl -sN http://{base}/v1/messages -H 'anthropic-version: 2023-06-01' -d '{{\"model\":\"claude-sonnet-5\",\"max_tokens\":64,\"stream\":true,\"messages\":[{hello}]}}'\n\n\
          SDKs: base_url=\"http://{base}/v1\" for OpenAI's, \"http://{base}\" for Anthropic's; any api_key.\n\
          Health and metrics: http://{}/health and /metrics. Stop with Ctrl-C.\n",
         snapshot.admin

@@ -26,7 +26,6 @@ pub(super) fn admit(
 ) -> Result<(), Error> {
     let head = session.req_header();
     context.id = headers::request_id(&head.headers);
-    context.dialect = dialect_of(&head.headers);
     let listener = listener(session, &context.snapshot);
     let bounds = listener.map(|listener| listener.head).unwrap_or_default();
     let verdict = match session.as_http1() {
@@ -80,20 +79,23 @@ pub(super) fn route(session: &ServerSession, context: &mut Context) -> Result<Op
     let path = head.uri.path();
     let route = context.snapshot.routes.find(&host, path, &head.headers).map(Arc::clone);
     let Some(route) = route else {
+        context.dialect = dialect_of(&head.headers);
         return Err(unknown_path(&head.method, path));
     };
     let rest = route.rest(path).unwrap_or_default().to_owned();
     let is_raw = matches!(route.target, Target::Raw { .. });
     context.route = Some(route);
     if is_raw {
+        context.dialect = dialect_of(&head.headers);
         return Ok(None);
     }
     let is_model = rest.trim_start_matches("/v1").starts_with("/models/");
     let found = if is_model { Some(Operation::Models) } else { Operation::at(&rest) };
+    context.dialect = match found {
+        Some(operation) if operation != Operation::Models => operation.dialect(),
+        _ => dialect_of(&head.headers),
+    };
     let Some(operation) = found else { return Err(unknown_path(&head.method, path)) };
-    if operation != Operation::Models {
-        context.dialect = operation.dialect();
-    }
     context.operation = Some(operation);
     if head.method.as_str() != operation.method() {
         let why = format!("{} {path} is not allowed; use {}", head.method, operation.method());

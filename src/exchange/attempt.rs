@@ -212,7 +212,7 @@ fn judge(cluster: &Cluster, endpoint: &Endpoint, outcome: Outcome, error: Option
         let labels = [cluster.spec.provider.name, cluster.name(), kind];
         METRICS.upstream.errors.with_label_values(&labels).inc();
     }
-    if cluster.report(endpoint, outcome, std::time::Instant::now()) {
+    if cluster.report(endpoint, outcome, std::time::Instant::now) {
         log::warn!("cluster {}: {} is set aside after repeated failures", cluster.name(), endpoint.name);
     }
 }

@@ -9,7 +9,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 
 use super::headers;
-use crate::dialect::Operation;
+use crate::dialect::{Dialect, Operation};
 use crate::error::Error;
 
 /// What the client was sent so far.
@@ -28,6 +28,7 @@ pub enum Sent {
 /// The client of one exchange.
 pub struct Client<'a> {
     session: &'a mut ServerSession,
+    dialect: Dialect,
     sent: Sent,
     /// The status sent; 0 before.
     pub status: u16,
@@ -38,10 +39,11 @@ pub struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// The client behind `session`, to which nothing was sent yet. Every write to it may take as long as `write`.
-    pub fn new(session: &'a mut ServerSession, write: Duration) -> Self {
+    /// The client behind `session`, who speaks `dialect` and was sent nothing yet. Every write may take as long as
+    /// `write`.
+    pub fn new(session: &'a mut ServerSession, dialect: Dialect, write: Duration) -> Self {
         session.set_write_timeout(Some(write));
-        Self { session, sent: Sent::Nothing, status: 0, bytes: 0, last: Instant::now() }
+        Self { session, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: Instant::now() }
     }
 
     /// What was sent.
@@ -156,7 +158,10 @@ impl<'a> Client<'a> {
         self.write(Bytes::from_static(crate::dialect::stream::heartbeat(operation))).await
     }
 
-    async fn head(&mut self, head: Box<ResponseHeader>, sent: Sent) -> Result<(), Error> {
+    async fn head(&mut self, mut head: Box<ResponseHeader>, sent: Sent) -> Result<(), Error> {
+        if self.dialect == Dialect::Anthropic {
+            headers::name_for_anthropic(&mut head);
+        }
         self.status = head.status.as_u16();
         self.sent = sent;
         self.session.write_response_header(head).await.map_err(gone)

@@ -1,10 +1,11 @@
 //! The attempt engine: tries one place after another until one answers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use pingora_timeout::timeout;
 use smallvec::{SmallVec, smallvec};
 
 use super::attempt::Upstream;
@@ -48,7 +49,7 @@ pub(super) async fn exchange(
     let retry = context.snapshot.retry;
     let mut plan = Plan::new(ask.alias, ask.operation, sticky.as_deref(), retry, now);
     let mut last = None;
-    while let Some((deployment, flight)) = plan.next(Instant::now()) {
+    while let Some((deployment, flight)) = plan.next(now) {
         if last.is_some() {
             let wait = tokio::time::sleep(retry.delay);
             client
@@ -59,7 +60,7 @@ pub(super) async fn exchange(
                 .await?;
         }
         context.attempts += 1;
-        context.timeline.restart();
+        context.timeline.restart(if last.is_some() { Instant::now() } else { now });
         let terms = terms(ask, deployment, context);
         let endpoint = Arc::clone(flight.endpoint());
         let begun = begin(ask, deployment, flight, &terms, client, context).await;
@@ -130,7 +131,7 @@ async fn begin(
         series: Some(Arc::clone(&deployment.series)),
     });
     context.phase = When::Connect;
-    let began = Instant::now();
+    let began = context.timeline.tried;
     let connecting = Upstream::connect(&deployment.cluster, flight, &terms.clocks);
     let mut upstream = client.unless_gone(connecting).await?;
     let connected = Instant::now();
@@ -167,6 +168,10 @@ fn joined_if_small(pieces: Pieces, length: usize) -> Pieces {
     smallvec![whole.freeze()]
 }
 
+/// How long the response head is waited for at a stretch: Pingora's cheap timers live until they fire, and those of ten
+/// minutes would pile up.
+const STRETCH: Duration = Duration::from_secs(2);
+
 /// Waits for the response head under its clocks. A stream's client is kept awake meanwhile: after the heartbeat's
 /// silence the head of its stream is committed, with a comment.
 async fn await_head(
@@ -178,30 +183,28 @@ async fn await_head(
 ) -> Result<(), Error> {
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
     let is_stream = ask.operation.streams() && ask.envelope.stream == Some(true);
-    let mut clock = terms.clocks.head;
-    if is_stream {
-        clock = clock.min(terms.clocks.first_token);
-    }
-    let limit = (sent + clock).min(sent + terms.clocks.attempt).min(terms.deadline);
-    let heartbeat = terms.clocks.heartbeat.filter(|_| is_stream);
-    loop {
-        let beat = heartbeat.map_or(limit, |silence| Instant::now() + silence);
-        let waited = client.unless_gone(async {
-            Ok(tokio::time::timeout_at(beat.min(limit).into(), upstream.head()).await)
-        });
-        match waited.await? {
-            Ok(head) => {
-                head?;
-                break;
-            }
-            Err(_) if Instant::now() >= limit => {
-                return Err(upstream.slow("the upstream did not answer in time"));
-            }
-            Err(_) => client.heartbeat(ask.operation, &context.id).await?,
+    let clocks = &terms.clocks;
+    let clock = if is_stream { clocks.head.min(clocks.first_token) } else { clocks.head };
+    let limit = (sent + clock).min(context.timeline.tried + clocks.attempt).min(terms.deadline);
+    let silence = clocks.heartbeat.filter(|_| is_stream);
+    let mut beat = silence.map(|silence| sent + silence);
+    let mut now = sent;
+    while now < limit {
+        if let (Some(silence), Some(at)) = (silence, beat)
+            && at <= now
+        {
+            client.heartbeat(ask.operation, &context.id).await?;
+            beat = Some(now + silence);
+        }
+        let until = beat.map_or(limit, |at| at.min(limit));
+        let stretch = until.saturating_duration_since(now).min(STRETCH);
+        let head = client.unless_gone(async { Ok(timeout(stretch, upstream.head()).await) }).await?;
+        now = Instant::now();
+        if let Ok(head) = head {
+            context.timeline.head = Some(now);
+            upstream.cluster().series.latency.observe((now - sent).as_secs_f64());
+            return head;
         }
     }
-    let now = Instant::now();
-    context.timeline.head = Some(now);
-    upstream.cluster().series.latency.observe((now - sent).as_secs_f64());
-    Ok(())
+    Err(upstream.slow("the upstream did not answer in time"))
 }

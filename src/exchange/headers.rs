@@ -31,20 +31,23 @@ pub struct Request<'a> {
     pub length: usize,
 }
 
-/// Headers of the client that an LLM API reads. Credentials, cookies and hop-by-hop headers are not among them.
-const PASSED: [&str; 11] = [
-    "accept",
-    "user-agent",
-    "anthropic-version",
-    "anthropic-beta",
-    "openai-beta",
-    "idempotency-key",
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "x-session-id",
-    "x-conversation-id",
-];
+/// Whether a header of the client is one that an LLM API reads. Credentials, cookies and hop-by-hop headers are not.
+fn is_passed(name: &str) -> bool {
+    matches!(
+        name,
+        "accept"
+            | "user-agent"
+            | "anthropic-version"
+            | "anthropic-beta"
+            | "openai-beta"
+            | "idempotency-key"
+            | "traceparent"
+            | "tracestate"
+            | "baggage"
+            | "x-session-id"
+            | "x-conversation-id"
+    )
+}
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -80,10 +83,8 @@ pub fn request(
     if !provider.is_cloud() {
         set_text(&mut head, X_FORWARDED_FOR, request.forwarded);
     }
-    for name in PASSED {
-        if let Some(value) = request.client.get(name) {
-            set(&mut head, HeaderName::from_static(name), value.clone());
-        }
+    for (name, value) in request.client.iter().filter(|(name, _)| is_passed(name.as_str())) {
+        set(&mut head, name.clone(), value.clone());
     }
     for (name, value) in provider.headers {
         if !head.headers.contains_key(*name) {
@@ -167,21 +168,22 @@ pub fn raw_request(head: &mut RequestHeader, cluster: &Cluster, id: &str, forwar
     }
 }
 
-/// Headers of an upstream's reply that a client is shown.
+/// Whether a header of an upstream's reply is one that a client is shown.
 fn is_shown(name: &str) -> bool {
-    const NAMES: [&str; 9] = [
-        "content-type",
-        "content-language",
-        "cache-control",
-        "retry-after",
-        "retry-after-ms",
-        "x-should-retry",
-        "request-id",
-        "warning",
-        "server-timing",
-    ];
     const PREFIXES: [&str; 5] = ["openai-", "anthropic-", "x-ratelimit-", "x-sim-", "azureai-"];
-    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    let named = matches!(
+        name,
+        "content-type"
+            | "content-language"
+            | "cache-control"
+            | "retry-after"
+            | "retry-after-ms"
+            | "x-should-retry"
+            | "request-id"
+            | "warning"
+            | "server-timing"
+    );
+    named || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The head of a reply that passes through, without its framing.
@@ -202,6 +204,16 @@ pub fn status(status: u16, id: &str) -> Result<Box<ResponseHeader>, Error> {
         })?);
     put(&mut head, X_REQUEST_ID, id);
     Ok(head)
+}
+
+/// Puts the exchange's id where Anthropic's SDKs look for it, unless the upstream's own is there.
+pub fn name_for_anthropic(head: &mut ResponseHeader) {
+    const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+    if !head.headers.contains_key(REQUEST_ID)
+        && let Some(id) = head.headers.get(X_REQUEST_ID).cloned()
+    {
+        let _ = head.insert_header(REQUEST_ID, id);
+    }
 }
 
 /// Sets a header of a reply; a value that is none is left out.

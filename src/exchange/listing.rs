@@ -33,7 +33,7 @@ pub(super) async fn list_models(
         }
         Some((_, name)) => return Err(unknown_model(name)),
     };
-    let mut client = Client::new(session, context.snapshot.clocks.client_write);
+    let mut client = Client::new(session, context.dialect, context.snapshot.clocks.client_write);
     client.json(200, &context.id, body).await?;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     Ok(())

@@ -138,7 +138,7 @@ pub fn not_connected(context: &mut Context, mut error: Box<PingoraError>) -> Box
 
 fn judge(context: &Context, outcome: Outcome) {
     if let Some(place) = &context.place {
-        place.cluster.report(&place.endpoint, outcome, Instant::now());
+        place.cluster.report(&place.endpoint, outcome, Instant::now);
     }
 }
 

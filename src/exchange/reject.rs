@@ -51,7 +51,7 @@ pub(super) async fn reject(session: &mut ServerSession, context: &mut Context, e
     if let (Kind::MethodNotAllowed, Some(operation)) = (error.kind, context.operation) {
         headers::put(&mut head, ALLOW, operation.method());
     }
-    let mut client = Client::new(session, context.snapshot.clocks.client_write);
+    let mut client = Client::new(session, context.dialect, context.snapshot.clocks.client_write);
     // A client that has left needs no answer.
     let _ = client.whole(head, body).await;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);

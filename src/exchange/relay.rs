@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use prometheus::local::LocalHistogram;
 use smallvec::SmallVec;
 use tokio::time::Sleep;
@@ -58,10 +58,22 @@ pub async fn relay(
     let status = head.status.as_u16();
     let media = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let is_stream = media.starts_with(b"text/event-stream");
+    let is_coded = head
+        .headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     context.upstream_id = upstream_id(head);
     context.phase = When::FirstToken;
     match (status, is_stream) {
         (400.., _) => failure(upstream, client, context, terms, status).await,
+        _ if is_coded => {
+            upstream.judge(Outcome::Bad);
+            Err(Error::upstream(
+                Kind::UpstreamFailed,
+                "the upstream compressed its reply, which it was asked not to",
+            )
+            .because(&upstream.endpoint().name))
+        }
         (204 | 205, _) => {
             upstream.judge(Outcome::Bad);
             Err(Error::upstream(Kind::UpstreamFailed, "the upstream answered without a body")
@@ -101,7 +113,8 @@ enum Next {
 /// out what is due, so that an event costs no timer.
 struct StreamClocks<'a> {
     clocks: &'a Clocks,
-    began: Instant,
+    tried: Instant,
+    sent: Instant,
     deadline: Instant,
     timer: std::pin::Pin<Box<Sleep>>,
 }
@@ -114,9 +127,9 @@ enum Due {
 }
 
 impl<'a> StreamClocks<'a> {
-    fn new(terms: &'a Terms, began: Instant) -> Self {
+    fn new(terms: &'a Terms, tried: Instant, sent: Instant) -> Self {
         let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { clocks: &terms.clocks, began, deadline: terms.deadline, timer }
+        Self { clocks: &terms.clocks, tried, sent, deadline: terms.deadline, timer }
     }
 
     /// Works out what is due and sets the timer to what is next. `last_token` is the last content, `last_sent` the
@@ -124,10 +137,10 @@ impl<'a> StreamClocks<'a> {
     fn due(&mut self, last_token: Option<Instant>, last_sent: Instant) -> Due {
         let now = Instant::now();
         let content = match last_token {
-            None => (self.began + self.clocks.first_token, "the upstream's first token did not come in time"),
+            None => (self.sent + self.clocks.first_token, "the upstream's first token did not come in time"),
             Some(last) => (last + self.clocks.gap, "the upstream's stream fell silent"),
         };
-        let attempt = (self.began + self.clocks.attempt, "the attempt took too long");
+        let attempt = (self.tried + self.clocks.attempt, "the attempt took too long");
         let exchange = (self.deadline, "the exchange took too long");
         let limits = [content, attempt, exchange];
         if let Some((_, why)) = limits.iter().find(|(at, _)| *at <= now) {
@@ -219,8 +232,8 @@ async fn pump(
     terms: &Terms,
     tap: &mut StreamTap,
 ) -> Result<(), Error> {
-    let began = context.timeline.sent.unwrap_or(context.timeline.began);
-    let mut clocks = StreamClocks::new(terms, began);
+    let sent = context.timeline.sent.unwrap_or(context.timeline.began);
+    let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
     let mut gaps = Gaps::new(&terms.series);
     loop {
         let next = tokio::select! {
@@ -374,13 +387,13 @@ async fn whole(
             complete = true;
             break;
         };
-        context.timeline.token(Instant::now());
         tap.push(&chunk);
         size += chunk.len();
         pieces.push(chunk);
     }
     context.phase = When::Data;
     let read = Instant::now();
+    context.timeline.token(read);
     let head = match upstream.response() {
         Some(head) => headers::reply(head, &context.id)?,
         None => return Err(Error::gateway(Kind::Internal, "the reply has no head")),
@@ -404,7 +417,9 @@ async fn finish_whole(
     mut head: Box<pingora_http::ResponseHeader>,
     body: Bytes,
 ) -> Result<(), Error> {
-    if upstream.ends_by_close() && !is_whole(&body) {
+    // A whole reading is for replies whose end is only the connection's; for the others the last byte tells.
+    let cut = if upstream.ends_by_close() { !is_whole(&body) } else { is_open(&body) };
+    if cut {
         upstream.judge(Outcome::Bad);
         return Err(Error::upstream(Kind::UpstreamFailed, "the upstream broke off its reply")
             .because(format!("{}: the body ends in the middle", upstream.endpoint().name)));
@@ -417,6 +432,11 @@ async fn finish_whole(
     };
     upstream.release().await;
     client.whole(head, body).await
+}
+
+/// Whether a body begins a JSON object that it does not end: its length was announced too short.
+fn is_open(body: &[u8]) -> bool {
+    body.trim_ascii().starts_with(b"{") && !body.trim_ascii().ends_with(b"}")
 }
 
 /// A reply too large to be held goes on as it comes. If it breaks off, so does the client's.

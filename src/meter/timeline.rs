@@ -10,6 +10,8 @@ pub struct Timeline {
     pub began: Instant,
     /// Its body was read.
     pub received: Option<Instant>,
+    /// The present attempt began.
+    pub tried: Instant,
     /// A connection to the upstream was there.
     pub connected: Option<Instant>,
     /// The whole request was sent upstream.
@@ -30,6 +32,7 @@ impl Timeline {
         Self {
             began: now,
             received: None,
+            tried: now,
             connected: None,
             sent: None,
             head: None,
@@ -45,8 +48,9 @@ impl Timeline {
         self.last_token = Some(now);
     }
 
-    /// Forgets what belongs to an attempt that failed.
-    pub fn restart(&mut self) {
+    /// Forgets what belongs to an attempt that failed; the next begins at `now`.
+    pub fn restart(&mut self, now: Instant) {
+        self.tried = now;
         (self.connected, self.sent, self.head, self.first_token, self.last_token) =
             (None, None, None, None, None);
     }
@@ -75,7 +79,7 @@ mod tests {
         timeline.token(zero + Duration::from_millis(25));
         assert_eq!(timeline.time_to_first_token(), Some(Duration::from_millis(10)));
         assert_eq!(timeline.last_token, Some(zero + Duration::from_millis(25)));
-        timeline.restart();
+        timeline.restart(zero);
         assert_eq!(timeline.time_to_first_token(), None);
         assert_eq!(timeline.began, zero);
     }

@@ -106,7 +106,7 @@ impl Cluster {
     }
 
     /// Notes how an attempt ended. Says whether the endpoint was set aside for it.
-    pub fn report(&self, endpoint: &Endpoint, outcome: Outcome, now: Instant) -> bool {
+    pub fn report(&self, endpoint: &Endpoint, outcome: Outcome, now: impl Fn() -> Instant) -> bool {
         match outcome {
             Outcome::Neutral => false,
             Outcome::Good => {
@@ -114,6 +114,7 @@ impl Cluster {
                 false
             }
             Outcome::Bad => {
+                let now = now();
                 let eject = endpoint.record.failure(&self.spec.ejection) && self.may_eject(now);
                 if eject {
                     endpoint.record.eject(now, &self.spec.ejection);
@@ -181,8 +182,8 @@ pub(crate) mod tests {
         let cluster = cluster("gpu", &["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"]);
         let (now, endpoints) = (Instant::now(), cluster.endpoints());
         for endpoint in endpoints.iter() {
-            cluster.report(endpoint, Outcome::Bad, now);
-            cluster.report(endpoint, Outcome::Bad, now);
+            cluster.report(endpoint, Outcome::Bad, || now);
+            cluster.report(endpoint, Outcome::Bad, || now);
         }
         let ejected = endpoints.iter().filter(|e| e.record.ejected(now)).count();
         assert_eq!(ejected, 1, "half of three, rounded down");
@@ -194,7 +195,7 @@ pub(crate) mod tests {
         let cluster = cluster("one", &["http://127.0.0.1:1"]);
         let now = Instant::now();
         let endpoint = Arc::clone(&cluster.endpoints()[0]);
-        assert!((0..10).all(|_| !cluster.report(&endpoint, Outcome::Bad, now)));
+        assert!((0..10).all(|_| !cluster.report(&endpoint, Outcome::Bad, || now)));
         assert!(cluster.available(now));
     }
 

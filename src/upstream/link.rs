@@ -1,7 +1,7 @@
 //! Connections to endpoints.
 //!
 //! Pingora's HTTP connector serves whatever may turn out to be HTTP/2. Where an endpoint speaks HTTP/1.1 only, its
-//! transport connector is used directly, with a [`Corked`] stream on it: Pingora's HTTP/1 client flushes the head of a
+//! transport connector is used directly, with a corked stream on it: Pingora's HTTP/1 client flushes the head of a
 //! request before it takes the body, and that second write was an eighth of the CPU of a whole exchange.
 
 use std::io;

@@ -37,9 +37,9 @@ const MEDIAN: Duration = Duration::from_millis(50);
 /// What a machine that is busy with other tests may take at worst.
 const WORST: Duration = Duration::from_millis(500);
 
-async fn site() -> (Edge, Sim) {
+async fn site(cluster: &str) -> (Edge, Sim) {
     let sim = sim(Config::default()).await;
-    (Edge::start(&[listener("h2c: true"), cluster_of(&[sim.addr()], "")].concat()).await, sim)
+    (Edge::start(&[listener("h2c: true"), cluster_of(&[sim.addr()], cluster)].concat()).await, sim)
 }
 
 impl Moment {
@@ -81,7 +81,11 @@ async fn settle(what: &str, moment: &Moment, edge: &Edge, mut times: Vec<Duratio
 // === Over HTTP/1 ===
 
 async fn leave(what: &str, moment: &Moment) {
-    let (edge, sim) = site().await;
+    leave_cluster(what, moment, "").await;
+}
+
+async fn leave_cluster(what: &str, moment: &Moment, cluster: &str) {
+    let (edge, sim) = site(cluster).await;
     let fields = format!("x-sim-fault: {}\r\nx-sim-text: canary sings\r\n", moment.fault);
     let request = post(Dialect::Chat.path(), &fields, moment.body());
     let mut times = Vec::new();
@@ -124,6 +128,13 @@ async fn a_client_that_leaves_in_midst_of_a_stream_stops_the_upstream() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_resets_its_stream_of_an_http2_upstream() {
+    for (what, moment) in [("before the head", &HEAD), ("in its midst", &MIDST)] {
+        leave_cluster(&format!("HTTP/2 upstream, stream, {what}"), moment, "http: \"2\"").await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_a_running_stream_stops_its_tokens() {
     let engine = forebay::sim::EngineConfig { decode_tps: Some(200.0), ..Default::default() };
     let sim = sim(Config { engine, ..Config::default() }).await;
@@ -142,7 +153,7 @@ async fn a_client_that_leaves_a_running_stream_stops_its_tokens() {
 
 #[tokio::test]
 async fn a_client_that_leaves_while_it_sends_costs_the_upstream_nothing() {
-    let (edge, sim) = site().await;
+    let (edge, sim) = site("").await;
     let whole = post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", true));
     for _ in 0..RUNS {
         let mut client = edge.connect().await;
@@ -202,7 +213,7 @@ async fn read_to(wanted: &str, response: ResponseFuture) -> RecvStream {
 }
 
 async fn leave_h2(what: &str, moment: &Moment, way: Way) {
-    let (edge, sim) = site().await;
+    let (edge, sim) = site("").await;
     let mut times = Vec::new();
     let mut connection = connect(&edge).await;
     for number in 1..=RUNS as u64 {

@@ -61,10 +61,13 @@ impl Dialect {
                 text(&events[at].1["error"]["message"])
             }
             Messages => {
-                let is_error = name == "error" && last["type"] == "error" && last["error"]["type"].is_string();
+                let is_error =
+                    name == "error" && last["type"] == "error" && last["error"]["type"].is_string();
                 is_error.then(|| text(&last["error"]["message"])).flatten()
             }
-            Responses if name == "error" => text(&last["message"]).or_else(|| text(&last["error"]["message"])),
+            Responses if name == "error" => {
+                text(&last["message"]).or_else(|| text(&last["error"]["message"]))
+            }
             Responses => {
                 let failed = name == "response.failed" && last["response"]["status"] == "failed";
                 failed.then(|| text(&last["response"]["error"]["message"])).flatten()

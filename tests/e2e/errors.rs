@@ -73,8 +73,7 @@ async fn unknown_paths_and_methods() {
     }
     for path in [CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES] {
         let message = format!("GET {path} is not allowed; use POST");
-        let expected =
-            openai(&message, "invalid_request_error", Value::Null, json!("method_not_supported"));
+        let expected = openai(&message, "invalid_request_error", Value::Null, json!("method_not_supported"));
         let reply = client.ask(&get(path, KEY)).await;
         assert_error(&reply, 405, &expected, path);
         assert_eq!(reply.header("allow"), Some("POST"));
@@ -202,10 +201,13 @@ fn unreadable() -> Vec<(Vec<u8>, &'static str)> {
         (br#"{"model":"m"} {}"#.to_vec(), "unexpected data after the JSON object at byte 14"),
         (b"\xef\xbb\xbf{}".to_vec(), "the body begins with a byte order mark; send it without one"),
         (b"{\"model\":\"\xff\"}".to_vec(), "the body is not valid UTF-8 at byte 10"),
-        (b"{\"model\":\"a\nb\"}".to_vec(), "invalid JSON at byte 11: a control character in a string must be escaped"),
+        (
+            b"{\"model\":\"a\nb\"}".to_vec(),
+            "invalid JSON at byte 11: a control character in a string must be escaped",
+        ),
         (br#"{"model":"\x"}"#.to_vec(), "invalid JSON at byte 10: unknown escape in a string"),
         (br#"{"model":"m","n":01}"#.to_vec(), "invalid JSON at byte 18: malformed number"),
-        (deep.into_bytes(), "the JSON is nested deeper than 128 levels at byte 145"),
+        (deep.into_bytes(), "the JSON is nested deeper than 128 levels at byte 144"),
     ]
 }
 
@@ -216,7 +218,12 @@ async fn bodies_that_are_no_json_objects() {
     for (body, fault) in unreadable() {
         for path in [CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES] {
             let message = format!("We could not parse the JSON body of your request: {fault}.");
-            assert_error(&client.ask(&post(path, KEY, &body)).await, 400, &invalid(&message, Value::Null), fault);
+            assert_error(
+                &client.ask(&post(path, KEY, &body)).await,
+                400,
+                &invalid(&message, Value::Null),
+                fault,
+            );
         }
         for path in [MESSAGES, COUNT_TOKENS] {
             let message = format!("The request body is not valid JSON: {fault}");
@@ -234,9 +241,8 @@ async fn members_that_two_readers_could_read_in_two_ways() {
     let (edge, sim) = site().await;
     let mut client = edge.connect().await;
     let twice = |field: &str| format!("'{field}' is given more than once; send it once");
-    let miscased = |field: &str| {
-        format!("a member differs from '{field}' in letter case only; write it as '{field}'")
-    };
+    let miscased =
+        |field: &str| format!("a member differs from '{field}' in letter case only; write it as '{field}'");
     let typed = |field: &str, wants: &str| format!("'{field}' must be {wants}");
     for (body, field, fault) in [
         (r#"{"model":"m","model":"n"}"#, "model", twice("model")),

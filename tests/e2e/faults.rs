@@ -109,7 +109,7 @@ impl Asker<'_> {
             for (name, value) in fields {
                 request = request.header(*name, *value);
             }
-            let mut client = H2Client::connect(self.edge.addr).await;
+            let client = H2Client::connect(self.edge.addr).await;
             return client.ask(request.body(Bytes::from(body)).unwrap()).await;
         }
         let lines: String = fields.map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -154,7 +154,14 @@ fn most_attempts(fault: &str, model: &str) -> u64 {
 }
 
 /// What is wrong with what is seen of one fault, if anything.
-async fn judge(asker: &Asker<'_>, sim: &Sim, fault: &str, model: &str, stream: bool, expected: Sees) -> Option<String> {
+async fn judge(
+    asker: &Asker<'_>,
+    sim: &Sim,
+    fault: &str,
+    model: &str,
+    stream: bool,
+    expected: Sees,
+) -> Option<String> {
     sim.stats().reset();
     let id = case_id(fault, model, stream);
     let reply = asker.ask(model, stream, &[("x-sim-fault", fault), ("x-request-id", &id)]).await;
@@ -206,7 +213,8 @@ async fn judge_all(dialect: Dialect, over_h2: bool) {
     let cases = TABLE.iter().flat_map(|(fault, streams, wholes)| {
         let both = [(true, streams), (false, wholes)];
         both.into_iter().flat_map(move |(stream, expected)| {
-            [("h1", expected[0]), ("h2", expected[1])].map(|(model, expected)| (*fault, model, stream, expected))
+            [("h1", expected[0]), ("h2", expected[1])]
+                .map(|(model, expected)| (*fault, model, stream, expected))
         })
     });
     let mut wrong = Vec::new();
@@ -250,7 +258,9 @@ async fn a_stream_that_ends_before_its_first_event_is_an_error_with_a_status() {
     let (edge, _sim) = site().await;
     for dialect in Dialect::ALL {
         let asker = Asker { edge: &edge, dialect, over_h2: false };
-        for (fault, model) in [("empty_stream", "h1"), ("cut=0", "h1"), ("empty_stream", "h2"), ("cut=0", "h2")] {
+        for (fault, model) in
+            [("empty_stream", "h1"), ("cut=0", "h1"), ("empty_stream", "h2"), ("cut=0", "h2")]
+        {
             let reply = asker.ask(model, true, &[("x-sim-fault", fault)]).await;
             assert_eq!(asker.sees(true, &reply), BAD, "{fault} {model}: {reply:?}");
         }
@@ -329,7 +339,8 @@ async fn what_follows_a_reply_on_its_connection_is_nobodys_reply() {
     .await;
     let edge = Edge::start(&cluster_of(&[upstream.addr], "")).await;
     for _ in 0..5 {
-        let reply = edge.connect().await.ask(&post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false))).await;
+        let reply =
+            edge.connect().await.ask(&post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false))).await;
         let said = &reply.json()["choices"][0]["message"]["content"];
         assert_eq!(said, "mine", "a client got what was left on a pooled connection");
     }

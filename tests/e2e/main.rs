@@ -5,13 +5,22 @@ mod bodies;
 #[cfg(test)]
 mod cancel;
 #[cfg(test)]
+mod clocks;
+#[cfg(test)]
 mod dialects;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
+#[path = "../support/fixtures.rs"]
+mod fixtures;
+#[cfg(test)]
 mod models;
+#[cfg(test)]
+mod raw;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
@@ -20,7 +29,3 @@ mod retries;
 mod screen;
 #[cfg(test)]
 mod support;
-#[cfg(test)]
-#[path = "../support/fixtures.rs"]
-#[expect(dead_code, reason = "the recordings have other readers, which use the rest of it")]
-mod fixtures;

@@ -1,12 +1,15 @@
 //! The strict screen: what is refused, what is forwarded and as what, how long a head may be and take.
 
+mod mutations;
 mod vectors;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use forebay::sim::{Config, Request, Sim};
 
+use crate::support::h2client::H2Client;
 use crate::support::{Client, Edge, Reply, fleet, get, listener, post, sim, soon};
 use vectors::{JSON, Vector, Verdict, measured, more};
 
@@ -29,26 +32,30 @@ async fn judge(vector: &Vector, edge: &Edge, sim: &Sim) -> Result<(), String> {
     let mut client = edge.connect().await;
     // The edge may answer, and close, before it was sent everything.
     let _ = client.try_send(&vector.raw).await;
-    let wanted = match vector.verdict {
-        Verdict::Refused(status) => refused(&mut client, status).await.map(|()| 0),
-        Verdict::Forwarded if vector.raw.starts_with(b"HEAD") => answered(client.head().await).map(|()| 1),
-        Verdict::Forwarded => {
-            answered(client.reply_or_end().await.ok_or("it was not answered")?).map(|()| 1)
-        }
-    }?;
+    match vector.verdict {
+        Verdict::Refused(status) => refused(&mut client, status).await?,
+        Verdict::Forwarded if vector.raw.starts_with(b"HEAD") => answered(&client.head().await)?,
+        Verdict::Forwarded => answered(&client.reply_or_end().await.ok_or("it was not answered")?)?,
+    }
+    judge_upstream(vector, CHAT, edge, sim).await
+}
+
+/// What is wrong with what the upstream has got of a vector, if anything.
+async fn judge_upstream(vector: &Vector, path: &str, edge: &Edge, sim: &Sim) -> Result<(), String> {
     // Whatever a vector left on the connections to the upstream, another client's request must not meet it.
-    let sentinel = edge.connect().await.ask(&post(CHAT, "x-sim-text: sentinel\r\n", JSON)).await;
+    let sentinel = edge.connect().await.ask(&post(path, "x-sim-text: sentinel\r\n", JSON)).await;
     if sentinel.json()["choices"][0]["message"]["content"] != "sentinel" {
         return Err(format!("the next client was answered {sentinel:?}"));
     }
+    let wanted = usize::from(vector.verdict == Verdict::Forwarded);
     let received = sim.requests();
     if received.len() != wanted + 1 {
         return Err(format!("the upstream received {} requests beside the sentinel", received.len() - 1));
     }
-    received.iter().try_for_each(|request| clean(request, vector.name == "upgrade-ws"))
+    received.iter().try_for_each(|request| clean(request, vector.name.starts_with("upgrade")))
 }
 
-fn answered(reply: Reply) -> Result<(), String> {
+fn answered(reply: &Reply) -> Result<(), String> {
     // What the simulator does not know is not found there, and that is an answer.
     if matches!(reply.status, 200 | 404) { Ok(()) } else { Err(format!("it was answered {reply:?}")) }
 }
@@ -120,6 +127,85 @@ async fn the_measured_vectors_get_their_verdicts() {
 #[tokio::test]
 async fn further_vectors_get_their_verdicts() {
     judge_all(&more()).await;
+}
+
+/// There a body streams through, so that its head may be gone up before it proves to be bad. But no upstream must get
+/// a whole request out of it.
+#[tokio::test]
+async fn no_bad_body_makes_a_request_on_a_raw_route() {
+    const RAW: &str = "/raw/v1/chat/completions";
+    let (edge, sim) = site(HEADERS).await;
+    let mut wrong = Vec::new();
+    for mut vector in measured().into_iter().chain(more()).filter(|vector| vector.raw.starts_with(b"POST")) {
+        vector.raw = [format!("POST {RAW}").as_bytes(), &vector.raw[format!("POST {CHAT}").len()..]].concat();
+        let judged = tokio::time::timeout(PATIENCE, async {
+            sim.stats().reset();
+            let mut client = edge.connect().await;
+            let _ = client.try_send(&vector.raw).await;
+            match vector.verdict {
+                Verdict::Refused(_) => drop(client.rest().await),
+                Verdict::Forwarded => answered(&client.reply_or_end().await.ok_or("it was not answered")?)?,
+            }
+            judge_upstream(&vector, RAW, &edge, &sim).await
+        });
+        if let Err(why) = judged.await.unwrap_or_else(|_| Err("it hangs".to_owned())) {
+            wrong.push(format!("{} should be {:?}: {why}", vector.name, vector.verdict));
+        }
+    }
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A request over HTTP/2, on a connection of its own.
+async fn ask_over_h2(edge: &Edge, method: &str, target: &str, fields: &[(&str, &str)]) -> Reply {
+    let request = http::Request::builder().method(method).uri(format!("http://edge{target}"));
+    let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    H2Client::connect(edge.addr).await.ask(request.body(Bytes::new()).unwrap()).await
+}
+
+#[tokio::test]
+async fn over_http2_the_same_is_refused() {
+    let (edge, sim) = site("h2c: true").await;
+    let long = format!("/raw/{}", "a".repeat(9 << 10));
+    for (method, target, status) in [
+        ("GET", "/raw/../v1/models", 400),
+        ("GET", "/raw/%2e%2e/v1/models", 400),
+        ("GET", "/raw//v1/models", 400),
+        ("GET", "/raw/a%2fb", 400),
+        ("GET", "/raw/a%0d%0ab", 400),
+        ("GET", long.as_str(), 414),
+        ("TRACE", "/raw/v1/models", 405),
+    ] {
+        let reply = ask_over_h2(&edge, method, target, &[]).await;
+        assert_eq!(reply.status, status, "{method} {target}: {reply:?}");
+        assert!(reply.json()["error"]["message"].is_string());
+    }
+    // What is malformed as HTTP/2 is refused below us, without words.
+    for field in [("host", "other"), ("content-length", "5")] {
+        let reply = ask_over_h2(&edge, "GET", "/raw/v1/models", &[field]).await;
+        assert!(matches!(reply.status, 0 | 400), "{field:?}: {reply:?}");
+    }
+    assert_eq!(sim.requests().len(), 0);
+    assert_eq!(ask_over_h2(&edge, "GET", "/raw/v1/models", &[("x-a", "b")]).await.status, 200);
+    clean(&sim.requests()[0], false).unwrap();
+}
+
+#[tokio::test]
+async fn over_http2_the_same_fields_are_refused() {
+    let (edge, sim) = site("h2c: true").await;
+    let mut wrong = Vec::new();
+    for (fields, status) in [
+        (&[("x_a", "b")][..], 400),
+        (&[("expect", "200-ok")], 417),
+        (&[("authorization", "a"), ("authorization", "b")], 400),
+        (&[("content-type", "a"), ("content-type", "b")], 400),
+    ] {
+        let reply = ask_over_h2(&edge, "GET", "/raw/v1/models", fields).await;
+        if reply.status != status {
+            wrong.push(format!("{fields:?}: {reply:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(sim.requests().len(), 0);
 }
 
 // === What is forwarded ===
@@ -214,7 +300,7 @@ async fn one_deadline_covers_the_whole_head_however_it_drips() {
         let mut client = edge.connect().await;
         let drip = async {
             let (mut tick, mut bytes) = (tokio::time::interval(Duration::from_millis(40)), request.iter());
-            while let Some(byte) = bytes.next() {
+            for byte in bytes.by_ref() {
                 tick.tick().await;
                 if client.try_send(&[*byte]).await.is_err() || client.has_reply() {
                     break;
@@ -335,4 +421,39 @@ async fn a_refusal_is_in_the_clients_dialect() {
         assert_eq!(reply.status, 400);
         assert_eq!(reply.json()["type"] == "error", anthropic, "{path}: {reply:?}");
     }
+}
+
+// === Spoiled at random ===
+
+/// What is wrong with how a spoiled request was treated, if anything. It may have become another good one.
+async fn judge_mutated(request: &[u8], edge: &Edge, sim: &Sim) -> Result<(), String> {
+    sim.stats().reset();
+    let mut client = edge.connect().await;
+    let _ = client.try_send(request).await;
+    let reply = client.reply_or_end().await.ok_or("it was not answered")?;
+    let is_json = reply.header("content-type") == Some("application/json");
+    if reply.status >= 400 && !(is_json && reply.json()["error"]["message"].is_string()) {
+        return Err(format!("the error is not in the dialect: {reply:?}"));
+    }
+    sim.requests().iter().try_for_each(|request| clean(request, false))
+}
+
+/// `FOREBAY_MUTATIONS` sets how many are tried.
+#[tokio::test]
+async fn spoiled_requests_are_refused_in_words_or_forwarded_clean() {
+    let count = std::env::var("FOREBAY_MUTATIONS").map_or(500, |count| count.parse().unwrap());
+    let sim = sim(Config::default()).await;
+    let routes = "routes: [{name: llm}, {name: raw, path: /raw, raw: true, cluster: sim}]\n";
+    let clocks = "intake: {body_timeout: 100ms}\n";
+    let edge = Edge::start(&[&listener("head_timeout: 100ms"), &fleet(&sim), routes, clocks].concat()).await;
+    let mut wrong = Vec::new();
+    for number in 0..count {
+        let request = mutations::mutated(number);
+        let judged = tokio::time::timeout(Duration::from_secs(2), judge_mutated(&request, &edge, &sim)).await;
+        if let Err(why) = judged.unwrap_or_else(|_| Err("it hangs".to_owned())) {
+            wrong.push(format!("{number}: {:?}: {why}", String::from_utf8_lossy(&request)));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    assert_eq!(edge.metric("forebay_panics_total").await, 0.0);
 }

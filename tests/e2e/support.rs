@@ -38,8 +38,9 @@ pub(crate) fn fleet(sim: &Sim) -> String {
 /// A cluster `sim` of these addresses, with settings of its own, for every model. Where the balance is by priority,
 /// the first goes first.
 pub(crate) fn cluster_of(addresses: &[SocketAddr], settings: &str) -> String {
-    let endpoint =
-        |(number, address): (usize, &SocketAddr)| format!("{{url: \"http://{address}\", priority: {number}}}");
+    let endpoint = |(number, address): (usize, &SocketAddr)| {
+        format!("{{url: \"http://{address}\", priority: {number}}}")
+    };
     let endpoints: Vec<String> = addresses.iter().enumerate().map(endpoint).collect();
     let check = if settings.contains("health:") { "" } else { "health: {check: none}, " };
     format!(

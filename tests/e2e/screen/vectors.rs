@@ -157,10 +157,7 @@ fn where_references_differ() -> Vec<Vector> {
         chat("te-obsfold", "Transfer-Encoding:\r\n chunked\r\n", &well_chunked(), BAD),
         raw(
             "te-http10",
-            format!(
-                "POST /v1/chat/completions HTTP/1.0\r\nHost: edge\r\n{chunked}\r\n{}",
-                well_chunked()
-            ),
+            format!("POST /v1/chat/completions HTTP/1.0\r\nHost: edge\r\n{chunked}\r\n{}", well_chunked()),
             BAD,
         ),
         fields("nul-value", "X-A: a\0b\r\n", BAD),
@@ -198,8 +195,16 @@ fn what_all_forward() -> Vec<Vector> {
         path("path-pct-crlf", "/a%0d%0ab", BAD),
         line("double-space", "GET  /raw/v1/models HTTP/1.1", BAD),
         line("absform-match", "GET http://edge/raw/v1/models HTTP/1.1", Forwarded),
-        raw("body-on-get", format!("GET /raw/v1/models HTTP/1.1\r\nHost: edge\r\n{own_length}\r\n{JSON}"), Forwarded),
-        raw("body-on-head", format!("HEAD /raw/v1/models HTTP/1.1\r\nHost: edge\r\n{own_length}\r\n{JSON}"), Forwarded),
+        raw(
+            "body-on-get",
+            format!("GET /raw/v1/models HTTP/1.1\r\nHost: edge\r\n{own_length}\r\n{JSON}"),
+            Forwarded,
+        ),
+        raw(
+            "body-on-head",
+            format!("HEAD /raw/v1/models HTTP/1.1\r\nHost: edge\r\n{own_length}\r\n{JSON}"),
+            Forwarded,
+        ),
         chat("expect", &format!("Expect: 100-continue\r\n{own_length}"), JSON, Forwarded),
         fields("forged-forwarding", forged, Forwarded),
         fields("underscore-name", "X_A: a\r\n", BAD),

@@ -24,12 +24,13 @@ impl H2Client {
         Self { sender }
     }
 
-    /// Sends a request and its body, and reads the reply. A server that has answered need not take all of the body.
-    pub(crate) async fn ask(&mut self, request: Request<Bytes>) -> Reply {
+    /// Sends a request and its body, and reads the reply. A server that has answered need not take all of the body; a
+    /// stream that it resets instead has the status 0.
+    pub(crate) async fn ask(&self, request: Request<Bytes>) -> Reply {
         soon("an HTTP/2 reply", self.exchange(request)).await
     }
 
-    async fn exchange(&mut self, request: Request<Bytes>) -> Reply {
+    async fn exchange(&self, request: Request<Bytes>) -> Reply {
         let mut sender = self.sender.clone().ready().await.unwrap();
         let (parts, mut body) = request.into_parts();
         let (response, mut upload) =
@@ -37,10 +38,8 @@ impl H2Client {
         let sending = async {
             while !body.is_empty() {
                 upload.reserve_capacity(body.len());
-                let granted = match std::future::poll_fn(|cx| upload.poll_capacity(cx)).await {
-                    Some(Ok(granted)) => granted,
-                    _ => return,
-                };
+                let granted = std::future::poll_fn(|cx| upload.poll_capacity(cx)).await;
+                let Some(Ok(granted)) = granted else { return };
                 let piece = body.split_to(granted.min(body.len()));
                 if upload.send_data(piece, body.is_empty()).is_err() {
                     return;
@@ -48,7 +47,8 @@ impl H2Client {
             }
         };
         let (response, ()) = tokio::join!(response, sending);
-        let (head, mut body) = response.unwrap().into_parts();
+        let Ok(response) = response else { return Reply::default() };
+        let (head, mut body) = response.into_parts();
         let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
             (name.as_str().to_owned(), value.to_str().unwrap().to_owned())
         };

@@ -22,6 +22,8 @@ pub(crate) enum Turn {
     SayAndClose(Vec<u8>),
     /// The connection is closed after so long.
     CloseAfter(Duration),
+    /// These bytes one after the other, with a pause before each but the first, and the connection is closed.
+    Pieces(Vec<String>, Duration),
 }
 
 impl Scripted {
@@ -66,6 +68,17 @@ async fn take(turn: Turn, stream: &mut TcpStream) -> bool {
             tokio::time::sleep(time).await;
             false
         }
+        Turn::Pieces(pieces, pause) => {
+            for (number, piece) in pieces.iter().enumerate() {
+                if number > 0 {
+                    tokio::time::sleep(pause).await;
+                }
+                if stream.write_all(piece.as_bytes()).await.is_err() {
+                    break;
+                }
+            }
+            false
+        }
     }
 }
 
@@ -94,7 +107,8 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
 /// A reply of JSON with its length.
 pub(crate) fn json(status: u16, body: &str) -> Vec<u8> {
     let length = body.len();
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+    let head =
+        format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
