@@ -92,7 +92,13 @@ def judged(figures, key, base, most):
     value = ratio(figures, "forebay", key, base) if base else median(figures, "forebay", key)
     if value is None:
         return None
-    return {"figure": key, "to": base, "most": most, "value": value, "met": value <= most}
+    # Noise only adds: where a machine is not quiet, the best rounds are nearer to the truth than the middle ones.
+    best = lowest(figures, "forebay", key) / (lowest(figures, base, key) if base else 1)
+    return {"figure": key, "to": base, "most": most, "value": value, "met": value <= most, "best": best}
+
+
+def lowest(figures, name, key):
+    return min(figures[name][key]["rounds"])
 
 
 def foreign(rounds):
@@ -165,11 +171,11 @@ def ratio_table(result):
 def target_table(result):
     if not result["targets"]:
         return ""
-    rows = row(["target", "at most", "Forebay", ""]) + row(["---", "--:", "--:", "---"])
+    rows = row(["target", "at most", "Forebay", "", "best rounds"]) + row(["---", "--:", "--:", "---", "--:"])
     for target in result["targets"]:
         of = f", × {target['to']}" if target["to"] else ", KiB"
         rows += row([HEADINGS[target["figure"]] + of, f"{target['most']:g}", f"{target['value']:.2f}",
-                     "met" if target["met"] else "**missed**"])
+                     "met" if target["met"] else "**missed**", f"{target['best']:.2f}"])
     return "\n".join(rows)
 
 

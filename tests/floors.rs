@@ -94,7 +94,7 @@ fn a_module_imports_only_from_lower_floors() {
         for (line, code) in code(&text) {
             for to in named(code).into_iter().filter(|to| *to != from) {
                 let lower = floor(&to).is_some_and(|floor| floor < own);
-                let meant = NEIGHBOURS.iter().any(|pair| *pair == (from.as_str(), to.as_str()));
+                let meant = NEIGHBOURS.contains(&(from.as_str(), to.as_str()));
                 if floor(&to).is_some() && !lower && !meant {
                     wrong.push(format!("{}:{line}: {from} uses {to}", path.display()));
                 }

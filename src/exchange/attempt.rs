@@ -48,19 +48,12 @@ impl Upstream {
                 .because(format!("the name of {} is not resolved", endpoint.name))
                 .elsewhere()
         })?;
-        let limit = clocks.connect + if endpoint.spec.origin.tls { clocks.tls } else { Duration::ZERO };
-        let connected = match tokio::time::timeout(limit, cluster.links.connect(&peer)).await {
-            Ok(connected) => connected.map_err(|error| unreachable(&endpoint, &error)),
-            Err(_) => Err(Error::upstream(
-                Kind::UpstreamTimeout,
-                "the upstream did not accept a connection in time",
-            )
-            .because(format!("{} did not connect within {limit:?}", endpoint.name))
-            .elsewhere()),
+        let (session, reused) = match cluster.links.reuse(&peer).await {
+            Some(session) => (session, true),
+            None => connect(cluster, &endpoint, &peer, clocks).await.inspect_err(|error| {
+                judge(cluster, &endpoint, Outcome::Bad, Some(error));
+            })?,
         };
-        let (session, reused) = connected.inspect_err(|error| {
-            judge(cluster, &endpoint, Outcome::Bad, Some(error));
-        })?;
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
         Ok(Self { session, peer, flight, cluster: Arc::clone(cluster), reused, judged: false })
@@ -200,6 +193,23 @@ impl Upstream {
             Error::upstream(Kind::UpstreamFailed, "the upstream closed the connection without an answer")
                 .because(format!("{}: {error}", self.flight.endpoint().name));
         if untouched { failed.elsewhere() } else { failed }
+    }
+}
+
+async fn connect(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    peer: &PeerHandle,
+    clocks: &Clocks,
+) -> Result<(HttpSession, bool), Error> {
+    let limit = clocks.connect + if endpoint.spec.origin.tls { clocks.tls } else { Duration::ZERO };
+    match tokio::time::timeout(limit, cluster.links.connect(peer)).await {
+        Ok(connected) => connected.map_err(|error| unreachable(endpoint, &error)),
+        Err(_) => {
+            Err(Error::upstream(Kind::UpstreamTimeout, "the upstream did not accept a connection in time")
+                .because(format!("{} did not connect within {limit:?}", endpoint.name))
+                .elsewhere())
+        }
     }
 }
 

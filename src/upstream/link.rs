@@ -54,23 +54,30 @@ impl Links {
         self.one.get_or_init(|| TransportConnector::new(Some(self.options.clone())))
     }
 
+    /// A session on a connection to `peer` from the pool, if there is one. Takes no time worth a clock.
+    pub async fn reuse(&self, peer: &HttpPeer) -> Option<HttpSession> {
+        if !is_one(peer) {
+            return None;
+        }
+        let stream = self.one().reused_stream(peer).await?;
+        Some(self.session(stream, peer))
+    }
+
     /// A session with `peer`, and whether its connection was used before.
     ///
     /// # Errors
     /// What Pingora says of a peer that cannot be reached.
     pub async fn connect(&self, peer: &HttpPeer) -> pingora_core::Result<(HttpSession, bool)> {
+        // Connecting takes a future of 18 KiB, which no stream shall carry with it for its whole life.
         if !is_one(peer) {
             return Box::pin(self.any().get_http_session(peer)).await;
         }
-        // Connecting takes a future of 18 KiB, which no stream shall carry with it for its whole life.
-        let (stream, reused) = match self.one().reused_stream(peer).await {
-            Some(stream) => (stream, true),
-            None => (Box::pin(self.one().new_stream(peer)).await?, false),
-        };
-        Ok((
-            HttpSession::H1(Http1Session::new_with_options(Corked::around(stream, &self.open), peer)),
-            reused,
-        ))
+        let stream = Box::pin(self.one().new_stream(peer)).await?;
+        Ok((self.session(stream, peer), false))
+    }
+
+    fn session(&self, stream: Stream, peer: &HttpPeer) -> HttpSession {
+        HttpSession::H1(Http1Session::new_with_options(Corked::around(stream, &self.open), peer))
     }
 
     /// Keeps the connection of a finished session for the next.

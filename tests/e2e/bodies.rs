@@ -146,6 +146,21 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
     assert_arrived(&sim, &body, "asked for");
 }
 
+#[tokio::test]
+async fn an_error_in_a_body_that_was_asked_for_is_answered() {
+    let (edge, _sim) = site("").await;
+    for (body, status) in [("{", 400), (r#"{"messages":[]}"#, 400)] {
+        let request = post(CHAT, "Expect: 100-continue\r\n", body);
+        let (head, body_part) = request.split_at(request.len() - body.len());
+        let mut client = edge.connect().await;
+        client.send(head).await;
+        assert_eq!(client.head().await.status, 100);
+        client.send(body_part).await;
+        let reply = client.reply_or_end().await;
+        assert_eq!(reply.map(|reply| reply.status), Some(status), "{body}");
+    }
+}
+
 // === Codings ===
 
 /// The body in each coding that is read, by the names of HTTP.

@@ -70,13 +70,18 @@ const CHECK: &str = "interval: 100ms, jitter: 0, timeout: 300ms, rise: 2, fall: 
 #[tokio::test]
 async fn a_node_that_fails_its_checks_is_left_alone_until_it_passes_them() {
     let ((a, a_well), (b, b_well)) = (node("a").await, node("b").await);
-    let check = format!("api_key: canary, health: {{check: http, path: /health, headers: {{x-probe: forebay}}, body: well, {CHECK}}}");
+    let check = format!(
+        "api_key: canary, health: {{check: http, path: /health, headers: {{x-probe: forebay}}, body: well, {CHECK}}}"
+    );
     let edge = Edge::start(&cluster_of(&[a.addr, b.addr], &check)).await;
     assert_eq!(shares(&edge, 30).await.len(), 2, "both are used");
     a_well.store(false, SeqCst);
     turns(&edge, a.addr, "down").await;
     let sample = |health: &Scripted| {
-        format!("llm_provider_health_status{{cluster=\"sim\",endpoint=\"http://{}\",provider=\"simulator\"}}", health.addr)
+        format!(
+            "llm_provider_health_status{{cluster=\"sim\",endpoint=\"http://{}\",provider=\"simulator\"}}",
+            health.addr
+        )
     };
     assert_eq!((edge.metric(&sample(&a)).await, edge.metric(&sample(&b)).await), (0.0, 1.0));
     assert_eq!(shares(&edge, 20).await, HashMap::from([("b".to_owned(), 20)]));
@@ -89,7 +94,12 @@ async fn a_node_that_fails_its_checks_is_left_alone_until_it_passes_them() {
     a_well.store(true, SeqCst);
     turns(&edge, a.addr, "up").await;
     assert_eq!(shares(&edge, 20).await, HashMap::from([("a".to_owned(), 20)]));
-    let probe = a.received().into_iter().find(|request| request.starts_with("GET /health ")).unwrap().to_ascii_lowercase();
+    let probe = a
+        .received()
+        .into_iter()
+        .find(|request| request.starts_with("GET /health "))
+        .unwrap()
+        .to_ascii_lowercase();
     assert!(probe.contains("authorization: bearer canary") && probe.contains("x-probe: forebay"), "{probe}");
     assert!(edge.said().contains("is down: it answered 503"), "{}", edge.said());
 }
@@ -174,9 +184,16 @@ async fn what_the_client_is_to_blame_for_sets_nobody_aside() {
         assert_eq!(ask(&edge, "m", &format!("x-sim-fault: status={status}\r\n")).await.status, status);
     }
     let mut client = edge.connect().await;
-    client.send(&post(Dialect::Chat.path(), "x-sim-fault: stall=head\r\n", Dialect::Chat.ask("m", false))).await;
+    client
+        .send(&post(Dialect::Chat.path(), "x-sim-fault: stall=head\r\n", Dialect::Chat.ask("m", false)))
+        .await;
     let stalls = async || one.stats().snapshot().active + other.stats().snapshot().active == 1;
-    soon("the stall", async { while !stalls().await { tokio::task::yield_now().await } }).await;
+    soon("the stall", async {
+        while !stalls().await {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
     drop(client);
     edge.idle().await;
     let snapshot = edge.look("/snapshot").await.json();
@@ -195,7 +212,11 @@ async fn least_connections_follow_the_weights_exactly() {
          models: {{\"*\": {{deployments: [{{cluster: sim}}]}}}}\n"
     ))
     .await;
-    let request = post(Dialect::Chat.path(), "x-sim-fault: stall=3\r\nx-sim-text: canary sings\r\n", Dialect::Chat.ask("m", true));
+    let request = post(
+        Dialect::Chat.path(),
+        "x-sim-fault: stall=3\r\nx-sim-text: canary sings\r\n",
+        Dialect::Chat.ask("m", true),
+    );
     let mut held = Vec::new();
     for _ in 0..30 {
         let mut client = edge.connect().await;
@@ -206,7 +227,10 @@ async fn least_connections_follow_the_weights_exactly() {
     let active = sims.each_ref().map(|sim| sim.stats().snapshot().active);
     assert_eq!(active, [5, 10, 15]);
     let snapshot = edge.look("/snapshot").await.json();
-    assert_eq!(sims.each_ref().map(|sim| at(&snapshot, sim.addr())["in_flight"].as_u64().unwrap()), [5, 10, 15]);
+    assert_eq!(
+        sims.each_ref().map(|sim| at(&snapshot, sim.addr())["in_flight"].as_u64().unwrap()),
+        [5, 10, 15]
+    );
     assert_eq!(edge.metric("forebay_streams").await, 30.0);
     // All leave at once, and as many come anew.
     held.clear();
@@ -283,14 +307,26 @@ async fn endpoints_follow_their_file() {
     replace(&file, &format!("http://{}\n", b.addr()));
     edge.snapshot("the third list", count(1)).await;
     assert_eq!(shares(&edge, 5).await, HashMap::from([("b".to_owned(), 5)]));
-    for bad in ["nonsense here\n", "http://127.0.0.1:1\nhttp://127.0.0.1:1\n", "http://127.0.0.1:1 weight=heavy\n"] {
+    for bad in
+        ["nonsense here\n", "http://127.0.0.1:1\nhttp://127.0.0.1:1\n", "http://127.0.0.1:1 weight=heavy\n"]
+    {
         replace(&file, bad);
         let warned = edge.said().matches("is not taken over").count();
-        soon("a warning", async { while edge.said().matches("is not taken over").count() == warned { tokio::task::yield_now().await } }).await;
+        soon("a warning", async {
+            while edge.said().matches("is not taken over").count() == warned {
+                tokio::task::yield_now().await
+            }
+        })
+        .await;
         assert_eq!(shares(&edge, 3).await, HashMap::from([("b".to_owned(), 3)]), "{bad}");
     }
     std::fs::remove_file(&file).unwrap();
-    soon("a warning", async { while !edge.said().contains("cannot read") { tokio::task::yield_now().await } }).await;
+    soon("a warning", async {
+        while !edge.said().contains("cannot read") {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
     assert_eq!(shares(&edge, 3).await, HashMap::from([("b".to_owned(), 3)]));
     let reply = client.reply().await;
     assert!(reply.whole && String::from_utf8_lossy(&reply.body).contains("[DONE]"), "{reply:?}");
@@ -301,7 +337,9 @@ async fn endpoints_follow_their_file() {
 
 fn two_clusters(first: (&str, SocketAddr), second: (&str, SocketAddr), model: &str) -> String {
     let cluster = |(name, addr): (&str, SocketAddr)| {
-        format!("  {name}: {{provider: simulator, endpoints: [\"http://{addr}\"], health: {{check: http, path: /health, {CHECK}}}}}\n")
+        format!(
+            "  {name}: {{provider: simulator, endpoints: [\"http://{addr}\"], health: {{check: http, path: /health, {CHECK}}}}}\n"
+        )
     };
     format!("clusters:\n{}{}models:\n  m: {model}\n", cluster(first), cluster(second))
 }

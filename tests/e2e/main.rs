@@ -9,14 +9,17 @@ mod clocks;
 #[cfg(test)]
 mod dialects;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
-mod health;
-#[cfg(test)]
 #[path = "../support/fixtures.rs"]
+#[expect(dead_code, reason = "the recordings have other readers, which use the rest of it")]
 mod fixtures;
+#[cfg(test)]
+mod health;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
@@ -27,5 +30,7 @@ mod replay;
 mod retries;
 #[cfg(test)]
 mod screen;
+#[cfg(test)]
+mod seen;
 #[cfg(test)]
 mod support;

@@ -275,6 +275,9 @@ pub(super) fn more() -> Vec<Vector> {
         length("cl-trailing-cr", &format!(" {}\r", JSON.len()), BAD),
         length("cl-form-feed", &format!(" {}\x0c", JSON.len()), BAD),
         host("host-trailing-cr", "Host: edge\r\r\n", BAD),
+        // Pingora refuses these itself, on the way up.
+        fields("connection-colon", "Connection: keep:alive\r\n", BAD),
+        fields("connection-non-ascii", "Connection: é\r\n", BAD),
         path("del-url", "/a\x7fb", BAD),
         path("path-broken-escape", "/a%4", BAD),
         path("path-dot", "/./v1/models", BAD),
