@@ -19,7 +19,8 @@ use crate::upstream::endpoint::{Endpoint, InFlight, PeerHandle};
 /// A connection with a request on it. Dropping it closes an HTTP/1 connection and resets an HTTP/2 stream, so that
 /// the upstream stops at once; [`Upstream::release`] keeps it for the next.
 pub struct Upstream {
-    session: HttpSession,
+    /// Boxed, because an attempt is handed on several times.
+    session: Box<HttpSession>,
     peer: PeerHandle,
     flight: InFlight,
     cluster: Arc<Cluster>,
@@ -56,7 +57,14 @@ impl Upstream {
         };
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
-        Ok(Self { session, peer, flight, cluster: Arc::clone(cluster), reused, judged: false })
+        Ok(Self {
+            session: Box::new(session),
+            peer,
+            flight,
+            cluster: Arc::clone(cluster),
+            reused,
+            judged: false,
+        })
     }
 
     /// The head of a request, as this connection's version of HTTP has it.
@@ -64,7 +72,7 @@ impl Upstream {
     /// # Errors
     /// As [`headers::request`].
     pub fn request(&self, request: &Request<'_>) -> Result<Box<RequestHeader>, Error> {
-        let wire = match self.session {
+        let wire = match *self.session {
             HttpSession::H2(_) => Wire::Two,
             HttpSession::H1(_) | HttpSession::Custom(_) => Wire::One,
         };
@@ -105,7 +113,7 @@ impl Upstream {
                 return Err(self.broken(&error));
             }
             match self.session.response_header().map(|head| head.status.as_u16()) {
-                Some(100 | 102..=199) if matches!(self.session, HttpSession::H1(_)) => {}
+                Some(100 | 102..=199) if matches!(*self.session, HttpSession::H1(_)) => {}
                 Some(200..=599) => return Ok(()),
                 other => return Err(self.rude(&format!("it answered with status {other:?}"))),
             }
@@ -137,7 +145,7 @@ impl Upstream {
             head.headers.contains_key(http::header::CONTENT_LENGTH)
                 || head.headers.contains_key(http::header::TRANSFER_ENCODING)
         };
-        matches!(self.session, HttpSession::H1(_)) && !self.response().is_some_and(framed)
+        matches!(*self.session, HttpSession::H1(_)) && !self.response().is_some_and(framed)
     }
 
     /// Notes how the endpoint did; the first judgement of an attempt counts.
@@ -161,7 +169,7 @@ impl Upstream {
     pub async fn release(self) {
         let idle = self.cluster.spec.pool_idle;
         drop(self.flight);
-        self.cluster.links.release(self.session, &self.peer, idle).await;
+        self.cluster.links.release(*self.session, &self.peer, idle).await;
     }
 
     /// The upstream was too slow.

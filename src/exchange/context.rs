@@ -13,7 +13,7 @@ use crate::dialect::usage::Usage;
 use crate::dialect::{Dialect, Operation};
 use crate::error::{Blame, Error, Kind};
 use crate::meter::access_log::{Record, When, Who};
-use crate::meter::logger::{ACCESS, rfc3339};
+use crate::meter::logger::{self, ACCESS, rfc3339};
 use crate::meter::metrics::{METRICS, method_label, status_label};
 use crate::meter::series::DeploymentSeries;
 use crate::meter::timeline::Timeline;
@@ -185,16 +185,21 @@ impl Context {
                 &rfc3339(SystemTime::now()),
                 now,
             );
-            log::info!(target: ACCESS, "{line}");
+            logger::access(line);
         }
     }
 
     fn count(&self, method: &http::Method, status: u16, now: Instant) {
-        let (route, operation) = (self.route_name(), self.operation_name());
-        let labels = [method_label(method), route, operation, status_label(status)];
-        METRICS.http.requests.with_label_values(&labels).inc();
-        let took = now.saturating_duration_since(self.timeline.began);
-        METRICS.http.duration.with_label_values(&[route, operation]).observe(took.as_secs_f64());
+        let took = now.saturating_duration_since(self.timeline.began).as_secs_f64();
+        match (&self.route, self.operation) {
+            (Some(route), Some(operation)) if status == 200 => route.series.count(operation, took),
+            _ => {
+                let (route, operation) = (self.route_name(), self.operation_name());
+                let labels = [method_label(method), route, operation, status_label(status)];
+                METRICS.http.requests.with_label_values(&labels).inc();
+                METRICS.http.duration.with_label_values(&[route, operation]).observe(took);
+            }
+        }
         if matches!(self.end().0, Who::Client) && self.phase != When::Request {
             METRICS.http.client_gone.with_label_values(&[self.phase.name()]).inc();
         }

@@ -123,7 +123,7 @@ async fn begin(
     let rewrite = dialect::request::edits(ask.operation, ask.envelope, model.as_deref(), true);
     let length = spliced_len(ask.body.bytes.len(), &rewrite.edits);
     let pieces = splice(&ask.body.bytes, &rewrite.edits);
-    deployment.series.requests.inc();
+    deployment.series.requests().inc();
     context.place = Some(Place {
         cluster: Arc::clone(&deployment.cluster),
         endpoint: Arc::clone(flight.endpoint()),

@@ -178,7 +178,11 @@ impl Gaps {
     }
 
     fn new(series: &DeploymentSeries) -> Self {
-        Self { inter_token: series.inter_token.local(), added: METRICS.http.added.event.local(), last: None }
+        Self {
+            inter_token: series.inter_token().local(),
+            added: METRICS.http.added.event.local(),
+            last: None,
+        }
     }
 }
 
@@ -302,7 +306,7 @@ fn first_token(context: &mut Context, upstream: &Upstream, read: Instant) {
     let took = read.saturating_duration_since(sent);
     upstream.endpoint().first_token(took);
     if let Some(series) = context.place.as_ref().and_then(|place| place.series.as_ref()) {
-        series.first_token.observe(took.as_secs_f64());
+        series.first_token().observe(took.as_secs_f64());
     }
 }
 

@@ -1,8 +1,11 @@
 //! Series whose labels are known when a configuration is compiled, looked up then, so that an exchange only counts.
 
+use std::sync::OnceLock;
+
 use prometheus::{Histogram, IntCounter};
 
 use super::metrics::METRICS;
+use crate::dialect::Operation;
 use crate::dialect::usage::Usage;
 
 /// The series of one cluster.
@@ -28,36 +31,93 @@ impl ClusterSeries {
     }
 }
 
-/// The series of one deployment.
-#[derive(Clone, Debug)]
+/// The series of one route: exchanges that went well, by operation. They come to be with the first such exchange, so
+/// that a scrape is not full of noughts.
+#[derive(Debug)]
+pub struct RouteSeries {
+    route: String,
+    by_operation: [OnceLock<(IntCounter, Histogram)>; Operation::ALL.len()],
+}
+
+impl RouteSeries {
+    /// The series of that route.
+    pub fn new(route: &str) -> Self {
+        Self { route: route.to_owned(), by_operation: Default::default() }
+    }
+
+    /// Counts an exchange that was answered with 200 after that many seconds.
+    pub fn count(&self, operation: Operation, seconds: f64) {
+        let Some(series) = self.by_operation.get(operation as usize) else { return };
+        let (requests, duration) = series.get_or_init(|| {
+            let labels = [operation.method(), self.route.as_str(), operation.name(), "200"];
+            let duration = [self.route.as_str(), operation.name()];
+            (
+                METRICS.http.requests.with_label_values(&labels),
+                METRICS.http.duration.with_label_values(&duration),
+            )
+        });
+        requests.inc();
+        duration.observe(seconds);
+    }
+}
+
+/// The series of one deployment. They come to be with its first attempt.
+#[derive(Debug)]
 pub struct DeploymentSeries {
-    /// Attempts.
-    pub requests: IntCounter,
-    /// From the request sent to the first content token, seconds.
-    pub first_token: Histogram,
-    /// Between two content tokens, seconds.
-    pub inter_token: Histogram,
+    provider: &'static str,
+    cluster: String,
+    model: String,
+    found: OnceLock<Found>,
+}
+
+#[derive(Debug)]
+struct Found {
+    requests: IntCounter,
+    first_token: Histogram,
+    inter_token: Histogram,
     tokens: [IntCounter; 5],
 }
 
 impl DeploymentSeries {
     /// The series of the deployment of `model`, an alias's configured name, in that cluster.
-    pub fn new(provider: &str, cluster: &str, model: &str) -> Self {
-        let upstream = &METRICS.upstream;
-        let tokens = ["input", "cached", "written", "output", "reasoning"];
-        Self {
-            requests: upstream.requests.with_label_values(&[provider, cluster, model]),
-            first_token: upstream.first_token.with_label_values(&[cluster, model]),
-            inter_token: upstream.inter_token.with_label_values(&[cluster, model]),
-            tokens: tokens.map(|kind| upstream.tokens.with_label_values(&[provider, cluster, model, kind])),
-        }
+    pub fn new(provider: &'static str, cluster: &str, model: &str) -> Self {
+        Self { provider, cluster: cluster.to_owned(), model: model.to_owned(), found: OnceLock::new() }
+    }
+
+    fn found(&self) -> &Found {
+        self.found.get_or_init(|| {
+            let (upstream, cluster, model) = (&METRICS.upstream, self.cluster.as_str(), self.model.as_str());
+            let kinds = ["input", "cached", "written", "output", "reasoning"];
+            Found {
+                requests: upstream.requests.with_label_values(&[self.provider, cluster, model]),
+                first_token: upstream.first_token.with_label_values(&[cluster, model]),
+                inter_token: upstream.inter_token.with_label_values(&[cluster, model]),
+                tokens: kinds
+                    .map(|kind| upstream.tokens.with_label_values(&[self.provider, cluster, model, kind])),
+            }
+        })
+    }
+
+    /// Attempts.
+    pub fn requests(&self) -> &IntCounter {
+        &self.found().requests
+    }
+
+    /// From the request sent to the first content token, seconds.
+    pub fn first_token(&self) -> &Histogram {
+        &self.found().first_token
+    }
+
+    /// Between two content tokens, seconds.
+    pub fn inter_token(&self) -> &Histogram {
+        &self.found().inter_token
     }
 
     /// Counts the tokens of one exchange.
     pub fn count(&self, usage: &Usage) {
         let Usage { input, output } = usage;
         let tokens = [input.total, input.cached, input.written, output.total, output.reasoning];
-        for (counter, tokens) in self.tokens.iter().zip(tokens) {
+        for (counter, tokens) in self.found().tokens.iter().zip(tokens) {
             if let Some(tokens) = tokens.filter(|tokens| *tokens > 0) {
                 counter.inc_by(tokens);
             }
@@ -71,6 +131,15 @@ mod tests {
     use crate::dialect::usage::{Input, Output};
 
     #[test]
+    fn an_exchange_is_counted_under_its_own_operation() {
+        let series = RouteSeries::new("series-test");
+        series.count(Operation::Messages, 0.5);
+        let labels = ["POST", "series-test", "messages", "200"];
+        assert_eq!(METRICS.http.requests.with_label_values(&labels).get(), 1);
+        assert!(Operation::ALL.iter().enumerate().all(|(index, operation)| index == *operation as usize));
+    }
+
+    #[test]
     fn each_kind_of_token_goes_to_its_own_series() {
         let series = DeploymentSeries::new("p", "series-test", "m");
         let usage = Usage {
@@ -79,7 +148,7 @@ mod tests {
         };
         series.count(&usage);
         series.count(&usage);
-        let counts: Vec<u64> = series.tokens.iter().map(IntCounter::get).collect();
+        let counts: Vec<u64> = series.found().tokens.iter().map(IntCounter::get).collect();
         assert_eq!(counts, [14, 4, 0, 10, 6]);
     }
 }

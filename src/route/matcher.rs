@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::pattern::Pattern;
 use crate::clocks::Overrides;
+use crate::meter::series::RouteSeries;
 use crate::upstream::cluster::Cluster;
 
 /// A route.
@@ -27,6 +28,8 @@ pub struct Route {
     pub max_body: u64,
     /// Clocks of its own.
     pub clocks: Overrides,
+    /// Its series.
+    pub series: RouteSeries,
 }
 
 /// What a route does.
@@ -116,6 +119,7 @@ mod tests {
             compress: true,
             max_body: 1,
             clocks: Overrides::default(),
+            series: RouteSeries::new(name),
         }
     }
 

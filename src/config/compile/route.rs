@@ -7,6 +7,7 @@ use crate::clocks::Overrides;
 use crate::config::diagnostic::Path;
 use crate::config::schema::{self, Config};
 use crate::config::value;
+use crate::meter::series::RouteSeries;
 use crate::route::matcher::{Route, Routes, Target};
 use crate::route::pattern::Pattern;
 
@@ -41,6 +42,7 @@ fn standard(config: &Config) -> Route {
         compress: true,
         max_body: config.intake.max_body.0,
         clocks: Overrides::default(),
+        series: RouteSeries::new("default"),
     }
 }
 
@@ -150,6 +152,7 @@ fn compile(
         compress: route.compress,
         max_body: route.max_body.map_or(bound, |size| size.0),
         clocks,
+        series: RouteSeries::new(&route.name),
     })
 }
 
