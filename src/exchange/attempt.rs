@@ -44,17 +44,9 @@ impl Upstream {
     /// Always one that another endpoint may do better than: nothing was sent.
     pub async fn connect(cluster: &Arc<Cluster>, flight: InFlight, clocks: &Clocks) -> Result<Self, Error> {
         let endpoint = Arc::clone(flight.endpoint());
-        let peer = endpoint.peer().ok_or_else(|| {
-            Error::upstream(Kind::UpstreamFailed, "the upstream cannot be reached")
-                .because(format!("the name of {} is not resolved", endpoint.name))
-                .elsewhere()
+        let (session, peer, reused) = open(cluster, &endpoint, clocks).await.inspect_err(|error| {
+            judge(cluster, &endpoint, Outcome::Bad, Some(error));
         })?;
-        let (session, reused) = match cluster.links.reuse(&peer).await {
-            Some(session) => (session, true),
-            None => connect(cluster, &endpoint, &peer, clocks).await.inspect_err(|error| {
-                judge(cluster, &endpoint, Outcome::Bad, Some(error));
-            })?,
-        };
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
         Ok(Self {
@@ -202,6 +194,32 @@ impl Upstream {
                 .because(format!("{}: {error}", self.flight.endpoint().name));
         if untouched { failed.elsewhere() } else { failed }
     }
+}
+
+/// A session with an endpoint: on a pooled connection, or on a new one to the first of its addresses that takes it.
+async fn open(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    clocks: &Clocks,
+) -> Result<(HttpSession, PeerHandle, bool), Error> {
+    let mut failed = None;
+    for _ in 0..endpoint.address_count() {
+        let Some(peer) = endpoint.peer() else { break };
+        if let Some(session) = cluster.links.reuse(&peer).await {
+            return Ok((session, peer, true));
+        }
+        let connected = connect(cluster, endpoint, &peer, clocks).await;
+        endpoint.reached(&peer, connected.is_ok());
+        match connected {
+            Ok((session, reused)) => return Ok((session, peer, reused)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| {
+        Error::upstream(Kind::UpstreamFailed, "the upstream cannot be reached")
+            .because(format!("the name of {} is not resolved", endpoint.name))
+            .elsewhere()
+    }))
 }
 
 async fn connect(

@@ -79,6 +79,8 @@ pub struct Endpoint {
     first_token_micros: AtomicU64,
     peers: ArcSwap<Vec<HttpPeer>>,
     turn: AtomicUsize,
+    /// One bit for each of the first 64 addresses that could not be connected to when last tried.
+    unreachable: AtomicU64,
 }
 
 impl Endpoint {
@@ -94,6 +96,7 @@ impl Endpoint {
             first_token_micros: AtomicU64::new(0),
             peers: ArcSwap::from_pointee(Vec::new()),
             turn: AtomicUsize::new(0),
+            unreachable: AtomicU64::new(0),
             spec,
         };
         if let Some(ip) = endpoint.spec.origin.ip() {
@@ -104,6 +107,8 @@ impl Endpoint {
 
     /// Takes over the addresses its name resolves to. An empty list is ignored: the last good one stays.
     pub fn resolved(&self, addresses: &[SocketAddr]) {
+        // An answer, even the same, is the time to try again what could not be reached.
+        self.unreachable.store(0, Relaxed);
         let known = self.peers.load();
         let same = known.len() == addresses.len()
             && addresses
@@ -115,11 +120,33 @@ impl Endpoint {
         self.peers.store(Arc::new(addresses.iter().map(|address| peer(*address, &self.spec)).collect()));
     }
 
-    /// The next address to connect to, in turn; `None` while the name is not resolved.
+    /// The next address to connect to, in turn, past those that could not be reached; `None` while the name is not
+    /// resolved.
     pub fn peer(&self) -> Option<PeerHandle> {
         let peers = self.peers.load_full();
-        let turn = if peers.len() > 1 { self.turn.fetch_add(1, Relaxed) % peers.len() } else { 0 };
-        (!peers.is_empty()).then_some(PeerHandle { peers, turn })
+        let count = peers.len();
+        if count <= 1 {
+            return (count == 1).then_some(PeerHandle { peers, turn: 0 });
+        }
+        let first = self.turn.fetch_add(1, Relaxed);
+        let unreachable = self.unreachable.load(Relaxed);
+        let turns = (first..first + count).map(|turn| turn % count);
+        let turn = turns.clone().find(|turn| unreachable & bit(*turn) == 0).unwrap_or(first % count);
+        Some(PeerHandle { peers, turn })
+    }
+
+    /// Notes whether that address could be connected to.
+    pub fn reached(&self, peer: &PeerHandle, reached: bool) {
+        if !reached {
+            self.unreachable.fetch_or(bit(peer.turn), Relaxed);
+        } else if self.unreachable.load(Relaxed) & bit(peer.turn) != 0 {
+            self.unreachable.fetch_and(!bit(peer.turn), Relaxed);
+        }
+    }
+
+    /// How many addresses there are to try.
+    pub fn address_count(&self) -> usize {
+        self.peers.load().len()
     }
 
     /// The resolved addresses.
@@ -208,6 +235,10 @@ impl std::ops::Deref for PeerHandle {
     }
 }
 
+fn bit(turn: usize) -> u64 {
+    u32::try_from(turn).ok().and_then(|turn| 1_u64.checked_shl(turn)).unwrap_or(0)
+}
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -276,6 +307,26 @@ pub(crate) mod tests {
         assert_eq!(seen, [addresses[0], addresses[1], addresses[0], addresses[1]]);
         endpoint.resolved(&[]);
         assert_eq!(endpoint.addresses(), addresses);
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_reached_is_passed_over_until_the_name_is_resolved_again() {
+        let endpoint = endpoint("http://node.example:8000", 1, 0);
+        let addresses: [SocketAddr; 2] = ["127.0.0.2:1".parse().unwrap(), "127.0.0.3:1".parse().unwrap()];
+        endpoint.resolved(&addresses);
+        let next = || endpoint.peer().unwrap();
+        let address = |peer: &PeerHandle| peer._address.as_inet().copied().unwrap();
+        let bad = next();
+        endpoint.reached(&bad, false);
+        assert!((0..6).all(|_| address(&next()) != address(&bad)));
+        let other = next();
+        endpoint.reached(&other, false);
+        assert!(endpoint.peer().is_some(), "where none can be reached, any is tried");
+        endpoint.reached(&other, true);
+        assert!((0..6).all(|_| address(&next()) == address(&other)));
+        endpoint.resolved(&addresses);
+        let seen: Vec<_> = (0..2).map(|_| address(&next())).collect();
+        assert!(seen.contains(&address(&bad)));
     }
 
     #[test]

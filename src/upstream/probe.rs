@@ -149,9 +149,22 @@ async fn probe(cluster: Arc<Cluster>, endpoint: Arc<Endpoint>) -> Verdict {
     (endpoint, result, began.elapsed())
 }
 
+/// An endpoint passes if any of its addresses does.
 async fn check(cluster: &Cluster, endpoint: &Endpoint) -> Result<(), String> {
-    let mut peer: HttpPeer =
-        endpoint.peer().ok_or_else(|| "its name is not resolved".to_owned()).map(|peer| (*peer).clone())?;
+    let mut result = Err("its name is not resolved".to_owned());
+    for _ in 0..endpoint.address_count() {
+        let Some(handle) = endpoint.peer() else { break };
+        result = check_address(cluster, endpoint, &handle).await;
+        endpoint.reached(&handle, result.is_ok());
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+async fn check_address(cluster: &Cluster, endpoint: &Endpoint, handle: &HttpPeer) -> Result<(), String> {
+    let mut peer = handle.clone();
     // A check must prove that a new connection works, so it shares none with the traffic.
     peer.group_key |= 1 << 32;
     match &cluster.spec.probing.check {
