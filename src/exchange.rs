@@ -39,7 +39,7 @@ use crate::snapshot::Snapshot;
 use admit::{Asked, admit, identify, route};
 use client::{Client, Sent};
 use context::Context;
-use engine::{Ask, exchange};
+use engine::{Ask, reach};
 use intake::{Body, Budget};
 use listing::{list_models, unknown_model};
 use reject::answer_failure;
@@ -142,7 +142,14 @@ async fn run(
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let mut client = Client::new(session, context.dialect, clocks.client_write);
     let ask = Ask { operation, query, body: &body, envelope: &envelope, alias: &alias };
-    let done = exchange(&ask, &mut client, context).await;
+    let reached = reach(&ask, &mut client, context).await;
+    // Nothing is sent again from here on: a stream does not hold its prompt.
+    drop(envelope);
+    drop(body);
+    let done = match reached {
+        Ok((upstream, terms)) => relay::relay(upstream, &mut client, context, &terms).await,
+        Err(error) => Err(error),
+    };
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     context.ended = client.sent() == Sent::All;
     done.map(|()| Served::Here)

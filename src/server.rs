@@ -29,9 +29,9 @@ use front::Front;
 use keeper::Keeper;
 
 /// A connection's read buffer. Pingora's default of 64 KiB is held by every open stream.
-const READ_BUFFER: usize = 8 << 10;
+const READ_BUFFER: usize = 2 << 10;
 /// A connection's write buffer: a reply's head and a small body leave in one write.
-const WRITE_BUFFER: usize = 4 << 10;
+const WRITE_BUFFER: usize = 2 << 10;
 
 /// Serves `snapshot` until the process is told to stop, then drains and exits.
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::http1::Head;
 use crate::sse::nanos;
@@ -98,10 +98,9 @@ impl Connection {
         let mut event = Event::new(number);
         let mut ticks = steady(tick);
         for place in 0..events {
-            ticks.tick().await;
             self.chunk(event.filled(place, nanos())).await?;
+            ticks.tick().await;
         }
-        ticks.tick().await;
         Ok(())
     }
 
@@ -121,9 +120,10 @@ impl Connection {
     }
 }
 
-/// Ticks, the first at once. Ticks that are missed are not made up for, or events would come in bursts.
+/// Ticks, the first after one period: even a timer that is due at once takes a millisecond, which the first event must
+/// not wait for. Ticks that are missed are not made up for, or events would come in bursts.
 fn steady(tick: Duration) -> Interval {
-    let mut ticks = interval(tick);
+    let mut ticks = interval_at(Instant::now() + tick, tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks
 }

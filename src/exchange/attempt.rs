@@ -1,7 +1,7 @@
 //! One try of an exchange at one endpoint: connect, send, await the response head.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora_core::protocols::http::client::HttpSession;
@@ -25,6 +25,7 @@ pub struct Upstream {
     flight: InFlight,
     cluster: Arc<Cluster>,
     reused: bool,
+    sent: Option<Instant>,
     judged: bool,
 }
 
@@ -34,29 +35,33 @@ impl std::fmt::Debug for Upstream {
     }
 }
 
+/// A pooled connection that its peer had closed breaks at once; one that breaks later carried a request that was worked
+/// on, and sending that again could bill it twice.
+const STALE: Duration = Duration::from_millis(100);
+/// How long an answer that came before the whole request was sent is looked for.
+const EARLY: Duration = Duration::from_millis(200);
 /// The most interim responses (1xx) that are passed over.
 const INTERIM: usize = 8;
 
 impl Upstream {
-    /// Connects, or takes a connection from the pool.
+    /// Takes a connection from the pool, unless it is to be `fresh`, or connects.
     ///
     /// # Errors
     /// Always one that another endpoint may do better than: nothing was sent.
-    pub async fn connect(cluster: &Arc<Cluster>, flight: InFlight, clocks: &Clocks) -> Result<Self, Error> {
+    pub async fn connect(
+        cluster: &Arc<Cluster>,
+        flight: InFlight,
+        clocks: &Clocks,
+        fresh: bool,
+    ) -> Result<Self, Error> {
         let endpoint = Arc::clone(flight.endpoint());
-        let (session, peer, reused) = open(cluster, &endpoint, clocks).await.inspect_err(|error| {
+        let (session, peer, reused) = open(cluster, &endpoint, clocks, fresh).await.inspect_err(|error| {
             judge(cluster, &endpoint, Outcome::Bad, Some(error));
         })?;
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
-        Ok(Self {
-            session: Box::new(session),
-            peer,
-            flight,
-            cluster: Arc::clone(cluster),
-            reused,
-            judged: false,
-        })
+        let (session, cluster) = (Box::new(session), Arc::clone(cluster));
+        Ok(Self { session, peer, flight, cluster, reused, sent: None, judged: false })
     }
 
     /// The head of a request, as this connection's version of HTTP has it.
@@ -81,6 +86,7 @@ impl Upstream {
         body: SmallVec<[Bytes; 5]>,
         clocks: &Clocks,
     ) -> Result<(), Error> {
+        self.sent = Some(Instant::now());
         let sending = async {
             self.session.write_request_header(head).await?;
             for piece in body {
@@ -90,9 +96,16 @@ impl Upstream {
         };
         match tokio::time::timeout(clocks.write, sending).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.broken(&error)),
+            Ok(Err(error)) if !self.answered_early().await => Err(self.broken(&error)),
+            Ok(Err(_)) => Ok(()),
             Err(_) => Err(self.slow("the upstream did not take the request in time")),
         }
+    }
+
+    /// Whether the upstream has answered without reading the whole request: it may refuse a body for its size.
+    async fn answered_early(&mut self) -> bool {
+        let read = tokio::time::timeout(EARLY, self.session.read_response_header()).await;
+        matches!(read, Ok(Ok(()))) && self.response().is_some_and(|head| head.status.as_u16() >= 400)
     }
 
     /// Waits for the final response head, under no clock of its own. May be dropped and called again.
@@ -100,6 +113,9 @@ impl Upstream {
     /// # Errors
     /// As [`Self::send`]; and where the head breaks the protocol.
     pub async fn head(&mut self) -> Result<(), Error> {
+        if self.response().is_some_and(|head| !head.status.is_informational()) {
+            return Ok(());
+        }
         for _ in 0..INTERIM {
             if let Err(error) = self.session.read_response_header().await {
                 return Err(self.broken(&error));
@@ -181,9 +197,13 @@ impl Upstream {
     /// was on it; then the request can be sent again.
     fn broken(&mut self, error: &PingoraError) -> Error {
         let closed = matches!(error.retry, RetryType::ReusedOnly)
-            || matches!(error.etype, ErrorType::WriteError | ErrorType::ConnectionClosed);
+            || matches!(
+                error.etype,
+                ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::H2Error
+            );
+        let at_once = self.sent.is_none_or(|sent| sent.elapsed() < STALE);
         let refused = matches!(error.retry, RetryType::Decided(true));
-        let untouched = refused || (self.reused && closed);
+        let untouched = refused || (self.reused && closed && at_once);
         if untouched {
             self.judge(Outcome::Neutral);
         } else {
@@ -201,11 +221,12 @@ async fn open(
     cluster: &Cluster,
     endpoint: &Endpoint,
     clocks: &Clocks,
+    fresh: bool,
 ) -> Result<(HttpSession, PeerHandle, bool), Error> {
     let mut failed = None;
     for _ in 0..endpoint.address_count() {
         let Some(peer) = endpoint.peer() else { break };
-        if let Some(session) = cluster.links.reuse(&peer).await {
+        if !fresh && let Some(session) = cluster.links.reuse(&peer).await {
             return Ok((session, peer, true));
         }
         let connected = connect(cluster, endpoint, &peer, clocks).await;
@@ -248,7 +269,7 @@ fn judge(cluster: &Cluster, endpoint: &Endpoint, outcome: Outcome, error: Option
         let labels = [cluster.spec.provider.name, cluster.name(), kind];
         METRICS.upstream.errors.with_label_values(&labels).inc();
     }
-    if cluster.report(endpoint, outcome, std::time::Instant::now) {
+    if cluster.report(endpoint, outcome, Instant::now) {
         log::warn!("cluster {}: {} is set aside after repeated failures", cluster.name(), endpoint.name);
     }
 }

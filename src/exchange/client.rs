@@ -46,6 +46,11 @@ impl<'a> Client<'a> {
         Self { session, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: Instant::now() }
     }
 
+    /// Every write from now on may take as long as `limit`.
+    pub fn write_within(&mut self, limit: Duration) {
+        self.session.set_write_timeout(Some(limit));
+    }
+
     /// What was sent.
     pub fn sent(&self) -> Sent {
         self.sent

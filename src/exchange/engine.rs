@@ -13,7 +13,7 @@ use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
 use super::intake::Body;
-use super::relay::{self, Terms};
+use super::relay::Terms;
 use super::retry::Plan;
 use crate::dialect::{self, Operation};
 use crate::error::{Error, Kind, Retry};
@@ -38,12 +38,12 @@ pub(super) struct Ask<'a> {
     pub(super) alias: &'a Alias,
 }
 
-/// Tries one place after another until one answers, and relays its answer.
-pub(super) async fn exchange(
+/// Tries one place after another until one answers. Says what is to be relayed, and on what terms.
+pub(super) async fn reach(
     ask: &Ask<'_>,
     client: &mut Client<'_>,
     context: &mut Context,
-) -> Result<(), Error> {
+) -> Result<(Upstream, Terms), Error> {
     let now = Instant::now();
     let sticky = sticky_value(ask.alias, client.headers(), context);
     let retry = context.snapshot.retry;
@@ -63,11 +63,11 @@ pub(super) async fn exchange(
         context.timeline.restart(if last.is_some() { Instant::now() } else { now });
         let terms = terms(ask, deployment, context);
         let endpoint = Arc::clone(flight.endpoint());
+        client.write_within(terms.clocks.client_write);
         let begun = begin(ask, deployment, flight, &terms, client, context).await;
         match begun {
-            Ok((upstream, strip)) => {
-                return relay::relay(upstream, client, context, &Terms { strip, ..terms }).await;
-            }
+            Ok((upstream, strip)) => return Ok((upstream, Terms { strip, ..terms })),
+
             Err(error) if error.retry == Retry::Elsewhere => {
                 log::debug!("{}: attempt {} failed: {error}", context.id, context.attempts);
                 // A stale connection says nothing of its endpoint, which is tried again on a fresh one.
@@ -132,7 +132,7 @@ async fn begin(
     });
     context.phase = When::Connect;
     let began = context.timeline.tried;
-    let connecting = Upstream::connect(&deployment.cluster, flight, &terms.clocks);
+    let connecting = Upstream::connect(&deployment.cluster, flight, &terms.clocks, context.attempts > 1);
     let mut upstream = client.unless_gone(connecting).await?;
     let connected = Instant::now();
     context.timeline.connected = Some(connected);

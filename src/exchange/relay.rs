@@ -250,8 +250,15 @@ async fn pump(
             () = clocks.timer.as_mut() => Next::Tick,
         };
         match next {
+            // An HTTP/2 stream may end with an empty frame, which is no reply.
+            Next::Chunk(Some(chunk)) if chunk.is_empty() => {}
             Next::Chunk(Some(chunk)) => {
+                let waited = context.timeline.first_token.is_none();
                 forward(&chunk, upstream, client, context, tap, &mut gaps).await?;
+                if waited && context.timeline.first_token.is_some() {
+                    // The timer was set for the first token: from now on the gap is shorter.
+                    clocks.due(context.timeline.last_token, client.last);
+                }
                 if tap.is_closed() {
                     return ending(tap, client, upstream).await;
                 }

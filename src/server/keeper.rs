@@ -1,5 +1,6 @@
 //! The background service that keeps endpoints known: resolved, listed and probed.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,20 @@ impl Keeper {
     }
 }
 
+/// Waits until an address takes connections: Pingora binds its listeners in its own time, and ready is who listens.
+async fn until_listening(mut address: SocketAddr) {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    while tokio::net::TcpStream::connect(address).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[async_trait]
 impl BackgroundService for Keeper {
     async fn start(&self, mut shutdown: ShutdownWatch) {
@@ -46,6 +61,9 @@ impl BackgroundService for Keeper {
         });
         if let Ok(resolver) = &resolver {
             self.resolve_all(resolver).await;
+        }
+        for listener in &self.snapshot.listeners {
+            until_listening(listener.address).await;
         }
         self.lifecycle.started();
         let mut tasks = tokio::task::JoinSet::new();

@@ -89,7 +89,7 @@ impl Links {
                     self.one().release_stream(stream, peer.reuse_hash(), Some(idle));
                 }
             }
-            session => self.any().release_http_session(session, peer, Some(idle)).await,
+            session => Box::pin(self.any().release_http_session(session, peer, Some(idle))).await,
         }
     }
 }

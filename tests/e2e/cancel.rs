@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use forebay::sim::{Config, Sim};
+use forebay::sim::{Config, EngineConfig, Sim};
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::dialects::Dialect;
+use crate::dialects::{Dialect, events};
 use crate::support::{DEADLINE, Edge, cluster_of, listener, post, sim, soon};
 
 /// A moment to leave in.
@@ -135,8 +135,32 @@ async fn a_client_that_leaves_resets_its_stream_of_an_http2_upstream() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_disturbs_nobody_on_the_same_upstream_connection() {
+    let engine = EngineConfig { decode_tps: Some(200.0), ..EngineConfig::default() };
+    let sim = sim(Config { engine, ..Config::default() }).await;
+    let edge = Edge::start(&cluster_of(&[sim.addr()], "http: \"2\"")).await;
+    let request = post(Dialect::Chat.path(), "x-sim-tokens: 100\r\n", Dialect::Chat.ask("m", true));
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = edge.connect().await;
+        client.send(&request).await;
+        client.saw("data: ").await;
+        clients.push(client);
+    }
+    assert_eq!(sim.stats().snapshot().connections_accepted, 1, "they share one");
+    let stay = clients.split_off(3);
+    drop(clients);
+    noticed(&sim, 3).await;
+    for mut client in stay {
+        let reply = client.reply().await;
+        assert!(reply.whole && Dialect::Chat.is_complete(&events(&reply.body)), "{reply:?}");
+    }
+    edge.idle().await;
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_a_running_stream_stops_its_tokens() {
-    let engine = forebay::sim::EngineConfig { decode_tps: Some(200.0), ..Default::default() };
+    let engine = EngineConfig { decode_tps: Some(200.0), ..EngineConfig::default() };
     let sim = sim(Config { engine, ..Config::default() }).await;
     let edge = Edge::start(&cluster_of(&[sim.addr()], "")).await;
     let mut client = edge.connect().await;

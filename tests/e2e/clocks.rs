@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::dialects::{Dialect, events};
 use crate::support::scripted::{Scripted, Turn};
-use crate::support::{DEADLINE, Edge, Reply, cluster_of, post, sim, soon};
+use crate::support::{DEADLINE, Edge, Reply, cluster_of, listener, post, sim, soon};
 
 async fn site(clocks: &str) -> (Edge, Sim) {
     let sim = sim(Config::default()).await;
@@ -28,7 +28,8 @@ async fn struck(clock: &str, stream: bool, fault: &str) -> Vec<(Dialect, Reply, 
     let mut all = Vec::new();
     for dialect in Dialect::ALL {
         let began = Instant::now();
-        let reply = ask(&edge, dialect, stream, fault).await;
+        let reply = tokio::time::timeout(LATE, ask(&edge, dialect, stream, fault)).await;
+        let reply = reply.unwrap_or_else(|_| panic!("{clock} does not strike at {fault}"));
         let took = began.elapsed();
         assert!((Duration::from_millis(200)..LATE).contains(&took), "{clock} {fault}: after {took:?}");
         let operation = dialect.path();
@@ -89,6 +90,11 @@ async fn a_stream_that_falls_silent_ends_with_an_error() {
 }
 
 #[tokio::test]
+async fn a_stream_that_falls_silent_after_a_slow_start_ends_with_an_error() {
+    told("gap", "stall=1,150;stall=5", "uD").await;
+}
+
+#[tokio::test]
 async fn a_whole_reply_that_falls_silent_is_a_504() {
     refused("gap", false, "stall=1", "uT").await;
 }
@@ -135,6 +141,31 @@ async fn reads_nothing(config: &str, sim: &Sim) {
 async fn a_client_that_does_not_read_is_dropped() {
     let sim = sim(Config::default()).await;
     reads_nothing(&[&cluster_of(&[sim.addr()], ""), "clocks: {client_write: 300ms}\n"].concat(), &sim).await;
+}
+
+#[tokio::test]
+async fn an_http2_client_that_does_not_read_is_dropped() {
+    let sim = sim(Config::default()).await;
+    let cluster = cluster_of(&[sim.addr()], "");
+    let edge =
+        Edge::start(&[&listener("h2c: true"), cluster.as_str(), "clocks: {client_write: 300ms}\n"].concat())
+            .await;
+    let stream = tokio::net::TcpStream::connect(edge.addr).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post(format!("http://edge{}", Dialect::Chat.path()))
+        .header("x-sim-fault", "huge_event=1000000")
+        .body(())
+        .unwrap();
+    let (response, mut upload) = sender.ready().await.unwrap().send_request(request, false).unwrap();
+    upload.send_data(Dialect::Chat.ask("m", true).into(), true).unwrap();
+    // Its window is never opened again.
+    let reply = soon("a head", response).await.unwrap();
+    let line = tokio::time::timeout(LATE, edge.access(|_| true)).await;
+    let line = line.expect("a client that reads nothing is served for ever");
+    assert!(line["end"].as_str().unwrap().to_ascii_lowercase().starts_with('c'), "{line}");
+    edge.idle().await;
+    drop((reply, connection));
 }
 
 #[tokio::test]
@@ -282,9 +313,10 @@ async fn no_heartbeat_comes_inside_an_event() {
     let first = STREAM.find("\n\n").unwrap() + 2;
     // Inside a line, at the end of one, and between the two line ends of an event.
     for split in [first + 30, first + 27, first - 1] {
-        let pieces = vec![format!("{HEAD}{}", &STREAM[..split]), STREAM[split..].to_owned()];
+        let (start, rest) = STREAM.split_at(split);
+        let pieces = vec![[HEAD, start].concat(), rest.to_owned()];
         let upstream =
-            Scripted::start(move |_, _| Turn::Pieces(pieces.clone(), Duration::from_millis(400))).await;
+            Scripted::start(move |_| Turn::Pieces(pieces.clone(), Duration::from_millis(400))).await;
         let edge = Edge::start(&cluster_of(&[upstream.addr], "clocks: {heartbeat: 100ms}")).await;
         let reply =
             edge.connect().await.ask(&post("/v1/messages", "", Dialect::Messages.ask("m", true))).await;

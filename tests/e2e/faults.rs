@@ -330,11 +330,29 @@ async fn a_credential_that_is_refused_is_the_gateways_fault() {
 }
 
 #[tokio::test]
+async fn a_body_refused_before_it_was_sent_whole_is_refused_to_the_client() {
+    let sim = sim(Config { max_body: 64 << 10, ..Config::default() }).await;
+    let mut wrong = Vec::new();
+    for http in ["1.1", "2"] {
+        let edge = Edge::start(&cluster_of(&[sim.addr()], &format!("http: \"{http}\""))).await;
+        for size in [100 << 10, 8 << 20] {
+            let body = Dialect::Chat.ask("m", false).replace("Say something.", &"x".repeat(size));
+            let reply = edge.connect().await.ask(&post(Dialect::Chat.path(), "", body)).await;
+            if reply.status != 413 || Dialect::Chat.refusal(&reply).is_none() {
+                wrong.push(format!("{size} bytes over HTTP/{http}: {reply:?}"));
+            }
+            edge.idle().await;
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
 async fn what_follows_a_reply_on_its_connection_is_nobodys_reply() {
     // The first reply is followed by another that nobody asked for.
     let surplus = [answer("mine"), answer("smuggled")].concat();
-    let upstream = Scripted::start(move |number, _| {
-        Turn::Say(if number == 0 { surplus.clone() } else { answer("mine") })
+    let upstream = Scripted::start(move |asked| {
+        Turn::Say(if asked.number == 0 { surplus.clone() } else { answer("mine") })
     })
     .await;
     let edge = Edge::start(&cluster_of(&[upstream.addr], "")).await;

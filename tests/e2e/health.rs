@@ -18,8 +18,8 @@ use crate::support::{Client, DEADLINE, Edge, Reply, cluster_of, post, sim, soon}
 async fn node(name: &'static str) -> (Scripted, Arc<AtomicBool>) {
     let well = Arc::new(AtomicBool::new(true));
     let feels = Arc::clone(&well);
-    let node = Scripted::start(move |_, request| {
-        let ask = request.starts_with("GET /health ");
+    let node = Scripted::start(move |asked| {
+        let ask = asked.text.starts_with("GET /health ");
         Turn::Say(match feels.load(SeqCst) {
             true if ask => json(200, "{\"mood\":\"well\"}"),
             false if ask => json(503, "{}"),
@@ -106,8 +106,8 @@ async fn a_node_that_fails_its_checks_is_left_alone_until_it_passes_them() {
 
 #[tokio::test]
 async fn a_node_that_says_the_wrong_thing_or_nothing_is_down() {
-    let wrong = Scripted::start(|_, _| Turn::Say(json(200, "{\"mood\":\"poor\"}"))).await;
-    let mute = Scripted::start(|_, _| Turn::CloseAfter(DEADLINE)).await;
+    let wrong = Scripted::start(|_| Turn::Say(json(200, "{\"mood\":\"poor\"}"))).await;
+    let mute = Scripted::start(|_| Turn::CloseAfter(DEADLINE)).await;
     let check = format!("health: {{check: http, path: /health, body: well, {CHECK}}}");
     let edge = Edge::start(&cluster_of(&[wrong.addr, mute.addr], &check)).await;
     turns(&edge, wrong.addr, "down").await;

@@ -3,11 +3,11 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use forebay::sim::Config;
+use forebay::sim::{Config, EngineConfig, Sim};
 
 use crate::dialects::Dialect;
 use crate::support::scripted::{Scripted, Turn, answer};
-use crate::support::{Edge, Reply, cluster_of, post, sim};
+use crate::support::{Client, Edge, Reply, cluster_of, post, sim};
 
 /// An address that nobody listens at.
 fn dead() -> SocketAddr {
@@ -86,20 +86,20 @@ async fn attempts_are_bounded() {
 // === Connections that were closed in the pool ===
 
 /// Pauses around the time after which the upstream closes an idle connection.
-const PAUSES: [u64; 8] = [0, 1, 3, 4, 5, 6, 7, 9];
+const PAUSES: [u64; 8] = [0, 22, 23, 24, 25, 26, 27, 30];
 
 #[tokio::test]
 async fn connections_that_the_upstream_closes_idle_are_no_clients_trouble() {
-    let sim = sim(Config { keep_alive_ms: Some(5), ..Config::default() }).await;
+    let sim = sim(Config { keep_alive_ms: Some(25), ..Config::default() }).await;
     let edge = Edge::start(&cluster_of(&[sim.addr()], "")).await;
     let mut client = edge.connect().await;
-    for number in 0..120 {
+    for number in 0..64 {
         let reply = client.ask(&post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false))).await;
         assert_eq!(reply.status, 200, "request {number}: {reply:?}");
         tokio::time::sleep(Duration::from_millis(PAUSES[number % PAUSES.len()])).await;
     }
     let stats = sim.stats().snapshot();
-    assert_eq!((stats.requests, stats.completed), (120, 120), "each was taken once");
+    assert_eq!((stats.requests, stats.completed), (64, 64), "each was taken once");
     assert!(stats.connections_accepted > 1, "the upstream closed some: {stats:?}");
 }
 
@@ -119,7 +119,7 @@ async fn connections_that_carry_few_requests_are_no_clients_trouble() {
 
 #[tokio::test]
 async fn connections_that_are_closed_without_a_word_are_no_clients_trouble() {
-    let upstream = Scripted::start(|_, _| Turn::SayAndClose(answer("mine"))).await;
+    let upstream = Scripted::start(|_| Turn::SayAndClose(answer("mine"))).await;
     let edge = Edge::start(&cluster_of(&[upstream.addr], "")).await;
     let mut client = edge.connect().await;
     for number in 0..100 {
@@ -127,6 +127,124 @@ async fn connections_that_are_closed_without_a_word_are_no_clients_trouble() {
         assert_eq!(reply.status, 200, "request {number}: {reply:?}");
     }
     assert_eq!(upstream.received().len(), 100);
+}
+
+#[tokio::test]
+async fn connections_that_died_in_the_pool_do_not_use_up_the_attempts() {
+    // Six at once leave six connections in the pool, each of which breaks at its next use.
+    let upstream = Scripted::start(|asked| match asked.turn {
+        0 => Turn::SayAfter(Duration::from_millis(200), answer("mine")),
+        _ => Turn::CloseAfter(Duration::ZERO),
+    })
+    .await;
+    let edge = Edge::start(&cluster_of(&[upstream.addr], "ejection: {failures: 0}")).await;
+    let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false));
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = edge.connect().await;
+        client.send(&request).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.reply().await.status, 200);
+    }
+    let reply = ask(&edge, Dialect::Chat, "").await;
+    assert_eq!(reply.status, 200, "a new connection would have done: {reply:?}");
+}
+
+#[tokio::test]
+async fn many_connections_that_are_closed_together_are_no_clients_trouble() {
+    let sim = sim(Config { keep_alive_ms: Some(25), ..Config::default() }).await;
+    let edge = Edge::start(&cluster_of(&[sim.addr()], "")).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..8 {
+        let addr = edge.addr;
+        clients.spawn(async move {
+            let mut connection = Client::try_connect(addr).await.unwrap();
+            for number in 0..32 {
+                let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", number % 2 == 0));
+                let reply = connection.ask(&request).await;
+                if reply.status != 200 || !reply.whole {
+                    return Some(format!("client {client}, request {number}: {reply:?}"));
+                }
+                tokio::time::sleep(Duration::from_millis(PAUSES[number % PAUSES.len()])).await;
+            }
+            None
+        });
+    }
+    if let Some(trouble) = clients.join_all().await.into_iter().flatten().next() {
+        panic!("{trouble}\n{}", edge.access(|line| line["status"] != 200).await);
+    }
+    assert_eq!(sim.stats().snapshot().completed, 8 * 32);
+}
+
+#[tokio::test]
+async fn an_upstream_that_starts_anew_is_no_clients_trouble() {
+    let engine = EngineConfig { prefill_tps: Some(100.0), ..EngineConfig::default() };
+    let before = sim(Config { engine, ..Config::default() }).await;
+    let addr = before.addr();
+    let edge = Edge::start(&cluster_of(&[addr], "ejection: {failures: 0}")).await;
+    let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false));
+    // Twelve at once leave twelve connections in the pool.
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        let mut client = edge.connect().await;
+        client.send(&request).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.reply().await.status, 200);
+    }
+    assert!(before.stats().snapshot().connections_open >= 6);
+    before.shutdown().await;
+    let after = Sim::start(Config::default(), addr).await.unwrap();
+    for client in &mut clients {
+        let reply = client.ask(&request).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    assert_eq!(after.stats().snapshot().completed, 12);
+}
+
+/// An HTTP/2 upstream that ends each connection politely after three requests, as load balancers do.
+async fn polite() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut served = 0;
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    let body = answer("mine");
+                    let start = body.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+                    let head = http::Response::builder()
+                        .header("content-type", "application/json")
+                        .body(())
+                        .unwrap();
+                    let mut stream = respond.send_response(head, false).unwrap();
+                    stream.send_data(bytes::Bytes::copy_from_slice(&body[start..]), true).unwrap();
+                    served += 1;
+                    if served == 3 {
+                        connection.graceful_shutdown();
+                    }
+                }
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_is_ended_politely_is_no_clients_trouble() {
+    let edge = Edge::start(&cluster_of(&[polite().await], "http: \"2\"")).await;
+    let mut client = edge.connect().await;
+    for number in 0..60 {
+        let reply = client.ask(&post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false))).await;
+        if reply.status != 200 {
+            panic!("request {number}: {reply:?}\n{}", edge.access(|line| line["status"] != 200).await);
+        }
+    }
+    edge.idle().await;
 }
 
 // === Requests that were taken ===
@@ -146,7 +264,7 @@ async fn a_request_that_was_taken_on_a_new_connection_is_not_sent_again() {
 #[tokio::test]
 async fn a_request_that_was_worked_on_over_a_pooled_connection_is_not_sent_again() {
     // The second request is taken on the connection of the first, worked on for a while, and lost with its worker.
-    let upstream = Scripted::start(|number, _| match number {
+    let upstream = Scripted::start(|asked| match asked.number {
         0 => Turn::Say(answer("first")),
         1 => Turn::CloseAfter(Duration::from_millis(400)),
         _ => Turn::Say(answer("again")),

@@ -7,6 +7,7 @@ use forebay::sim::{Config, Sim};
 use serde_json::Value;
 
 use crate::dialects::{Dialect, events};
+use crate::support::h2client::H2Client;
 use crate::support::{Edge, Reply, cluster_of, get, listener, post, sim};
 
 async fn site(settings: &str) -> (Edge, Sim) {
@@ -203,7 +204,7 @@ async fn keep_secrets(level: &str) {
     let asked = sim.requests();
     assert!(asked.iter().all(|request| request.header("x-extra") == Some("canary-extra")));
     let request = http::Request::get("http://edge/v1/models").header("authorization", "Bearer canary-alice");
-    let mut h2 = crate::support::h2client::H2Client::connect(edge.addr).await;
+    let h2 = H2Client::connect(edge.addr).await;
     assert_eq!(h2.ask(request.body(bytes::Bytes::new()).unwrap()).await.status, 200);
     edge.idle().await;
     for path in ["/snapshot", "/metrics", "/health"] {
@@ -351,9 +352,11 @@ async fn large_replies_are_compressed_for_those_who_accept_it() {
         }
     }
     const ANY: &str = "Accept-Encoding: gzip, br, zstd\r\n";
-    for (path, stream, text) in
-        [("/plain/v1/chat/completions", false, &words[..]), (path, true, &words), (path, false, "short")]
-    {
+    for (path, stream, text) in [
+        ("/plain/v1/chat/completions", false, words.as_str()),
+        (path, true, words.as_str()),
+        (path, false, "short"),
+    ] {
         let reply = ask(path, ANY, stream, text).await;
         assert!(
             reply.status == 200 && reply.header("content-encoding").is_none(),
@@ -373,7 +376,7 @@ async fn a_request_id_is_kept_or_made_and_told_everywhere() {
         (Some("a/b:c@d.e_f"), true),
         (None, false),
         (Some("a b"), false),
-        (Some(&long[..]), false),
+        (Some(long.as_str()), false),
     ] {
         sim.stats().reset();
         let fields = sent.map(|id| format!("x-request-id: {id}\r\n")).unwrap_or_default();

@@ -89,12 +89,6 @@ impl Client {
         assert!(found.is_some(), "{wanted:?} is not in {:?}", String::from_utf8_lossy(&self.held));
     }
 
-    /// The body of a reply whose head was read already.
-    pub(crate) async fn body(&mut self, mut head: Reply) -> Reply {
-        soon("a body", self.read_body(&mut head)).await;
-        head
-    }
-
     /// Whether anything has come back yet.
     pub(crate) fn has_reply(&mut self) -> bool {
         !matches!(self.stream.try_read_buf(&mut self.held), Err(error) if error.kind() == io::ErrorKind::WouldBlock)

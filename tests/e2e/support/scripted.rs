@@ -14,10 +14,22 @@ pub(crate) struct Scripted {
     received: Arc<Mutex<Vec<String>>>,
 }
 
+/// A request that has come whole.
+pub(crate) struct Asked<'a> {
+    /// How many came before it, over all connections.
+    pub(crate) number: usize,
+    /// How many came before it on its connection.
+    pub(crate) turn: usize,
+    /// The request as it came.
+    pub(crate) text: &'a str,
+}
+
 /// What becomes of a request.
 pub(crate) enum Turn {
     /// These bytes, and the connection stays.
     Say(Vec<u8>),
+    /// These bytes after so long, and the connection stays.
+    SayAfter(Duration, Vec<u8>),
     /// These bytes, and the connection is closed without a warning.
     SayAndClose(Vec<u8>),
     /// The connection is closed after so long.
@@ -27,8 +39,8 @@ pub(crate) enum Turn {
 }
 
 impl Scripted {
-    /// Treats the request of each number, counted over all connections from 0, as `script` says.
-    pub(crate) async fn start(script: impl Fn(usize, &str) -> Turn + Send + Sync + 'static) -> Self {
+    /// Treats each request as `script` says.
+    pub(crate) async fn start(script: impl Fn(Asked<'_>) -> Turn + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let received: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -37,10 +49,12 @@ impl Scripted {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let (script, number, kept) = (Arc::clone(&script), Arc::clone(&number), Arc::clone(&kept));
                 tokio::spawn(async move {
-                    while let Some(request) = read_request(&mut stream).await {
-                        let turn = script(number.fetch_add(1, SeqCst), &request);
-                        kept.lock().unwrap().push(request);
-                        if !take(turn, &mut stream).await {
+                    let mut turn = 0;
+                    while let Some(text) = read_request(&mut stream).await {
+                        let said = script(Asked { number: number.fetch_add(1, SeqCst), turn, text: &text });
+                        kept.lock().unwrap().push(text);
+                        turn += 1;
+                        if !take(said, &mut stream).await {
                             return;
                         }
                     }
@@ -60,6 +74,10 @@ impl Scripted {
 async fn take(turn: Turn, stream: &mut TcpStream) -> bool {
     match turn {
         Turn::Say(bytes) => stream.write_all(&bytes).await.is_ok(),
+        Turn::SayAfter(time, bytes) => {
+            tokio::time::sleep(time).await;
+            stream.write_all(&bytes).await.is_ok()
+        }
         Turn::SayAndClose(bytes) => {
             let _ = stream.write_all(&bytes).await;
             false
