@@ -40,6 +40,13 @@ impl std::fmt::Debug for Upstream {
 const STALE: Duration = Duration::from_millis(100);
 /// How long an answer that came before the whole request was sent is looked for.
 const EARLY: Duration = Duration::from_millis(200);
+/// How much of a request was sent when its connection broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Part,
+    Whole,
+}
+
 /// The most interim responses (1xx) that are passed over.
 const INTERIM: usize = 8;
 
@@ -96,7 +103,7 @@ impl Upstream {
         };
         match tokio::time::timeout(clocks.write, sending).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if !self.answered_early().await => Err(self.broken(&error)),
+            Ok(Err(error)) if !self.answered_early().await => Err(self.broken(&error, Sent::Part)),
             Ok(Err(_)) => Ok(()),
             Err(_) => Err(self.slow("the upstream did not take the request in time")),
         }
@@ -118,7 +125,7 @@ impl Upstream {
         }
         for _ in 0..INTERIM {
             if let Err(error) = self.session.read_response_header().await {
-                return Err(self.broken(&error));
+                return Err(self.broken(&error, Sent::Whole));
             }
             match self.session.response_header().map(|head| head.status.as_u16()) {
                 Some(100 | 102..=199) if matches!(*self.session, HttpSession::H1(_)) => {}
@@ -195,12 +202,10 @@ impl Upstream {
 
     /// A connection broke before the response head. A pooled one may have been closed by its peer before the request
     /// was on it; then the request can be sent again.
-    fn broken(&mut self, error: &PingoraError) -> Error {
+    fn broken(&mut self, error: &PingoraError, sent: Sent) -> Error {
         let closed = matches!(error.retry, RetryType::ReusedOnly)
-            || matches!(
-                error.etype,
-                ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::H2Error
-            );
+            || matches!(error.etype, ErrorType::WriteError | ErrorType::ConnectionClosed)
+            || (sent == Sent::Part && error.etype == ErrorType::H2Error);
         let at_once = self.sent.is_none_or(|sent| sent.elapsed() < STALE);
         let refused = matches!(error.retry, RetryType::Decided(true));
         let untouched = refused || (self.reused && closed && at_once);
