@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod attempt;
+pub mod chunked;
 pub mod client;
 pub mod compress;
 pub mod context;
@@ -18,6 +19,7 @@ pub mod reject;
 pub mod relay;
 pub mod retry;
 pub mod screen;
+pub mod serve;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -164,9 +166,6 @@ async fn receive(shared: &Shared, session: &mut ServerSession, context: &mut Con
         session.set_keepalive(None);
     }
     let body = read?;
-    if let Some(guarded) = guard::Guarded::of(session) {
-        guarded.body_done();
-    }
     context.tally.bytes_in = body.wire;
     context.timeline.received = Some(Instant::now());
     Ok(body)
@@ -224,6 +223,16 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> pingora_core::Result<Box<HttpPeer>> {
         raw::peer(context)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _: &mut Option<bytes::Bytes>,
+        _: bool,
+        context: &mut Context,
+    ) -> pingora_core::Result<()> {
+        raw::pass_body(session, context)
     }
 
     async fn upstream_request_filter(

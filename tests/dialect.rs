@@ -6,13 +6,16 @@ mod fixtures;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use bytes::Bytes;
     use forebay::dialect::usage::{End, ReplyTap, StreamTap, Usage};
     use forebay::dialect::{Operation, error, request};
     use forebay::json::{Envelope, splice, spliced_len};
     use serde_json::{Value, json};
 
-    use super::fixtures::{Exchange, chunk_files, exchanges, folder};
+    use super::fixtures::{Exchange, exchanges, folder};
 
     /// The recorded exchanges, or nothing and a line that says so.
     fn recorded() -> Option<Vec<Exchange>> {
@@ -21,6 +24,21 @@ mod tests {
             println!("skipped: there are no recordings beside this checkout");
         }
         exchanges
+    }
+
+    /// The lines of every file below `folder` whose name ends in `.chunks.txt`: one event a line, without its framing.
+    fn chunk_files(folder: &Path) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(chunk_files(&path));
+            } else if path.to_string_lossy().ends_with(".chunks.txt") {
+                found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+        found.sort();
+        found
     }
 
     // === The naive reader ===

@@ -5,9 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use pingora_core::protocols::http::ServerSession;
-use pingora_http::RequestHeader;
 
 use super::context::Context;
 use super::{Shared, guard, headers, screen};
@@ -16,7 +15,7 @@ use crate::dialect::{Dialect, Operation};
 use crate::error::{Error, Kind};
 use crate::meter::metrics::{METRICS, status_label};
 use crate::route::matcher::Target;
-use crate::snapshot::{Listener, Snapshot};
+use crate::snapshot::{HeadBounds, Listener, Snapshot};
 
 /// The verdict of the screen, the exchange's id and the client's address.
 pub(super) fn admit(
@@ -28,11 +27,13 @@ pub(super) fn admit(
     context.id = headers::request_id(&head.headers);
     let listener = listener(session, &context.snapshot);
     let bounds = listener.map(|listener| listener.head).unwrap_or_default();
-    let verdict = match session.as_http1() {
-        Some(_) => guard::Guarded::of(session).and_then(guard::Guarded::verdict),
-        None => screen::h2(&session.req_header().as_owned_parts(), &bounds).err(),
+    let guarded = guard::Guarded::of(session);
+    let verdict = match guarded {
+        Some(guarded) => guarded.verdict().map(|error| (error, guarded.dialect())),
+        None => over_h2(session, &bounds).err(),
     };
-    if let Some(error) = verdict {
+    if let Some((error, dialect)) = verdict {
+        context.dialect = dialect;
         METRICS.http.screened.with_label_values(&[status_label(error.kind.status())]).inc();
         session.set_keepalive(None);
         return Err(error);
@@ -48,6 +49,15 @@ pub(super) fn admit(
         session.set_keepalive(Some(keepalive.as_secs().max(1)));
     }
     Ok(())
+}
+
+/// Screens a request over HTTP/2; one over HTTP/1 went through its guard.
+fn over_h2(session: &ServerSession, bounds: &HeadBounds) -> Result<(), (Error, Dialect)> {
+    let head = session.req_header();
+    screen::h2(&head.as_owned_parts(), bounds).map_err(|error| {
+        let dialect = screen::dialect_at(head.uri.path().as_bytes());
+        (error, dialect.unwrap_or_else(|| dialect_of(&head.headers)))
+    })
 }
 
 fn listener<'a>(session: &ServerSession, snapshot: &'a Snapshot) -> Option<&'a Listener> {
@@ -75,7 +85,7 @@ pub(super) struct Asked {
 /// Finds the route, and on one for models the operation; `None` on a raw one.
 pub(super) fn route(session: &ServerSession, context: &mut Context) -> Result<Option<Asked>, Error> {
     let head = session.req_header();
-    let host = host_of(head).to_ascii_lowercase();
+    let host = host_of(&head.uri, head.headers.get(HOST)).to_ascii_lowercase();
     let path = head.uri.path();
     let route = context.snapshot.routes.find(&host, path, &head.headers).map(Arc::clone);
     let Some(route) = route else {
@@ -89,7 +99,7 @@ pub(super) fn route(session: &ServerSession, context: &mut Context) -> Result<Op
         context.dialect = dialect_of(&head.headers);
         return Ok(None);
     }
-    let is_model = rest.trim_start_matches("/v1").starts_with("/models/");
+    let is_model = rest.strip_prefix("/v1").unwrap_or(&rest).starts_with("/models/");
     let found = if is_model { Some(Operation::Models) } else { Operation::at(&rest) };
     context.dialect = match found {
         Some(operation) if operation != Operation::Models => operation.dialect(),
@@ -106,8 +116,8 @@ pub(super) fn route(session: &ServerSession, context: &mut Context) -> Result<Op
 }
 
 /// The host that a request names, without its port.
-fn host_of(head: &RequestHeader) -> &str {
-    let named = head.uri.host().or_else(|| head.headers.get(HOST)?.to_str().ok()).unwrap_or_default();
+pub(super) fn host_of<'a>(uri: &'a http::Uri, field: Option<&'a HeaderValue>) -> &'a str {
+    let named = uri.host().or_else(|| field?.to_str().ok()).unwrap_or_default();
     let end = match named.rfind(':') {
         Some(colon) if !named.ends_with(']') => colon,
         _ => named.len(),

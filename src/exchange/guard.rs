@@ -5,8 +5,11 @@
 //! ever), its size is bounded before it is buffered, and every refusal is answered by Forebay in the client's dialect:
 //! a refused head is replaced by a harmless one, and the verdict waits here for the exchange to pick it up.
 //!
-//! It also keeps what a client sends ahead (the next request, pipelined) away from the present exchange, which would
-//! otherwise be aborted by Pingora's watch for a client that leaves.
+//! It also follows a body to its exact end, and keeps what a client sends ahead (the next request, pipelined) away from
+//! the present exchange, which would otherwise be aborted by Pingora's watch for a client that leaves. A body that is
+//! not well chunked ends in a read error, and again the verdict waits here.
+
+mod ahead;
 
 use std::io;
 use std::pin::Pin;
@@ -26,7 +29,9 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::chunked::Chunks;
 use super::screen::{self, Framing};
+use crate::dialect::Dialect;
 use crate::error::{Error, Kind};
 use crate::snapshot::HeadBounds;
 
@@ -43,7 +48,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Where the connection is between two requests.
 ///
 /// ```text
-/// Idle -> Head -> Body -> Idle ...          Head -> Refused
+/// Idle -> Head -> Body -> Idle ...          Head -> Refused, Body -> Refused
 /// Idle -> Through (HTTP/2)                  Body -> Through (upgraded)
 /// ```
 enum Phase {
@@ -51,12 +56,20 @@ enum Phase {
     Idle,
     /// A head is being collected.
     Head(Pin<Box<Sleep>>),
-    /// A screened head and `left` bytes of body are let through; `None` is a chunked body, whose end Pingora finds.
-    Body { head: usize, left: Option<u64> },
-    /// The harmless head is let through, then nothing.
+    /// `head` bytes of a screened head are let through, then the body.
+    Body { head: usize, rest: Rest },
+    /// The harmless head is let through, unless the real one was, then nothing.
     Refused { given: usize },
     /// Everything is let through.
     Through,
+}
+
+/// What is still to come of a body.
+enum Rest {
+    /// This many bytes.
+    Length(u64),
+    /// What its chunks say.
+    Chunks(Chunks),
 }
 
 struct State {
@@ -64,6 +77,8 @@ struct State {
     /// Read from the connection, not yet let through.
     held: BytesMut,
     verdict: Option<Error>,
+    /// What the head that was refused betrays of its sender.
+    dialect: Dialect,
 }
 
 /// The guarded connection.
@@ -84,7 +99,8 @@ impl std::fmt::Debug for Guarded {
 impl Guarded {
     /// Guards an HTTP/1 connection that has just been accepted.
     pub fn new(inner: Stream, bounds: HeadBounds, h2c: bool) -> Self {
-        let state = State { phase: Phase::Idle, held: BytesMut::new(), verdict: None };
+        let state =
+            State { phase: Phase::Idle, held: BytesMut::new(), verdict: None, dialect: Dialect::OpenaiChat };
         Self { inner, bounds, h2c, state: Mutex::new(state) }
     }
 
@@ -98,24 +114,21 @@ impl Guarded {
         self.lock().verdict.clone()
     }
 
+    /// The dialect of the client whose head was refused, as far as that head betrays it.
+    pub fn dialect(&self) -> Dialect {
+        self.lock().dialect
+    }
+
     /// The present request is over: what comes next is a head. A body that was not read to its end stays where it
     /// is, since the connection is closed then.
     pub fn next(&self) {
         let mut state = self.lock();
-        if matches!(state.phase, Phase::Body { head: 0, left: Some(0) | None }) {
+        if matches!(state.phase, Phase::Body { head: 0, rest: Rest::Length(0) }) {
             state.phase = Phase::Idle;
         }
     }
 
-    /// The body was read to its end. In chunks, that is where Pingora found it: what comes now is sent ahead.
-    pub fn body_done(&self) {
-        let mut state = self.lock();
-        if matches!(state.phase, Phase::Body { head: 0, left: None }) {
-            state.phase = Phase::Body { head: 0, left: Some(0) };
-        }
-    }
-
-    /// The request is to be upgraded: what comes next is no HTTP.
+    /// The connection was upgraded: what comes next is no HTTP.
     pub fn let_through(&self) {
         let mut state = self.lock();
         if state.verdict.is_none() {
@@ -170,6 +183,9 @@ impl State {
             while self.held.starts_with(b"\r\n") {
                 self.held.advance(2);
             }
+            if self.held.is_empty() {
+                self.phase = Phase::Idle;
+            }
             if let Some(end) = head_end(&self.held) {
                 self.judge(end, &bounds);
                 return Poll::Ready(Ok(()));
@@ -201,14 +217,54 @@ impl State {
         if end > bounds.bytes {
             return self.refuse(Error::client(Kind::HeadTooLarge, "the head of the request is too large"));
         }
-        match screen::head(&self.held[..end], bounds) {
-            Ok(Framing::Length(length)) => self.phase = Phase::Body { head: end, left: Some(length) },
-            Ok(Framing::Chunked) => self.phase = Phase::Body { head: end, left: None },
-            Err(error) => self.refuse(error),
+        let rest = match screen::head(&self.held[..end], bounds) {
+            Ok(Framing::Length(length)) => Rest::Length(length),
+            Ok(Framing::Chunked) => Rest::Chunks(Chunks::begin()),
+            Err(error) => return self.refuse(error),
+        };
+        self.phase = Phase::Body { head: end, rest };
+    }
+
+    /// Lets a chunked body through as far as its end. What was read beyond it is held.
+    fn pass_chunks(
+        &mut self,
+        inner: &mut Stream,
+        out: &mut ReadBuf<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Phase::Body { rest: Rest::Chunks(chunks), .. } = &mut self.phase else {
+            return Poll::Ready(Ok(()));
+        };
+        let followed = if self.held.is_empty() {
+            let before = out.filled().len();
+            ready!(Pin::new(inner).poll_read(cx, out))?;
+            let followed = chunks.advance(&out.filled()[before..]);
+            let end = before + followed.as_ref().map_or(0, |size| *size);
+            self.held.extend_from_slice(&out.filled()[end..]);
+            out.set_filled(end);
+            followed
+        } else {
+            let most = self.held.len().min(out.remaining());
+            let followed = chunks.advance(&self.held[..most]);
+            give(&mut self.held, followed.as_ref().map_or(0, |size| *size), out);
+            followed
+        };
+        match followed {
+            Ok(_) if chunks.ended() => self.phase = Phase::Body { head: 0, rest: Rest::Length(0) },
+            Ok(_) => {}
+            Err(error) => {
+                let broken = io::Error::new(io::ErrorKind::InvalidData, error.clone());
+                self.held = BytesMut::new();
+                self.verdict = Some(error);
+                self.phase = Phase::Refused { given: HARMLESS.len() };
+                return Poll::Ready(Err(broken));
+            }
         }
+        Poll::Ready(Ok(()))
     }
 
     fn refuse(&mut self, error: Error) {
+        self.dialect = screen::dialect(&self.held);
         self.held = BytesMut::new();
         self.verdict = Some(error);
         self.phase = Phase::Refused { given: 0 };
@@ -284,6 +340,9 @@ impl AsyncRead for Guarded {
         if matches!(state.phase, Phase::Idle | Phase::Head(_)) {
             ready!(state.collect(inner, bounds, cx))?;
         }
+        if matches!(state.phase, Phase::Body { head: 0, rest: Rest::Chunks(_) }) {
+            return state.pass_chunks(inner, out, cx);
+        }
         let held = &mut state.held;
         match &mut state.phase {
             // The end of the input, before a head or within one.
@@ -295,8 +354,8 @@ impl AsyncRead for Guarded {
             }
             Phase::Refused { .. } => return discard(inner, cx),
             Phase::Body { head, .. } if *head > 0 => *head -= give(held, *head, out),
-            Phase::Body { left: Some(0), .. } => return read_ahead(inner, held, bounds, cx),
-            Phase::Body { left: Some(left), .. } => {
+            Phase::Body { rest: Rest::Length(0), .. } => return read_ahead(inner, held, bounds, cx),
+            Phase::Body { rest: Rest::Length(left), .. } => {
                 let most = usize::try_from(*left).unwrap_or(usize::MAX);
                 let size = if held.is_empty() {
                     ready!(read_at_most(inner, most, out, cx))?
@@ -305,10 +364,10 @@ impl AsyncRead for Guarded {
                 };
                 *left -= size as u64;
             }
-            Phase::Body { left: None, .. } | Phase::Through if held.is_empty() => {
-                return Pin::new(inner).poll_read(cx, out);
-            }
-            Phase::Body { left: None, .. } | Phase::Through => {
+            // Handled above.
+            Phase::Body { rest: Rest::Chunks(_), .. } => {}
+            Phase::Through if held.is_empty() => return Pin::new(inner).poll_read(cx, out),
+            Phase::Through => {
                 give(held, usize::MAX, out);
             }
         }
@@ -374,8 +433,11 @@ impl Peek for Guarded {
 impl Shutdown for Guarded {
     async fn shutdown(&mut self) {
         self.inner.shutdown().await;
-        let unread =
-            !matches!(self.lock().phase, Phase::Body { head: 0, left: Some(0) | None } | Phase::Idle);
+        let unread = {
+            let state = self.lock();
+            let at_end = matches!(state.phase, Phase::Body { head: 0, rest: Rest::Length(0) } | Phase::Idle);
+            !(at_end && state.held.is_empty())
+        };
         if unread {
             let mut waste = [0; READ];
             let _ = tokio::time::timeout(LINGER, async {
@@ -538,6 +600,68 @@ mod tests {
         assert_eq!(guarded.verdict().unwrap().kind, Kind::ClientTimeout);
         assert_eq!(began.elapsed().as_secs(), 10);
         drip.abort();
+    }
+
+    const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    /// What is read until as many bytes came, or an error.
+    async fn read_all(guarded: &mut Guarded, size: usize) -> io::Result<String> {
+        let (mut all, mut piece) = (Vec::new(), [0; 7]);
+        while all.len() < size {
+            let size = guarded.read(&mut piece).await?;
+            all.extend_from_slice(&piece[..size]);
+        }
+        Ok(String::from_utf8(all).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_behind_chunks_waits_however_it_is_split() {
+        let (body, ahead) = ("3\r\nabc\r\n0\r\n\r\n", "GET / HTTP/1.1\r\nHost: b\r\n\r\n");
+        let first = [CHUNKED, body].concat();
+        let bytes = [&first, ahead].concat().into_bytes();
+        for split in 1..bytes.len() {
+            let (mut client, mut guarded) = guarded(false);
+            let (early, late) = bytes.split_at(split);
+            client.write_all(early).await.unwrap();
+            let (request, sent) = tokio::join!(read_all(&mut guarded, first.len()), client.write_all(late));
+            sent.unwrap();
+            assert_eq!(request.unwrap(), first, "{split}");
+            guarded.next();
+            assert_eq!(read_all(&mut guarded, ahead.len()).await.unwrap(), ahead, "{split}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bad_chunks_are_a_read_error_and_their_verdict_is_kept() {
+        for body in ["\r\nabc", "3;a\nb\r\nabc\r\n0\r\n\r\n", "3\r\nabcd\r\n"] {
+            for at_once in [true, false] {
+                let (mut client, mut guarded) = guarded(false);
+                let begin = if at_once { [CHUNKED, body].concat() } else { CHUNKED.to_owned() };
+                client.write_all(begin.as_bytes()).await.unwrap();
+                assert_eq!(read_all(&mut guarded, CHUNKED.len()).await.unwrap(), CHUNKED);
+                assert!(guarded.verdict().is_none());
+                client.write_all(body.as_bytes()).await.unwrap();
+                let error = read_all(&mut guarded, 100).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{body:?}");
+                assert_eq!(guarded.verdict().unwrap().kind, Kind::InvalidRequest, "{body:?}");
+                drop(client);
+                assert_eq!(read(&mut guarded, 100).await, "", "what follows is discarded");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_line_in_pieces_begins_no_head() {
+        let (mut client, mut guarded) = guarded(false);
+        client.write_all(b"\r").await.unwrap();
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            client.write_all(b"\n").await.unwrap();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            client.write_all(HEAD.as_bytes()).await.unwrap();
+        };
+        let (request, ()) = tokio::join!(read(&mut guarded, 4096), late);
+        assert_eq!(request, HEAD);
     }
 
     #[tokio::test]

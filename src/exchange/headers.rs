@@ -149,11 +149,13 @@ fn pass_prefix(head: &mut RequestHeader, client: &HeaderMap, prefix: &str) {
     }
 }
 
+/// What a proxy says of a client, and any client may say of itself. The one chain that is vouched for is put there anew.
+const FORGEABLE: [&str; 5] =
+    ["forwarded", "x-real-ip", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"];
+
 /// Makes the client's own request fit to be passed on by a raw route: its credentials and cookies go, ours come.
 pub fn raw_request(head: &mut RequestHeader, cluster: &Cluster, id: &str, forwarded: &str) {
-    for name in
-        KEY_HEADERS.into_iter().chain(["authorization", "proxy-authorization", "forwarded", "x-real-ip"])
-    {
+    for name in KEY_HEADERS.into_iter().chain(["authorization", "proxy-authorization"]).chain(FORGEABLE) {
         head.remove_header(name);
     }
     head.remove_header(&COOKIE);

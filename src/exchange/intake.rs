@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::{Bytes, BytesMut};
+use http::Version;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
+use pingora_core::ErrorType;
 use pingora_core::protocols::http::ServerSession;
 
+use super::guard::Guarded;
 use crate::error::{Error, Kind};
 use crate::meter::metrics::METRICS;
 use crate::snapshot::Intake;
@@ -69,7 +72,7 @@ pub struct Body {
 /// Reads the body of the present request.
 ///
 /// # Errors
-/// 413 over `max_body`, 415 for a coding that is not read, 408 over the deadline, 503 over the budget, and
+/// 400 for broken framing, 413 over `max_body`, 415 for a coding that is not read, 408 over the deadline, 503 over the budget, and
 /// [`Kind::ClientGone`].
 pub async fn read(
     session: &mut ServerSession,
@@ -84,13 +87,12 @@ pub async fn read(
     }
     let mut share = Share::none(budget);
     share.grow(declared.unwrap_or(0), bounds.held)?;
-    if session.get_header(EXPECT).is_some() {
-        session.write_continue_response().await.map_err(|error| gone(&error))?;
-    }
+    session.set_read_timeout(Some(bounds.timeout));
+    ask_for_body(session).await?;
     let gather = gather(session, declared, max_body, bounds.held, &mut share);
     let raw = match tokio::time::timeout(bounds.timeout, gather).await {
         Ok(raw) => raw?,
-        Err(_) => return Err(Error::client(Kind::ClientTimeout, "the body of the request came too slowly")),
+        Err(_) => return Err(too_slow()),
     };
     let wire = raw.len() as u64;
     let bytes = match coding {
@@ -100,16 +102,43 @@ pub async fn read(
     Ok(Body { bytes, wire, _share: share })
 }
 
-fn declared_length(session: &ServerSession) -> Option<u64> {
+pub(super) fn declared_length(session: &ServerSession) -> Option<u64> {
     session.get_header(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn too_large(max_body: u64) -> Error {
+pub(super) fn too_large(max_body: u64) -> Error {
     Error::client(Kind::TooLarge, format!("the body of the request is larger than {max_body} bytes"))
 }
 
-fn gone(error: &pingora_core::Error) -> Error {
-    Error::client_gone().because(error)
+fn too_slow() -> Error {
+    Error::client(Kind::ClientTimeout, "the body of the request came too slowly")
+}
+
+/// Asks for the body where the client waits for that (RFC 9110 §10.1.1; HTTP/1.0 knows no interim replies).
+async fn ask_for_body(session: &mut ServerSession) -> Result<(), Error> {
+    if session.get_header(EXPECT).is_none() || session.req_header().version == Version::HTTP_10 {
+        return Ok(());
+    }
+    // Pingora takes this for a reply that the client did not wait for, and would close the connection after it.
+    let keepalive = session.get_keepalive();
+    session.write_continue_response().await.map_err(|error| Error::client_gone().because(error))?;
+    session.set_keepalive(keepalive);
+    Ok(())
+}
+
+/// Why a body cannot be read: it is malformed, it stopped, or its client has left.
+pub(super) fn unread(session: &ServerSession, error: &pingora_core::Error) -> Error {
+    if let Some(verdict) = Guarded::of(session).and_then(Guarded::verdict) {
+        return verdict.because(error);
+    }
+    match error.etype() {
+        ErrorType::ReadTimedout => too_slow().because(error),
+        // By name, because Pingora keeps these to itself. The guard is stricter, so that none is to be expected.
+        ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") | ErrorType::InvalidHTTPHeader => {
+            Error::client(Kind::InvalidRequest, "the request is malformed").because(error)
+        }
+        _ => Error::client_gone().because(error),
+    }
 }
 
 /// Reads to the end. A body that comes in one piece is not copied.
@@ -122,7 +151,12 @@ async fn gather(
 ) -> Result<Bytes, Error> {
     let mut whole: Option<Bytes> = None;
     let mut joined = BytesMut::new();
-    while let Some(chunk) = session.read_request_body().await.map_err(|error| gone(&error))? {
+    loop {
+        let chunk = match session.read_request_body().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(error) => return Err(unread(session, &error)),
+        };
         if chunk.is_empty() {
             continue;
         }

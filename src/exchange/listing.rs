@@ -21,22 +21,38 @@ pub(super) async fn list_models(
             && context.route.as_ref().is_some_and(|route| route.allows(name))
     };
     let created = shared.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let path = session.req_header().uri.path().to_owned();
-    let body = match path.split_once("/models/") {
+    let path = session.req_header().uri.path();
+    let rest = context.route.as_ref().and_then(|route| route.rest(path)).unwrap_or(path);
+    let named = rest.split_once("/models/").map(|(_, name)| unescaped(name));
+    let body = match named.as_deref() {
         None => {
             let names =
                 context.snapshot.aliases.listed().iter().map(String::as_str).filter(|name| usable(name));
             dialect::models::list(context.dialect, names, created)
         }
-        Some((_, name)) if usable(name) && context.snapshot.aliases.find(name).is_some() => {
+        Some(name) if usable(name) && context.snapshot.aliases.find(name).is_some() => {
             dialect::models::one(context.dialect, name, created)
         }
-        Some((_, name)) => return Err(unknown_model(name)),
+        Some(name) => return Err(unknown_model(name)),
     };
     let mut client = Client::new(session, context.dialect, context.snapshot.clocks.client_write);
     client.json(200, &context.id, body).await?;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     Ok(())
+}
+
+/// A name as it is meant: SDKs escape what they put into a path. The screen has refused broken escapes.
+fn unescaped(name: &str) -> String {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        let byte = after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(b'%'));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 pub(super) fn unknown_model(name: &str) -> Error {
@@ -47,4 +63,24 @@ pub(super) fn unknown_model(name: &str) -> Error {
         format!("the model `{name}` does not exist or you do not have access to it"),
     )
     .param("model")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescaped;
+
+    #[test]
+    fn a_name_is_unescaped_once() {
+        for (name, meant) in [
+            ("plain", "plain"),
+            ("org%2Fname", "org/name"),
+            ("tag%3a1", "tag:1"),
+            ("%C3%A9", "\u{e9}"),
+            ("%ff", "\u{fffd}"),
+            ("a%2525", "a%25"),
+            ("50%", "50%"),
+        ] {
+            assert_eq!(unescaped(name), meant);
+        }
+    }
 }

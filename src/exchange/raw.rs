@@ -14,27 +14,50 @@ use super::admit::identify;
 use super::context::{Context, Place};
 use super::guard::Guarded;
 use super::headers::{self, Wire};
-use super::reject::reject;
+use super::intake;
+use super::reject::{begun, reject};
+use super::screen;
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::route::matcher::Target;
 use crate::upstream::cluster::{Cluster, Outcome};
 
-/// Checks who is calling, before anything is passed on.
+/// Checks who is calling, and how much comes, before anything is passed on.
 pub fn prepare(session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
+    // The screen lets the names of models have them, but here it is an upstream that would read them.
+    if screen::hides_slash(session.req_header().uri.path().as_bytes()) {
+        session.set_keepalive(None);
+        return Err(Error::client(Kind::InvalidRequest, "the path hides a slash in an escape"));
+    }
     identify(session, context)?;
+    let most = max_body(context);
+    if intake::declared_length(session).is_some_and(|length| length > most) {
+        return Err(intake::too_large(most));
+    }
     let clocks = context.snapshot.clocks.with(&context.overrides());
     session.set_write_timeout(Some(clocks.client_write));
     // Interim responses of the upstream are not passed on: a flood of them would be, too.
     session.set_ignore_info_resp(true);
-    if session.is_upgrade_req()
-        && let Some(guarded) = Guarded::of(session)
-    {
-        guarded.let_through();
+    // However long the whole upload takes, it must go on.
+    session.set_read_timeout(Some(context.snapshot.intake.timeout));
+    Ok(())
+}
+
+/// The bound of a request's body, bytes.
+fn max_body(context: &Context) -> u64 {
+    context.route.as_ref().map_or(u64::MAX, |route| route.max_body)
+}
+
+/// Stops an upload whose length was not declared once it is over its bound.
+pub fn pass_body(session: &Session, context: &Context) -> pingora_core::Result<()> {
+    if session.downstream_session.body_bytes_read() as u64 > max_body(context) {
+        return Err(PingoraError::explain(TOO_LARGE, "the body is over the bound of its route"));
     }
     Ok(())
 }
+
+const TOO_LARGE: ErrorType = ErrorType::HTTPStatus(413);
 
 fn target(context: &Context) -> Option<(Arc<Cluster>, bool)> {
     match &context.route.as_ref()?.target {
@@ -118,6 +141,11 @@ pub fn reply(
             "the upstream's status makes no sense",
         ));
     }
+    if head.status.as_u16() == 101
+        && let Some(guarded) = Guarded::of(&session.downstream_session)
+    {
+        guarded.let_through();
+    }
     context.timeline.head = Some(Instant::now());
     context.phase = When::Data;
     context.status = head.status.as_u16();
@@ -147,7 +175,8 @@ pub async fn failed(session: &mut Session, error: &PingoraError, context: &mut C
     let upstream = |kind, public| Error::upstream(kind, public).because(error);
     let told = match (error.etype(), error.esource()) {
         (ErrorType::Custom("cut"), _) => return 0,
-        (_, ErrorSource::Downstream) => Error::client_gone().because(error),
+        (&TOO_LARGE, _) => intake::too_large(max_body(context)).because(error),
+        (_, ErrorSource::Downstream) => intake::unread(&session.downstream_session, error),
         (ErrorType::HTTPStatus(503), _) => {
             upstream(Kind::Overloaded, "no upstream is available for this route; try again in a moment")
                 .after(1)
@@ -160,7 +189,7 @@ pub async fn failed(session: &mut Session, error: &PingoraError, context: &mut C
         }
         _ => upstream(Kind::UpstreamFailed, "the upstream failed"),
     };
-    let untold = session.response_written().is_none();
+    let untold = begun(&session.downstream_session).is_none();
     if untold {
         session.downstream_session.set_keepalive(None);
         reject(&mut session.downstream_session, context, &told).await;

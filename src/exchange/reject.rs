@@ -1,7 +1,9 @@
 //! Tells a client what went wrong, as far as what it was sent already leaves room.
 
+use http::StatusCode;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
 
 use super::client::Client;
 use super::context::Context;
@@ -21,7 +23,7 @@ pub(super) async fn answer_failure(
     if error.kind == Kind::ClientGone {
         return cut();
     }
-    let Some(head) = session.response_written() else {
+    let Some(head) = begun(session) else {
         reject(session, context, error).await;
         return None;
     };
@@ -34,6 +36,13 @@ pub(super) async fn answer_failure(
         return None;
     }
     if context.ended { None } else { cut() }
+}
+
+/// The head of the reply that the client was sent. An interim one leaves room for any reply, unless it is the end of HTTP.
+pub(super) fn begun(session: &ServerSession) -> Option<&ResponseHeader> {
+    let is_reply =
+        |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
+    session.response_written().filter(|head| is_reply(head.status))
 }
 
 /// Answers with an error, in the client's dialect; inside a stream that has begun, with an error event.

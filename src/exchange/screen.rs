@@ -4,6 +4,9 @@
 //! runs (a `Content-Length` beside a `Transfer-Encoding`, a NUL in the target). So heads are screened as they came
 //! off the wire (RFC 9110, RFC 9112). What reaches an upstream is built anew and holds none of these bytes.
 
+use std::borrow::Cow;
+
+use crate::dialect::{Dialect, Operation};
 use crate::error::{Error, Kind};
 use crate::snapshot::HeadBounds;
 
@@ -88,7 +91,7 @@ fn request_line<'a>(line: &'a [u8], bounds: &HeadBounds) -> Result<(Version, &'a
     if uri.len() > bounds.bytes / TARGET_SHARE {
         return Err(Error::client(Kind::TargetTooLong, "the request target is too long"));
     }
-    target(uri)?;
+    target(verb, uri)?;
     Ok((version, uri))
 }
 
@@ -108,23 +111,47 @@ pub fn method(method: &[u8]) -> Result<(), Error> {
     }
 }
 
+/// The dialect that a head betrays, however bad the head is: by its path, or else by its fields.
+pub fn dialect(head: &[u8]) -> Dialect {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    if let Some(dialect) = lines.next().and_then(dialect_at) {
+        return dialect;
+    }
+    let is_anthropic = |line: &[u8]| {
+        [&b"anthropic-version:"[..], b"x-api-key:"]
+            .iter()
+            .any(|name| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+    };
+    if lines.any(is_anthropic) { Dialect::Anthropic } else { Dialect::OpenaiChat }
+}
+
+/// The dialect of the operation whose path is somewhere in `target`.
+pub fn dialect_at(target: &[u8]) -> Option<Dialect> {
+    let is_there = |operation: &Operation| {
+        *operation != Operation::Models && memchr::memmem::find(target, operation.path().as_bytes()).is_some()
+    };
+    Operation::ALL.into_iter().find(is_there).map(Operation::dialect)
+}
+
 /// Refuses targets that different parsers could read differently. Both the origin form and the absolute form pass.
 ///
 /// # Errors
 /// 400.
-pub fn target(target: &[u8]) -> Result<(), Error> {
+pub fn target(method: &[u8], target: &[u8]) -> Result<(), Error> {
     let Some(path_and_query) = origin_form(target) else {
         return Err(bad("the request target must begin with a slash"));
     };
-    if !path_and_query.iter().all(|byte| (0x21..=0x7e).contains(byte) && *byte != b'#') {
+    let may_stand = |byte: &u8| (0x21..=0x7e).contains(byte) && !b"#\"<>".contains(byte);
+    if !path_and_query.iter().all(may_stand) {
         return Err(bad("the request target has a character that must be percent-encoded"));
     }
     let path = path_and_query.split(|byte| *byte == b'?').next().unwrap_or_default();
-    if path.iter().any(|byte| b"\\\"<>^`{|}".contains(byte)) {
+    if path.iter().any(|byte| b"\\^`{|}".contains(byte)) {
         return Err(bad("the path has a character that must be percent-encoded"));
     }
-    percent(path)?;
-    let mut segments = path.split(|byte| *byte == b'/').skip(1).peekable();
+    let plain = plain(method, path);
+    percent(&plain)?;
+    let mut segments = plain.split(|byte| *byte == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
         match segment {
@@ -134,6 +161,32 @@ pub fn target(target: &[u8]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The path with the slashes of a model's name in the clear. SDKs escape the name that they ask for, slashes and all;
+/// what asks for one is answered here, from a table, so that no upstream could read it in another way.
+fn plain<'a>(method: &[u8], path: &'a [u8]) -> Cow<'a, [u8]> {
+    const MODELS: &[u8] = b"/models/";
+    let name = memchr::memmem::find(path, MODELS).map(|at| at + MODELS.len());
+    match name {
+        Some(at) if method == b"GET" && hides_slash(&path[at..]) => {
+            let (before, name) = path.split_at(at);
+            let mut plain = before.to_vec();
+            let mut rest = name;
+            while let Some((first, more)) = rest.split_first() {
+                let hidden = rest.get(..3).is_some_and(|escape| escape.eq_ignore_ascii_case(b"%2f"));
+                plain.push(if hidden { b'/' } else { *first });
+                rest = if hidden { &rest[3..] } else { more };
+            }
+            plain.into()
+        }
+        _ => path.into(),
+    }
+}
+
+/// Whether a path has an escaped slash, which nothing but the name of a model may have.
+pub fn hides_slash(path: &[u8]) -> bool {
+    path.windows(3).any(|escape| escape.eq_ignore_ascii_case(b"%2f"))
 }
 
 /// The path and query of a target: itself in origin form, what follows the authority in absolute form.
@@ -189,10 +242,11 @@ impl<'a> Fields<'a> {
             return Err(bad("header fields must not be folded"));
         }
         let colon = memchr::memchr(b':', line).ok_or_else(|| bad("a header field has no colon"))?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) || name.contains(&b'_') {
             return Err(bad("a header field has a name that is no token of letters, digits and hyphens"));
         }
+        // Trimmed of blanks alone, or a CR or LF on its own would go unseen at either end.
         if value.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
             return Err(bad("a header field has a control character"));
         }
@@ -217,10 +271,7 @@ impl<'a> Fields<'a> {
             b'a' if is(b"authorization") => {
                 flag(&mut self.authorization, "the request has several Authorization fields")
             }
-            b'e' if is(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => Err(Error::client(
-                Kind::ExpectationFailed,
-                "the only expectation that is met is 100-continue",
-            )),
+            b'e' if is(b"expect") => expectation(value),
             _ => Ok(()),
         }
     }
@@ -255,10 +306,35 @@ fn flag(seen: &mut bool, why: &'static str) -> Result<(), Error> {
     if std::mem::replace(seen, true) { Err(bad(why)) } else { Ok(()) }
 }
 
+/// A list of tokens, none of which names a field that is not a hop's own.
 fn connection(value: &[u8]) -> Result<(), Error> {
-    let nominates_host =
-        value.split(|byte| *byte == b',').any(|name| name.trim_ascii().eq_ignore_ascii_case(b"host"));
-    if nominates_host { Err(bad("Connection must not nominate Host")) } else { Ok(()) }
+    for name in value.split(|byte| *byte == b',').map(trim) {
+        if !name.iter().all(|byte| is_token(*byte)) {
+            return Err(bad("Connection is not a list of tokens"));
+        }
+        if KEPT.iter().any(|kept| name.eq_ignore_ascii_case(kept)) {
+            return Err(bad("Connection must not nominate Host or a field of the forwarding chain"));
+        }
+    }
+    Ok(())
+}
+
+/// What no Connection field may have removed on the way.
+const KEPT: [&[u8]; 4] = [b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"];
+
+/// Without the blanks at either end (RFC 9110 §5.5).
+fn trim(value: &[u8]) -> &[u8] {
+    let is_text = |byte: &u8| !matches!(*byte, b' ' | b'\t');
+    let Some(first) = value.iter().position(is_text) else { return &[] };
+    let last = value.iter().rposition(is_text).unwrap_or(first);
+    &value[first..=last]
+}
+
+fn expectation(value: &[u8]) -> Result<(), Error> {
+    if value.eq_ignore_ascii_case(b"100-continue") {
+        return Ok(());
+    }
+    Err(Error::client(Kind::ExpectationFailed, "the only expectation that is met is 100-continue"))
 }
 
 /// Only digits: no sign, no list, no more than a 64-bit number holds.
@@ -273,7 +349,7 @@ fn chunked(coding: &[u8]) -> Result<Framing, Error> {
         return Ok(Framing::Chunked);
     }
     let known = |name: &[u8]| {
-        let name = name.trim_ascii();
+        let name = trim(name);
         [&b"gzip"[..], b"x-gzip", b"deflate", b"compress", b"identity"]
             .iter()
             .any(|k| name.eq_ignore_ascii_case(k))
@@ -285,7 +361,7 @@ fn chunked(coding: &[u8]) -> Result<Framing, Error> {
 }
 
 /// RFC 9110 §5.6.2.
-fn is_token(byte: u8) -> bool {
+pub fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -323,13 +399,14 @@ pub fn h2(head: &http::request::Parts, bounds: &HeadBounds) -> Result<(), Error>
     if path.len() > bounds.bytes / TARGET_SHARE {
         return Err(Error::client(Kind::TargetTooLong, "the request target is too long"));
     }
-    target(path.as_bytes())?;
+    target(head.method.as_str().as_bytes(), path.as_bytes())?;
     if head.headers.len() > bounds.fields {
         return Err(Error::client(Kind::HeadTooLarge, "the request has too many header fields"));
     }
     if head.headers.keys().any(|name| name.as_str().contains('_')) {
         return Err(bad("a header field has a name that is no token of letters, digits and hyphens"));
     }
+    h2_fields(&head.headers)?;
     let mut hosts = head.headers.get_all(http::header::HOST).iter();
     let (host, authority) = (hosts.next(), head.uri.authority());
     if hosts.next().is_some() {
@@ -348,6 +425,18 @@ pub fn h2(head: &http::request::Parts, bounds: &HeadBounds) -> Result<(), Error>
         (None, Some(host)) if !is_authority(host.as_bytes()) => Err(bad("the Host field is not a host")),
         _ => Ok(()),
     }
+}
+
+/// The fields that a request over HTTP/2 may have as little as one over HTTP/1.
+fn h2_fields(headers: &http::HeaderMap) -> Result<(), Error> {
+    let several = |name| headers.get_all(name).iter().nth(1).is_some();
+    if several(http::header::AUTHORIZATION) {
+        return Err(bad("the request has several Authorization fields"));
+    }
+    if several(http::header::CONTENT_TYPE) {
+        return Err(bad("the request has several Content-Type fields"));
+    }
+    headers.get_all(http::header::EXPECT).iter().try_for_each(|value| expectation(value.as_bytes()))
 }
 
 #[cfg(test)]
@@ -406,6 +495,8 @@ mod tests {
             "http:///x",
             "ftp://a/x",
             "/<a>",
+            "/?<a>",
+            "/?a=\"b",
         ] {
             assert_eq!(get(&format!("GET {target} HTTP/1.1\r\nHost: a")), Err(400), "{target:?}");
         }
@@ -437,7 +528,14 @@ mod tests {
             ("Expect: x", 417),
             ("Connection: close, host", 400),
             ("Authorization: a\r\nAuthorization: b", 400),
+            ("Connection: keep:alive", 400),
+            ("Connection: \u{e9}", 400),
+            ("Connection: x-forwarded-for", 400),
             ("X: a\u{0}", 400),
+            ("X:\nY: b", 400),
+            ("X: a\r", 400),
+            ("X: \u{c}a", 400),
+            ("Transfer-Encoding:\nX: chunked", 400),
             ("X: a\rb", 400),
             ("X: a\nY: b", 400),
             ("nocolon", 400),
@@ -446,6 +544,37 @@ mod tests {
             assert_eq!(get(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}")), Err(status), "{fields:?}");
         }
         assert_eq!(get("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked"), Err(400));
+    }
+
+    #[test]
+    fn the_name_of_a_model_may_hide_slashes_and_nothing_else() {
+        for (line, verdict) in [
+            ("GET /v1/models/a%2Fb%2fc", Ok(Framing::Length(0))),
+            ("GET /team/models/tag%3A1", Ok(Framing::Length(0))),
+            ("POST /v1/models/a%2Fb", Err(400)),
+            ("GET /a%2Fb/models/x", Err(400)),
+            ("GET /v1/models/..%2Fb", Err(400)),
+            ("GET /v1/models/a%2F%2Fb", Err(400)),
+            ("GET /v1/models/%2e%2e", Err(400)),
+            ("GET /v1/models/a%252Fb%5c", Err(400)),
+        ] {
+            assert_eq!(get(&format!("{line} HTTP/1.1\r\nHost: a")), verdict, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_bad_head_betrays_its_dialect() {
+        for (head, expected) in [
+            ("POST /v1/messages HTTP/1.1\nHost: a", Dialect::Anthropic),
+            ("POST /x/v1/responses HT", Dialect::OpenaiResponses),
+            ("POST /v1/chat/completions HTTP/1.1\r\nX-Api-Key: k", Dialect::OpenaiChat),
+            ("GET /v1/models HTTP/1.1\r\nX-API-Key: k", Dialect::Anthropic),
+            ("GET /v1/models HTTP/1.1\r\nanthropic-version: x", Dialect::Anthropic),
+            ("GET /v1/models HTTP/1.1\r\nX: x-api-key: k", Dialect::OpenaiChat),
+            ("", Dialect::OpenaiChat),
+        ] {
+            assert_eq!(dialect(head.as_bytes()), expected, "{head:?}");
+        }
     }
 
     #[test]

@@ -10,8 +10,10 @@ use crate::snapshot::LogFormat;
 /// The target that access lines are switched on and off by.
 pub const ACCESS: &str = "access";
 
-/// What the libraries below may say unless `RUST_LOG` asks for more.
-const QUIET: &str = "pingora_core=warn,pingora_proxy=error,pingora_pool=warn,hickory=error,h2=warn";
+/// What the libraries below may say unless `RUST_LOG` asks for more. A handshake that fails is the client's doing, and
+/// scanners fail many.
+const QUIET: &str = "pingora_core=warn,pingora_core::services::listening=off,pingora_proxy=error,pingora_pool=warn,\
+                     hickory=error,h2=warn";
 
 /// How long a line may wait for company.
 const LINGER: Duration = Duration::from_millis(50);

@@ -81,6 +81,7 @@ impl Route {
 #[derive(Debug, Default)]
 pub struct Routes {
     sorted: Vec<Arc<Route>>,
+    any_raw: bool,
 }
 
 impl Routes {
@@ -88,12 +89,18 @@ impl Routes {
     pub fn new(routes: Vec<Route>) -> Self {
         let mut sorted: Vec<_> = routes.into_iter().map(Arc::new).collect();
         sorted.sort_by_key(|route| std::cmp::Reverse(route.specificity()));
-        Self { sorted }
+        let any_raw = sorted.iter().any(|route| matches!(route.target, Target::Raw { .. }));
+        Self { sorted, any_raw }
     }
 
     /// The most specific route that matches. `host` has no port and is in lower case.
     pub fn find(&self, host: &str, path: &str, headers: &HeaderMap) -> Option<&Arc<Route>> {
         self.sorted.iter().find(|route| route.matches(host, path, headers))
+    }
+
+    /// Whether any route is raw.
+    pub fn any_raw(&self) -> bool {
+        self.any_raw
     }
 
     /// Every route, the most specific first.

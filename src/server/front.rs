@@ -1,16 +1,23 @@
-//! Takes connections: guards HTTP/1 ones, and hands all of them to Pingora's proxy.
+//! Takes connections and hands their requests on: LLM exchanges to Forebay's own server, the rest to Pingora's proxy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ServerApp};
-use pingora_core::protocols::http::v2::server::default_h2_options;
-use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::apps::{
+    HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp,
+};
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora_core::protocols::{ALPN, Shutdown, Stream};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
+use pingora_timeout::timeout;
+use tokio::sync::Notify;
 
 use crate::exchange::guard::Guarded;
+use crate::exchange::serve::{is_raw, is_raw_head, serve};
 use crate::exchange::{Edge, Shared};
 use crate::meter::metrics::METRICS;
 use crate::snapshot::Listener;
@@ -24,8 +31,15 @@ const H2_CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// The application of the edge's listeners.
 pub(super) struct Front {
-    proxy: Arc<HttpProxy<Edge>>,
+    app: Arc<App>,
     listeners: Vec<Listener>,
+    stop: Notify,
+}
+
+/// Serves requests: LLM exchanges by itself, what raw routes match through Pingora's pipeline.
+struct App {
+    proxy: Arc<HttpProxy<Edge>>,
+    shared: Arc<Shared>,
 }
 
 impl Front {
@@ -33,7 +47,6 @@ impl Front {
         let mut proxy = http_proxy(conf, Edge::new(Arc::clone(shared)));
         let mut options = HttpServerOptions::default();
         options.h2c = listeners.iter().any(|listener| listener.h2c);
-        options.keepalive_request_limit = listeners.iter().map(|listener| listener.keepalive_requests).max();
         options.h2_idle_timeout = listeners.iter().map(|listener| listener.keepalive).max();
         proxy.server_options = Some(options);
         let mut h2 = default_h2_options();
@@ -44,7 +57,8 @@ impl Front {
             h2.max_header_list_size(u32::try_from(bytes).unwrap_or(u32::MAX));
         }
         proxy.h2_options = Some(h2);
-        Self { proxy: Arc::new(proxy), listeners: listeners.to_vec() }
+        let app = Arc::new(App { proxy: Arc::new(proxy), shared: Arc::clone(shared) });
+        Self { app, listeners: listeners.to_vec(), stop: Notify::new() }
     }
 
     fn listener(&self, stream: &Stream) -> Option<&Listener> {
@@ -74,18 +88,94 @@ impl Drop for Open {
 }
 
 #[async_trait]
+impl HttpServerApp for App {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let head = session.req_header();
+        if is_raw(&self.shared.snapshot.load(), &head.uri, &head.headers) {
+            return self.proxy.process_new_http(session, shutdown).await;
+        }
+        serve(&self.shared, session).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.proxy.h2_options.clone()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.proxy.server_options.as_ref()
+    }
+}
+
+/// The connection's settings before its first request.
+fn first_settings(session: &mut ServerSession, listener: &Listener) {
+    session.set_keepalive(Some(listener.keepalive.as_secs().max(1)));
+    // Pingora counts how often a connection is used again.
+    session.set_keepalive_reuses_remaining(Some(listener.keepalive_requests.saturating_sub(1)));
+}
+
+impl Front {
+    /// Serves an HTTP/1 connection, request by request.
+    async fn serve_http1(&self, mut guarded: Box<Guarded>, listener: &Listener, shutdown: &ShutdownWatch) {
+        let mut settings: Option<HttpPersistentSettings> = None;
+        while self.next_head(&mut guarded, listener.keepalive).await {
+            let look = |head: &[u8]| is_raw_head(&self.app.shared.snapshot.load(), head);
+            let is_raw = guarded.show_head(look).unwrap_or(false);
+            let mut session = ServerSession::new_http1(guarded);
+            match settings.take() {
+                Some(settings) => settings.apply_to_session(&mut session),
+                None => first_settings(&mut session, listener),
+            }
+            let reused = if is_raw {
+                Box::pin(self.app.proxy.process_new_http(session, shutdown)).await
+            } else {
+                serve(&self.app.shared, session).await
+            };
+            let Some((stream, kept)) = reused.map(ReusedHttpStream::consume) else { return };
+            let Ok(known) = stream.into_any().downcast::<Guarded>() else { return };
+            (guarded, settings) = (known, kept);
+        }
+        guarded.shutdown().await;
+    }
+
+    /// Waits for the head of a next request, as long as an idle connection is kept and the process serves.
+    async fn next_head(&self, guarded: &mut Guarded, keepalive: Duration) -> bool {
+        let waited = tokio::select! {
+            biased;
+            head = timeout(keepalive, guarded.head_ready()) => head.ok(),
+            () = self.stop.notified() => None,
+        };
+        match waited {
+            Some(head) => matches!(head, Ok(true)),
+            None if guarded.is_idle() => false,
+            // A head that has begun is waited for: the guard's own deadline is short.
+            None => matches!(guarded.head_ready().await, Ok(true)),
+        }
+    }
+}
+
+#[async_trait]
 impl ServerApp for Front {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let _open = Open::count();
         let is_h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-        let stream: Stream = match self.listener(&stream) {
-            Some(listener) if !is_h2 => Box::new(Guarded::new(stream, listener.head, listener.h2c)),
-            _ => stream,
+        let listener = self.listener(&stream).filter(|_| !is_h2);
+        let Some(listener) = listener else {
+            return Box::pin(self.app.process_new(stream, shutdown)).await;
         };
-        self.proxy.process_new(stream, shutdown).await
+        let mut guarded = Box::new(Guarded::new(stream, listener.head, listener.h2c));
+        if listener.h2c && matches!(timeout(listener.keepalive, guarded.is_h2()).await, Ok(true)) {
+            return Box::pin(self.app.process_new(guarded, shutdown)).await;
+        }
+        self.serve_http1(guarded, listener, shutdown).await;
+        None
     }
 
     async fn cleanup(&self) {
-        self.proxy.http_cleanup().await;
+        self.stop.notify_waiters();
+        self.app.proxy.http_cleanup().await;
     }
 }

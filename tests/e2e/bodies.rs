@@ -142,6 +142,7 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
     assert_eq!(client.head().await.status, 100);
     client.send(body_part).await;
     let reply = client.reply().await;
+    assert_eq!(reply.header("connection"), Some("keep-alive"), "the body was read whole");
     assert_eq!((reply.status, reply.interim), (200, vec![]));
     assert_arrived(&sim, &body, "asked for");
 }
@@ -288,6 +289,20 @@ async fn a_body_that_comes_too_slowly_is_refused() {
         assert_eq!(client.rest().await, b"", "the connection is closed");
     }
     assert_eq!(sim.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn an_upload_on_a_raw_route_that_stops_is_answered() {
+    let (edge, sim) = site("intake: {body_timeout: 200ms}\n").await;
+    let body = chat(100_000);
+    for request in [post("/raw/v1/files", "", &body), chunked("/raw/v1/files", &body)] {
+        let mut client = edge.connect().await;
+        client.send(&request[..request.len() - 10]).await;
+        assert_refused(&client.reply().await, 408, Some("request_timeout"));
+        assert_eq!(client.rest().await, b"", "the connection is closed");
+    }
+    let whole = sim.requests().iter().filter(|request| request.body_len == body.len()).count();
+    assert_eq!(whole, 0);
 }
 
 #[tokio::test]

@@ -16,7 +16,6 @@ mod errors;
 mod faults;
 #[cfg(test)]
 #[path = "../support/fixtures.rs"]
-#[expect(dead_code, reason = "the recordings have other readers, which use the rest of it")]
 mod fixtures;
 #[cfg(test)]
 mod health;

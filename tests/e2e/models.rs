@@ -106,8 +106,10 @@ async fn one_model_is_shown_to_whom_may_use_it() {
 #[tokio::test]
 async fn a_models_name_may_be_escaped_in_the_path() {
     let (edge, _sim) = site().await;
-    let (status, model) = asked(&edge, "/v1/models/tag%3A1", BOB).await;
-    assert_eq!((status, &model["id"]), (200, &json!("tag:1")), "{model}");
+    for (escaped, name) in [("tag%3A1", "tag:1"), ("org%2Fbeta", "org/beta"), ("%61lpha", "alpha")] {
+        let (status, model) = asked(&edge, &format!("/v1/models/{escaped}"), BOB).await;
+        assert_eq!((status, &model["id"]), (200, &json!(name)), "{model}");
+    }
 }
 
 #[tokio::test]

@@ -46,21 +46,6 @@ pub(crate) fn exchanges() -> Option<Vec<Exchange>> {
     Some(files.iter().flat_map(|file| in_file(file)).collect())
 }
 
-/// The lines of every file below `folder` whose name ends in `.chunks.txt`: one event a line, without its framing.
-pub(crate) fn chunk_files(folder: &Path) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(chunk_files(&path));
-        } else if path.to_string_lossy().ends_with(".chunks.txt") {
-            found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
-        }
-    }
-    found.sort();
-    found
-}
-
 fn in_file(file: &Path) -> Vec<Exchange> {
     let text = fs::read_to_string(file).unwrap();
     if !PATHS.iter().any(|(path, _)| text.contains(path)) {

@@ -278,6 +278,10 @@ pub(super) fn more() -> Vec<Vector> {
         // Pingora refuses these itself, on the way up.
         fields("connection-colon", "Connection: keep:alive\r\n", BAD),
         fields("connection-non-ascii", "Connection: é\r\n", BAD),
+        fields("connection-many", "Connection: a, b, c, d, e, f, g, h, i, j, k\r\n", BAD),
+        fields("connection-nominates-chain", "Connection: X-Forwarded-For\r\n", BAD),
+        path("query-quote", "/v1/models?a=\"b", BAD),
+        path("path-pct-slash-in-name", "/v1/models/a%2Fb", BAD),
         path("del-url", "/a\x7fb", BAD),
         path("path-broken-escape", "/a%4", BAD),
         path("path-dot", "/./v1/models", BAD),
