@@ -12,8 +12,9 @@ use pingora_core::protocols::http::ServerSession;
 use super::admit::host_of;
 use super::context::Context;
 use super::guard::Guarded;
-use super::reject::answer_failure;
+use super::reject::{answer_failure, reject};
 use super::{Served, Shared, run};
+use crate::error::{Error, Kind};
 use crate::route::matcher::Target;
 use crate::snapshot::Snapshot;
 
@@ -49,8 +50,13 @@ pub async fn serve(shared: &Arc<Shared>, mut session: ServerSession) -> Option<R
 async fn answer(shared: &Arc<Shared>, session: &mut ServerSession, context: &mut Context) -> bool {
     match run(shared, session, context).await {
         Ok(Served::Here) => true,
-        // Routes may have changed since the head was looked at: the client's next try goes the right way.
-        Ok(Served::Raw) => false,
+        Ok(Served::Raw) => {
+            // Routes changed since the head was looked at: the client's next try goes the right way.
+            let moved = Error::gateway(Kind::Overloaded, "the routes have just changed; try again").after(1);
+            reject(session, context, &moved).await;
+            context.failure = Some(moved);
+            false
+        }
         Err(error) => {
             let broken = answer_failure(session, context, &error).await;
             context.failure = Some(error);
@@ -61,9 +67,12 @@ async fn answer(shared: &Arc<Shared>, session: &mut ServerSession, context: &mut
 
 /// Whether a screened HTTP/1 head is for a raw route.
 pub fn is_raw_head(snapshot: &Snapshot, head: &[u8]) -> bool {
+    if !snapshot.routes.any_raw() {
+        return false;
+    }
     let mut fields = [httparse::EMPTY_HEADER; 256];
     let mut request = httparse::Request::new(&mut fields);
-    if !snapshot.routes.any_raw() || request.parse(head).is_err() {
+    if request.parse(head).is_err() {
         return false;
     }
     let named = request.headers.iter().filter_map(|field| {
