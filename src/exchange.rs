@@ -1,7 +1,7 @@
 //! The life of one request.
 //!
-//! [`Edge`] hangs it into Pingora: an LLM exchange is run whole inside `request_filter`, by the list of steps in
-//! `run`; what a raw route matches goes on through Pingora's own pipeline, in [`raw`].
+//! An LLM exchange is the list of steps in `run`, which [`serve`] calls; what a raw route matches goes through Pingora's
+//! own pipeline, into which [`Edge`] hangs the steps of [`raw`].
 
 pub mod admit;
 pub mod attempt;
@@ -113,28 +113,21 @@ impl Edge {
     }
 }
 
-/// How a request is served.
-enum Served {
-    /// It was answered.
-    Here,
-    /// Pingora's pipeline is to pass it on.
-    Raw,
+/// What a request meets whose route was of another kind when its head was looked at: the client's next try goes the
+/// right way.
+fn moved() -> Error {
+    Error::gateway(Kind::Overloaded, "the routes have just changed; try again").after(1)
 }
 
 /// Runs one exchange, step by step.
-async fn run(
-    shared: &Arc<Shared>,
-    session: &mut ServerSession,
-    context: &mut Context,
-) -> Result<Served, Error> {
+async fn run(shared: &Arc<Shared>, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
     admit(shared, session, context)?;
     let Some(Asked { operation, query }) = route(session, context)? else {
-        return raw::prepare(session, context).map(|()| Served::Raw);
+        return Err(moved());
     };
     identify(session, context)?;
     if operation == Operation::Models {
-        list_models(shared, session, context).await?;
-        return Ok(Served::Here);
+        return list_models(shared, session, context).await;
     }
     let body = receive(shared, session, context).await?;
     let envelope =
@@ -154,7 +147,7 @@ async fn run(
     };
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     context.ended = client.sent() == Sent::All;
-    done.map(|()| Served::Here)
+    done
 }
 
 async fn receive(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<Body, Error> {
@@ -206,9 +199,8 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> pingora_core::Result<bool> {
         let session = &mut *session.downstream_session;
-        match run(&self.shared, session, context).await {
-            Ok(Served::Raw) => Ok(false),
-            Ok(Served::Here) => Ok(true),
+        match raw::begin(&self.shared, session, context) {
+            Ok(()) => Ok(false),
             Err(error) => {
                 let broken = answer_failure(session, context, &error).await;
                 context.failure = Some(error);

@@ -10,21 +10,34 @@ use pingora_core::{Error as PingoraError, ErrorSource, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use super::admit::identify;
+use super::admit::{admit, identify, route};
 use super::context::{Context, Place};
 use super::guard::Guarded;
 use super::headers::{self, Wire};
 use super::intake;
 use super::reject::{begun, reject};
 use super::screen;
+use super::{Shared, moved};
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::route::matcher::Target;
 use crate::upstream::cluster::{Cluster, Outcome};
 
+/// Lets a request in that goes to a raw route: what comes before a body, as for an LLM exchange.
+///
+/// # Errors
+/// Those of each step.
+pub fn begin(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
+    admit(shared, session, context)?;
+    match route(session, context)? {
+        None => prepare(session, context),
+        Some(_) => Err(moved()),
+    }
+}
+
 /// Checks who is calling, and how much comes, before anything is passed on.
-pub fn prepare(session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
+fn prepare(session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
     // The screen lets the names of models have them, but here it is an upstream that would read them.
     if screen::hides_slash(session.req_header().uri.path().as_bytes()) {
         session.set_keepalive(None);

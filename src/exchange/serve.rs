@@ -12,9 +12,8 @@ use pingora_core::protocols::http::ServerSession;
 use super::admit::host_of;
 use super::context::Context;
 use super::guard::Guarded;
-use super::reject::{answer_failure, reject};
-use super::{Served, Shared, run};
-use crate::error::{Error, Kind};
+use super::reject::answer_failure;
+use super::{Shared, run};
 use crate::route::matcher::Target;
 use crate::snapshot::Snapshot;
 
@@ -48,21 +47,10 @@ pub async fn serve(shared: &Arc<Shared>, mut session: ServerSession) -> Option<R
 
 /// Runs the exchange and answers what went wrong. Says whether the connection is still in order.
 async fn answer(shared: &Arc<Shared>, session: &mut ServerSession, context: &mut Context) -> bool {
-    match run(shared, session, context).await {
-        Ok(Served::Here) => true,
-        Ok(Served::Raw) => {
-            // Routes changed since the head was looked at: the client's next try goes the right way.
-            let moved = Error::gateway(Kind::Overloaded, "the routes have just changed; try again").after(1);
-            reject(session, context, &moved).await;
-            context.failure = Some(moved);
-            false
-        }
-        Err(error) => {
-            let broken = answer_failure(session, context, &error).await;
-            context.failure = Some(error);
-            broken.is_none()
-        }
-    }
+    let Err(error) = run(shared, session, context).await else { return true };
+    let broken = answer_failure(session, context, &error).await;
+    context.failure = Some(error);
+    broken.is_none()
 }
 
 /// Whether a screened HTTP/1 head is for a raw route.
