@@ -13,3 +13,4 @@ pub mod link;
 pub mod origin;
 pub mod probe;
 pub mod resolve;
+pub mod wrap;

@@ -1,4 +1,4 @@
-//! Serves one request outside Pingora's proxy pipeline, which costs every open stream 16 KiB that an LLM exchange has
+//! Serves one request outside Pingora's proxy pipeline, which costs every open stream some 16 KiB that an LLM exchange has
 //! no use for. Only what a raw route matches is left to the pipeline.
 
 use std::sync::Arc;
