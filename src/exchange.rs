@@ -5,13 +5,13 @@
 
 pub mod admit;
 pub mod attempt;
-pub mod chunked;
 pub mod client;
 pub mod compress;
 pub mod context;
 pub mod engine;
 pub mod guard;
 pub mod headers;
+pub mod http1;
 pub mod intake;
 pub mod listing;
 pub mod raw;
@@ -20,6 +20,7 @@ pub mod relay;
 pub mod retry;
 pub mod screen;
 pub mod serve;
+pub mod session;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -27,7 +28,6 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -45,6 +45,7 @@ use engine::{Ask, reach};
 use intake::{Body, Budget};
 use listing::{list_models, unknown_model};
 use reject::answer_failure;
+use session::Session as Downstream;
 
 /// What every exchange shares.
 #[derive(Debug)]
@@ -120,12 +121,12 @@ fn moved() -> Error {
 }
 
 /// Runs one exchange, step by step.
-async fn run(shared: &Arc<Shared>, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
+async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut Context) -> Result<(), Error> {
     admit(shared, session, context)?;
-    let Some(Asked { operation, query }) = route(session, context)? else {
+    let Some(Asked { operation, query }) = route(session.head(), context)? else {
         return Err(moved());
     };
-    identify(session, context)?;
+    identify(session.head(), context)?;
     if operation == Operation::Models {
         return list_models(shared, session, context).await;
     }
@@ -135,7 +136,8 @@ async fn run(shared: &Arc<Shared>, session: &mut ServerSession, context: &mut Co
     dialect::request::check(operation, &envelope)?;
     let alias = find_alias(operation, &envelope, context)?;
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
-    let mut client = Client::new(session, context.dialect, clocks.client_write);
+    let now = context.timeline.received.unwrap_or(context.timeline.began);
+    let mut client = Client::new(session.again(), context.dialect, clocks.client_write, now);
     let ask = Ask { operation, query, body: &body, envelope: &envelope, alias: &alias };
     let reached = reach(&ask, &mut client, context).await;
     // Nothing is sent again from here on: a stream does not hold its prompt.
@@ -150,13 +152,17 @@ async fn run(shared: &Arc<Shared>, session: &mut ServerSession, context: &mut Co
     done
 }
 
-async fn receive(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<Body, Error> {
+async fn receive(
+    shared: &Shared,
+    session: &mut Downstream<'_>,
+    context: &mut Context,
+) -> Result<Body, Error> {
     let bounds = context.snapshot.intake;
     let max_body = context.route.as_ref().map_or(bounds.max_body, |route| route.max_body);
     let read = intake::read(session, &bounds, max_body, &shared.budget).await;
     if read.is_err() {
         // What is left of the body is not waited for.
-        session.set_keepalive(None);
+        session.close();
     }
     let body = read?;
     context.tally.bytes_in = body.wire;
@@ -202,7 +208,7 @@ impl ProxyHttp for Edge {
         match raw::begin(&self.shared, session, context) {
             Ok(()) => Ok(false),
             Err(error) => {
-                let broken = answer_failure(session, context, &error).await;
+                let broken = answer_failure(&mut Downstream::Pingora(session), context, &error).await;
                 context.failure = Some(error);
                 broken.map_or(Ok(true), Err)
             }

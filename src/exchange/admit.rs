@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::header::HOST;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
-use pingora_core::protocols::http::ServerSession;
 
 use super::context::Context;
-use super::{Shared, guard, headers, screen};
+use super::session::Session;
+use super::{Shared, headers, screen};
 use crate::access::Denied;
 use crate::dialect::{Dialect, Operation};
 use crate::error::{Error, Kind};
@@ -18,54 +19,43 @@ use crate::route::matcher::Target;
 use crate::snapshot::{HeadBounds, Listener, Snapshot};
 
 /// The verdict of the screen, the exchange's id and the client's address.
-pub(super) fn admit(
-    shared: &Shared,
-    session: &mut ServerSession,
-    context: &mut Context,
-) -> Result<(), Error> {
-    let head = session.req_header();
-    context.id = headers::request_id(&head.headers);
+pub(super) fn admit(shared: &Shared, session: &mut Session<'_>, context: &mut Context) -> Result<(), Error> {
+    context.id = headers::request_id(&session.head().headers);
     let listener = listener(session, &context.snapshot);
     let bounds = listener.map(|listener| listener.head).unwrap_or_default();
-    let guarded = guard::Guarded::of(session);
-    let verdict = match guarded {
-        Some(guarded) => guarded.verdict().map(|error| (error, guarded.dialect())),
-        None => over_h2(session, &bounds).err(),
-    };
+    let verdict = session.verdict().unwrap_or_else(|| over_h2(session.head(), &bounds).err());
     if let Some((error, dialect)) = verdict {
         context.dialect = dialect;
         METRICS.http.screened.with_label_values(&[status_label(error.kind.status())]).inc();
-        session.set_keepalive(None);
+        session.close();
         return Err(error);
     }
-    let peer = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip());
     let trusted = listener.map_or(&[][..], |listener| &listener.trusted_proxies);
     (context.client, context.forwarded) =
-        headers::client_address(&session.req_header().headers, peer, trusted);
+        headers::client_address(&session.head().headers, session.peer(), trusted);
     let keepalive = listener.map_or(Duration::from_secs(60), |listener| listener.keepalive);
     if shared.closing.load(Relaxed) {
-        session.set_keepalive(None);
-    } else if session.get_keepalive().is_some() {
-        session.set_keepalive(Some(keepalive.as_secs().max(1)));
+        session.close();
+    } else {
+        session.keep_for(keepalive);
     }
     Ok(())
 }
 
 /// Screens a request over HTTP/2; one over HTTP/1 went through its guard.
-fn over_h2(session: &ServerSession, bounds: &HeadBounds) -> Result<(), (Error, Dialect)> {
-    let head = session.req_header();
-    screen::h2(&head.as_owned_parts(), bounds).map_err(|error| {
+fn over_h2(head: &Parts, bounds: &HeadBounds) -> Result<(), (Error, Dialect)> {
+    screen::h2(head, bounds).map_err(|error| {
         let dialect = screen::dialect_at(head.uri.path().as_bytes());
         (error, dialect.unwrap_or_else(|| dialect_of(&head.headers)))
     })
 }
 
-fn listener<'a>(session: &ServerSession, snapshot: &'a Snapshot) -> Option<&'a Listener> {
+fn listener<'a>(session: &Session<'_>, snapshot: &'a Snapshot) -> Option<&'a Listener> {
     // Nearly always there is but one, and asking a connection for its own address is a system call.
     if let [only] = snapshot.listeners.as_slice() {
         return Some(only);
     }
-    let port = session.server_addr()?.as_inet()?.port();
+    let port = session.port()?;
     snapshot.listeners.iter().find(|listener| listener.address.port() == port)
 }
 
@@ -83,8 +73,7 @@ pub(super) struct Asked {
 }
 
 /// Finds the route, and on one for models the operation; `None` on a raw one.
-pub(super) fn route(session: &ServerSession, context: &mut Context) -> Result<Option<Asked>, Error> {
-    let head = session.req_header();
+pub(super) fn route(head: &Parts, context: &mut Context) -> Result<Option<Asked>, Error> {
     let host = host_of(&head.uri, head.headers.get(HOST)).to_ascii_lowercase();
     let path = head.uri.path();
     let route = context.snapshot.routes.find(&host, path, &head.headers).map(Arc::clone);
@@ -129,8 +118,8 @@ fn unknown_path(method: &Method, path: &str) -> Error {
     Error::client(Kind::UnknownPath, format!("nothing is served at {method} {path}"))
 }
 
-pub(super) fn identify(session: &ServerSession, context: &mut Context) -> Result<(), Error> {
-    let principal = context.snapshot.access.identify(&session.req_header().headers);
+pub(super) fn identify(head: &Parts, context: &mut Context) -> Result<(), Error> {
+    let principal = context.snapshot.access.identify(&head.headers);
     context.principal = Some(principal.map_err(|denied| match denied {
         Denied::Missing => Error::policy(
             Kind::Unauthenticated,

@@ -4,35 +4,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::{Error as PingoraError, ErrorSource, ErrorType, RetryType};
-use pingora_http::{RequestHeader, ResponseHeader};
-use smallvec::SmallVec;
+use http::Method;
+use pingora_timeout::timeout;
 
-use super::headers::{self, Request, Wire};
+use super::headers::{self, Request};
 use crate::clocks::Clocks;
 use crate::error::{Error, Kind};
+use crate::frame::http1::Reply;
 use crate::meter::metrics::METRICS;
 use crate::upstream::cluster::{Cluster, Outcome};
 use crate::upstream::endpoint::{Endpoint, InFlight, PeerHandle};
+use crate::upstream::http1::Pieces;
+use crate::upstream::link::{Broken, Head, Link};
+use crate::upstream::outgoing::Outgoing;
 
 /// A connection with a request on it. Dropping it closes an HTTP/1 connection and resets an HTTP/2 stream, so that
 /// the upstream stops at once; [`Upstream::release`] keeps it for the next.
+#[derive(Debug)]
 pub struct Upstream {
-    /// Boxed, because an attempt is handed on several times.
-    session: Box<HttpSession>,
+    link: Link,
     peer: PeerHandle,
     flight: InFlight,
     cluster: Arc<Cluster>,
     reused: bool,
     sent: Option<Instant>,
+    reply: Option<Reply>,
     judged: bool,
-}
-
-impl std::fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream").field("endpoint", &self.flight.endpoint().name).finish_non_exhaustive()
-    }
 }
 
 /// A pooled connection that its peer had closed breaks at once; one that breaks later carried a request that was worked
@@ -56,54 +53,54 @@ impl Upstream {
     /// # Errors
     /// Always one that another endpoint may do better than: nothing was sent.
     pub async fn connect(
-        cluster: &Arc<Cluster>,
+        cluster: Arc<Cluster>,
         flight: InFlight,
         clocks: &Clocks,
         fresh: bool,
     ) -> Result<Self, Error> {
-        let endpoint = Arc::clone(flight.endpoint());
-        let (session, peer, reused) = open(cluster, &endpoint, clocks, fresh).await.inspect_err(|error| {
-            judge(cluster, &endpoint, Outcome::Bad, Some(error));
+        let opened = open(&cluster, flight.endpoint(), clocks, fresh).await;
+        let (link, peer, reused) = opened.inspect_err(|error| {
+            judge(&cluster, flight.endpoint(), Outcome::Bad, Some(error));
         })?;
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
-        let (session, cluster) = (Box::new(session), Arc::clone(cluster));
-        Ok(Self { session, peer, flight, cluster, reused, sent: None, judged: false })
+        Ok(Self { link, peer, flight, cluster, reused, sent: None, reply: None, judged: false })
     }
 
-    /// The head of a request, as this connection's version of HTTP has it.
+    /// Whether the connection carried other exchanges before.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The head of a request, as this connection has it.
     ///
     /// # Errors
-    /// As [`headers::request`].
-    pub fn request(&self, request: &Request<'_>) -> Result<Box<RequestHeader>, Error> {
-        let wire = match *self.session {
-            HttpSession::H2(_) => Wire::Two,
-            HttpSession::H1(_) | HttpSession::Custom(_) => Wire::One,
-        };
-        headers::request(request, &self.cluster, self.flight.endpoint(), wire)
+    /// Only if a configured path is no path, which `check` refuses.
+    pub fn request(&self, request: &Request<'_>) -> Result<Head, Error> {
+        let endpoint = self.flight.endpoint();
+        let target = [endpoint.spec.origin.prefix.as_str(), request.operation.path(), request.query];
+        let mut head = Outgoing::new(&Method::POST, endpoint, target, Some(request.length));
+        headers::request(request, &self.cluster, &mut head);
+        self.link.head_of(&head).map_err(|broken| {
+            Error::gateway(Kind::Internal, "the request cannot be written for the upstream").because(broken)
+        })
     }
 
-    /// Sends a whole request.
+    /// Sends a whole request. It is `now`.
     ///
     /// # Errors
     /// One that may be tried elsewhere only where a pooled connection proved stale.
     pub async fn send(
         &mut self,
-        head: Box<RequestHeader>,
-        body: SmallVec<[Bytes; 5]>,
+        head: Head,
+        body: Pieces,
         clocks: &Clocks,
+        now: Instant,
     ) -> Result<(), Error> {
-        self.sent = Some(Instant::now());
-        let sending = async {
-            self.session.write_request_header(head).await?;
-            for piece in body {
-                self.session.write_request_body(piece, false).await?;
-            }
-            self.session.finish_request_body().await
-        };
-        match tokio::time::timeout(clocks.write, sending).await {
+        self.sent = Some(now);
+        match timeout(clocks.write, self.link.send(head, body)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) if !self.answered_early().await => Err(self.broken(&error, Sent::Part)),
+            Ok(Err(broken)) if !self.answered_early().await => Err(self.broken(&broken, Sent::Part)),
             Ok(Err(_)) => Ok(()),
             Err(_) => Err(self.slow("the upstream did not take the request in time")),
         }
@@ -111,8 +108,10 @@ impl Upstream {
 
     /// Whether the upstream has answered without reading the whole request: it may refuse a body for its size.
     async fn answered_early(&mut self) -> bool {
-        let read = tokio::time::timeout(EARLY, self.session.read_response_header()).await;
-        matches!(read, Ok(Ok(()))) && self.response().is_some_and(|head| head.status.as_u16() >= 400)
+        let Ok(Ok(reply)) = timeout(EARLY, self.link.head()).await else { return false };
+        let refused = reply.status >= 400;
+        self.reply = Some(reply);
+        refused
     }
 
     /// Waits for the final response head, under no clock of its own. May be dropped and called again.
@@ -120,25 +119,37 @@ impl Upstream {
     /// # Errors
     /// As [`Self::send`]; and where the head breaks the protocol.
     pub async fn head(&mut self) -> Result<(), Error> {
-        if self.response().is_some_and(|head| !head.status.is_informational()) {
+        if self.reply.is_some() {
             return Ok(());
         }
         for _ in 0..INTERIM {
-            if let Err(error) = self.session.read_response_header().await {
-                return Err(self.broken(&error, Sent::Whole));
-            }
-            match self.session.response_header().map(|head| head.status.as_u16()) {
-                Some(100 | 102..=199) if matches!(*self.session, HttpSession::H1(_)) => {}
-                Some(200..=599) => return Ok(()),
-                other => return Err(self.rude(&format!("it answered with status {other:?}"))),
+            let reply = match self.link.head().await {
+                Ok(reply) => reply,
+                Err(broken) => return Err(self.broken(&broken, Sent::Whole)),
+            };
+            match reply.status {
+                100 | 102..=199 if !self.link.is_h2() => {}
+                200..=599 => {
+                    self.reply = Some(reply);
+                    return Ok(());
+                }
+                other => return Err(self.rude(&format!("it answered with status {other}"))),
             }
         }
         Err(self.rude("it sent interim responses without end"))
     }
 
-    /// The response head; there is one once [`Self::head`] returned.
-    pub fn response(&self) -> Option<&ResponseHeader> {
-        self.session.response_header()
+    /// The response head; there is one once [`Self::head`] returned, until it is taken.
+    pub fn response(&self) -> Option<&Reply> {
+        self.reply.as_ref()
+    }
+
+    /// Takes the response head, so that what it was read into is not held for as long as its body.
+    ///
+    /// # Errors
+    /// Where there is none, or it was taken before.
+    pub fn take_response(&mut self) -> Result<Reply, Error> {
+        self.reply.take().ok_or_else(|| Error::gateway(Kind::Internal, "the reply has no head"))
     }
 
     /// The next piece of the body, `None` at its end. May be dropped and called again.
@@ -146,21 +157,17 @@ impl Upstream {
     /// # Errors
     /// [`Kind::UpstreamFailed`] where the body broke off.
     pub async fn body(&mut self) -> Result<Option<Bytes>, Error> {
-        let read = self.session.read_response_body().await;
-        read.map_err(|error| {
+        let read = self.link.body().await;
+        read.map_err(|broken| {
             self.judge(Outcome::Bad);
             Error::upstream(Kind::UpstreamFailed, "the upstream broke off its reply")
-                .because(format!("{}: {error}", self.flight.endpoint().name))
+                .because(format!("{}: {broken}", self.flight.endpoint().name))
         })
     }
 
     /// Whether the end of the body is told only by the end of the connection, so that a cut looks like an end.
     pub fn ends_by_close(&self) -> bool {
-        let framed = |head: &ResponseHeader| {
-            head.headers.contains_key(http::header::CONTENT_LENGTH)
-                || head.headers.contains_key(http::header::TRANSFER_ENCODING)
-        };
-        matches!(*self.session, HttpSession::H1(_)) && !self.response().is_some_and(framed)
+        self.link.ends_by_close()
     }
 
     /// Notes how the endpoint did; the first judgement of an attempt counts.
@@ -182,9 +189,8 @@ impl Upstream {
 
     /// Keeps the connection for the next exchange. Only after the end of the body.
     pub async fn release(self) {
-        let idle = self.cluster.spec.pool_idle;
         drop(self.flight);
-        self.cluster.links.release(*self.session, &self.peer, idle).await;
+        self.cluster.links.release(self.link, &self.peer).await;
     }
 
     /// The upstream was too slow.
@@ -202,13 +208,16 @@ impl Upstream {
 
     /// A connection broke before the response head. A pooled one may have been closed by its peer before the request
     /// was on it; then the request can be sent again.
-    fn broken(&mut self, error: &PingoraError, sent: Sent) -> Error {
-        let closed = matches!(error.retry, RetryType::ReusedOnly)
-            || matches!(error.etype, ErrorType::WriteError | ErrorType::ConnectionClosed)
-            || (sent == Sent::Part && error.etype == ErrorType::H2Error);
-        let at_once = self.sent.is_none_or(|sent| sent.elapsed() < STALE);
-        let refused = matches!(error.retry, RetryType::Decided(true));
-        let untouched = refused || (self.reused && closed && at_once);
+    fn broken(&mut self, broken: &Broken, sent: Sent) -> Error {
+        let untouched = match broken {
+            Broken::Refused(_) => true,
+            Broken::Rude(what) => return self.rude(what),
+            // A reset of an HTTP/2 stream may come in the middle of a request; after the whole of it, it is an answer.
+            Broken::Failed(_) if sent == Sent::Whole || !self.link.is_h2() => false,
+            Broken::Closed(_) | Broken::Failed(_) => {
+                self.reused && self.sent.is_none_or(|sent| sent.elapsed() < STALE)
+            }
+        };
         if untouched {
             self.judge(Outcome::Neutral);
         } else {
@@ -216,7 +225,7 @@ impl Upstream {
         }
         let failed =
             Error::upstream(Kind::UpstreamFailed, "the upstream closed the connection without an answer")
-                .because(format!("{}: {error}", self.flight.endpoint().name));
+                .because(format!("{}: {broken}", self.flight.endpoint().name));
         if untouched { failed.elsewhere() } else { failed }
     }
 }
@@ -227,17 +236,17 @@ async fn open(
     endpoint: &Endpoint,
     clocks: &Clocks,
     fresh: bool,
-) -> Result<(HttpSession, PeerHandle, bool), Error> {
+) -> Result<(Link, PeerHandle, bool), Error> {
     let mut failed = None;
     for _ in 0..endpoint.address_count() {
         let Some(peer) = endpoint.peer() else { break };
-        if !fresh && let Some(session) = cluster.links.reuse(&peer).await {
-            return Ok((session, peer, true));
+        if !fresh && let Some(link) = cluster.links.reuse(&peer) {
+            return Ok((link, peer, true));
         }
         let connected = connect(cluster, endpoint, &peer, clocks).await;
         endpoint.reached(&peer, connected.is_ok());
         match connected {
-            Ok((session, reused)) => return Ok((session, peer, reused)),
+            Ok((link, reused)) => return Ok((link, peer, reused)),
             Err(error) => failed = Some(error),
         }
     }
@@ -253,10 +262,10 @@ async fn connect(
     endpoint: &Endpoint,
     peer: &PeerHandle,
     clocks: &Clocks,
-) -> Result<(HttpSession, bool), Error> {
+) -> Result<(Link, bool), Error> {
     let limit = clocks.connect + if endpoint.spec.origin.tls { clocks.tls } else { Duration::ZERO };
-    match tokio::time::timeout(limit, cluster.links.connect(peer)).await {
-        Ok(connected) => connected.map_err(|error| unreachable(endpoint, &error)),
+    match tokio::time::timeout(limit, cluster.links.connect(&peer.peer)).await {
+        Ok(connected) => connected.map_err(|why| unreachable(endpoint, &why)),
         Err(_) => {
             Err(Error::upstream(Kind::UpstreamTimeout, "the upstream did not accept a connection in time")
                 .because(format!("{} did not connect within {limit:?}", endpoint.name))
@@ -279,12 +288,8 @@ fn judge(cluster: &Cluster, endpoint: &Endpoint, outcome: Outcome, error: Option
     }
 }
 
-fn unreachable(endpoint: &Endpoint, error: &PingoraError) -> Error {
-    debug_assert!(matches!(
-        error.esource,
-        ErrorSource::Upstream | ErrorSource::Unset | ErrorSource::Internal
-    ));
+fn unreachable(endpoint: &Endpoint, why: &str) -> Error {
     Error::upstream(Kind::UpstreamFailed, "the upstream cannot be reached")
-        .because(format!("{}: {error}", endpoint.name))
+        .because(format!("{}: {why}", endpoint.name))
         .elsewhere()
 }

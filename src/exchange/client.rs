@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Version;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use pingora_core::protocols::http::ServerSession;
-use pingora_http::ResponseHeader;
 
 use super::headers;
+use super::session::Session;
 use crate::dialect::{Dialect, Operation};
 use crate::error::Error;
+use crate::frame::http1::Reply;
 
 /// What the client was sent so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +26,7 @@ pub enum Sent {
 
 /// The client of one exchange.
 pub struct Client<'a> {
-    session: &'a mut ServerSession,
+    session: Session<'a>,
     dialect: Dialect,
     sent: Sent,
     /// The status sent; 0 before.
@@ -40,15 +39,15 @@ pub struct Client<'a> {
 
 impl<'a> Client<'a> {
     /// The client behind `session`, who speaks `dialect` and was sent nothing yet. Every write may take as long as
-    /// `write`.
-    pub fn new(session: &'a mut ServerSession, dialect: Dialect, write: Duration) -> Self {
-        session.set_write_timeout(Some(write));
-        Self { session, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: Instant::now() }
+    /// `write`. It is `now`.
+    pub fn new(mut session: Session<'a>, dialect: Dialect, write: Duration, now: Instant) -> Self {
+        session.write_within(write);
+        Self { session, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: now }
     }
 
     /// Every write from now on may take as long as `limit`.
     pub fn write_within(&mut self, limit: Duration) {
-        self.session.set_write_timeout(Some(limit));
+        self.session.write_within(limit);
     }
 
     /// What was sent.
@@ -58,20 +57,12 @@ impl<'a> Client<'a> {
 
     /// The request's headers.
     pub fn headers(&self) -> &http::HeaderMap {
-        &self.session.req_header().headers
-    }
-
-    /// The request's version.
-    pub fn version(&self) -> Version {
-        self.session.req_header().version
+        &self.session.head().headers
     }
 
     /// Waits until the client has left. May be dropped and called again.
     pub async fn gone(&mut self) -> Error {
-        match self.session.read_body_or_idle(true).await {
-            Ok(_) => Error::client_gone(),
-            Err(error) => Error::client_gone().because(error),
-        }
+        self.session.gone().await
     }
 
     /// Runs `work` unless the client leaves first; then `work` is dropped.
@@ -90,23 +81,18 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// [`crate::error::Kind::ClientGone`].
-    pub async fn begin_stream(&mut self, mut head: Box<ResponseHeader>) -> Result<(), Error> {
-        headers::as_stream(&mut head, self.version());
+    pub async fn begin_stream(&mut self, mut head: Reply) -> Result<(), Error> {
+        headers::as_stream(&mut head);
         self.head(head, Sent::Stream).await
     }
 
-    /// Sends the head of a reply whose length is not known.
+    /// Sends the head of a reply whose body follows in pieces. `length` is what its upstream says of its length.
     ///
     /// # Errors
     /// [`crate::error::Kind::ClientGone`].
-    pub async fn begin_whole(
-        &mut self,
-        mut head: Box<ResponseHeader>,
-        length: Option<&str>,
-    ) -> Result<(), Error> {
-        match length {
-            Some(length) => headers::put(&mut head, CONTENT_LENGTH, length),
-            None => headers::in_chunks(&mut head, self.version()),
+    pub async fn begin_whole(&mut self, mut head: Reply, length: Option<&str>) -> Result<(), Error> {
+        if let Some(length) = length {
+            headers::put(&mut head, CONTENT_LENGTH, length);
         }
         self.head(head, Sent::Whole).await
     }
@@ -115,12 +101,12 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// [`crate::error::Kind::ClientGone`].
-    pub async fn whole(&mut self, mut head: Box<ResponseHeader>, body: Bytes) -> Result<(), Error> {
+    pub async fn whole(&mut self, mut head: Reply, body: Bytes) -> Result<(), Error> {
         headers::put(&mut head, CONTENT_LENGTH, itoa::Buffer::new().format(body.len()));
         self.head(head, Sent::Whole).await?;
         self.bytes += body.len() as u64;
         self.sent = Sent::All;
-        self.session.write_response_body(body, true).await.map_err(gone)
+        self.session.write(body, true).await
     }
 
     /// Sends a piece of a body.
@@ -129,7 +115,7 @@ impl<'a> Client<'a> {
     /// [`crate::error::Kind::ClientGone`].
     pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
         self.bytes += piece.len() as u64;
-        self.session.write_response_body(piece, false).await.map_err(gone)
+        self.session.write(piece, false).await
     }
 
     /// Ends the body.
@@ -138,7 +124,7 @@ impl<'a> Client<'a> {
     /// [`crate::error::Kind::ClientGone`].
     pub async fn end(&mut self) -> Result<(), Error> {
         self.sent = Sent::All;
-        self.session.write_response_body(Bytes::new(), true).await.map_err(gone)
+        self.session.write(Bytes::new(), true).await
     }
 
     /// Sends `body` with that status in the client's dialect.
@@ -146,7 +132,7 @@ impl<'a> Client<'a> {
     /// # Errors
     /// [`crate::error::Kind::ClientGone`].
     pub async fn json(&mut self, status: u16, id: &str, body: Bytes) -> Result<(), Error> {
-        let mut head = headers::status(status, id)?;
+        let mut head = headers::status(status, id);
         headers::put(&mut head, CONTENT_TYPE, "application/json");
         self.whole(head, body).await
     }
@@ -157,22 +143,18 @@ impl<'a> Client<'a> {
     /// [`crate::error::Kind::ClientGone`].
     pub async fn heartbeat(&mut self, operation: Operation, id: &str) -> Result<(), Error> {
         if self.sent == Sent::Nothing {
-            self.begin_stream(headers::status(200, id)?).await?;
+            self.begin_stream(headers::status(200, id)).await?;
         }
         self.last = Instant::now();
         self.write(Bytes::from_static(crate::dialect::stream::heartbeat(operation))).await
     }
 
-    async fn head(&mut self, mut head: Box<ResponseHeader>, sent: Sent) -> Result<(), Error> {
+    async fn head(&mut self, mut head: Reply, sent: Sent) -> Result<(), Error> {
         if self.dialect == Dialect::Anthropic {
             headers::name_for_anthropic(&mut head);
         }
-        self.status = head.status.as_u16();
+        self.status = head.status;
         self.sent = sent;
-        self.session.write_response_header(head).await.map_err(gone)
+        self.session.begin(head).await
     }
-}
-
-fn gone(error: Box<pingora_core::Error>) -> Error {
-    Error::client_gone().because(error)
 }

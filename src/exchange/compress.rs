@@ -2,12 +2,11 @@
 
 use std::io::Write;
 
+use super::headers::put;
+use crate::frame::http1::Reply;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
-use pingora_http::ResponseHeader;
-
-use super::headers::put;
 
 /// Replies up to this size are not worth it, bytes.
 const SMALL: usize = 1024;
@@ -37,9 +36,9 @@ impl Coding {
 }
 
 /// The coding for a reply of `size` bytes, if it is JSON, not coded yet, large enough, and the client accepts one.
-pub fn choose(client: &HeaderMap, reply: &ResponseHeader, size: usize) -> Option<Coding> {
-    let is_json = reply.headers.get(CONTENT_TYPE)?.as_bytes().starts_with(b"application/json");
-    if size <= SMALL || !is_json || reply.headers.contains_key(CONTENT_ENCODING) {
+pub fn choose(client: &HeaderMap, reply: &Reply, size: usize) -> Option<Coding> {
+    let is_json = reply.fields.get(&CONTENT_TYPE)?.as_bytes().starts_with(b"application/json");
+    if size <= SMALL || !is_json || reply.fields.contains(&CONTENT_ENCODING) {
         return None;
     }
     let accepted = client.get(ACCEPT_ENCODING)?.to_str().ok()?;
@@ -73,7 +72,7 @@ fn weight(accepted: &str, coding: &str) -> u16 {
 }
 
 /// Compresses `body` and says so in `head`. If that fails, which only a lack of memory can cause, it goes as it is.
-pub fn compress(coding: Coding, head: &mut ResponseHeader, body: Bytes) -> Bytes {
+pub fn compress(coding: Coding, head: &mut Reply, body: Bytes) -> Bytes {
     put(head, VARY, "accept-encoding");
     match encoded(coding, &body) {
         Ok(packed) if packed.len() < body.len() => {
@@ -115,8 +114,8 @@ mod tests {
 
     fn chosen(accept: &str, size: usize, media: &str) -> Option<Coding> {
         let client = [(ACCEPT_ENCODING, HeaderValue::from_str(accept).unwrap())].into_iter().collect();
-        let mut reply = ResponseHeader::build(200, None).unwrap();
-        reply.insert_header(CONTENT_TYPE, media).unwrap();
+        let mut reply = Reply::new(200);
+        put(&mut reply, CONTENT_TYPE, media);
         choose(&client, &reply, size)
     }
 
@@ -136,9 +135,9 @@ mod tests {
     fn what_is_compressed_comes_back() {
         let body = Bytes::from("{\"a\":\"text\"}".repeat(500));
         for coding in Coding::ALL {
-            let mut head = ResponseHeader::build(200, None).unwrap();
+            let mut head = Reply::new(200);
             let packed = compress(coding, &mut head, body.clone());
-            assert_eq!(head.headers[CONTENT_ENCODING], coding.name());
+            assert_eq!(head.fields.text(&CONTENT_ENCODING).unwrap(), coding.name());
             let mut back = Vec::new();
             match coding {
                 Coding::Zstd => back = zstd::decode_all(&packed[..]).unwrap(),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::HeaderMap;
 use pingora_timeout::timeout;
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
 use super::attempt::Upstream;
 use super::client::Client;
@@ -23,6 +23,7 @@ use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::route::alias::{Alias, Deployment, Sticky};
 use crate::upstream::endpoint::InFlight;
+use crate::upstream::http1::Pieces;
 
 /// One exchange, as it came from the client.
 pub(super) struct Ask<'a> {
@@ -44,7 +45,7 @@ pub(super) async fn reach(
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<(Upstream, Terms), Error> {
-    let now = Instant::now();
+    let now = context.timeline.received.unwrap_or(context.timeline.began);
     let sticky = sticky_value(ask.alias, client.headers(), context);
     let retry = context.snapshot.retry;
     let mut plan = Plan::new(ask.alias, ask.operation, sticky.as_deref(), retry, now);
@@ -131,14 +132,15 @@ async fn begin(
         series: Some(Arc::clone(&deployment.series)),
     });
     context.phase = When::Connect;
-    let began = context.timeline.tried;
-    let connecting = Upstream::connect(&deployment.cluster, flight, &terms.clocks, context.attempts > 1);
-    let mut upstream = client.unless_gone(connecting).await?;
-    let connected = Instant::now();
-    context.timeline.connected = Some(connected);
+    let began = Instant::now();
     let own = began.saturating_duration_since(context.timeline.received.unwrap_or(began));
     context.timeline.own += own;
     METRICS.http.added.request.observe(own.as_secs_f64());
+    let (cluster, fresh) = (Arc::clone(&deployment.cluster), context.attempts > 1);
+    let mut upstream = client.unless_gone(Upstream::connect(cluster, flight, &terms.clocks, fresh)).await?;
+    // Taking a connection from the pool takes no time.
+    let connected = if upstream.is_reused() { began } else { Instant::now() };
+    context.timeline.connected = Some(connected);
     let head = upstream.request(&headers::Request {
         client: client.headers(),
         operation: ask.operation,
@@ -147,14 +149,13 @@ async fn begin(
         forwarded: &context.forwarded,
         length,
     })?;
-    client.unless_gone(upstream.send(head, joined_if_small(pieces, length), &terms.clocks)).await?;
+    let sending = upstream.send(head, joined_if_small(pieces, length), &terms.clocks, connected);
+    client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
     await_head(ask, &mut upstream, terms, client, context).await?;
     Ok((upstream, rewrite.asked == dialect::request::Asked::Forebay))
 }
-
-type Pieces = SmallVec<[Bytes; 5]>;
 
 /// Below this size copying a body is cheaper than another write to the socket, bytes.
 const COPY: usize = 32 << 10;

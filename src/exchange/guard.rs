@@ -10,6 +10,7 @@
 //! not well chunked ends in a read error, and again the verdict waits here.
 
 mod ahead;
+pub mod direct;
 
 use std::io;
 use std::pin::Pin;
@@ -24,10 +25,10 @@ use pingora_core::protocols::{Peek, Shutdown, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::chunked::Chunks;
 use super::screen::{self, Framing};
 use crate::dialect::Dialect;
 use crate::error::{Error, Kind};
+use crate::frame::chunked::{Chunks, Fault};
 use crate::snapshot::HeadBounds;
 use crate::upstream::wrap::identify_by_inner;
 
@@ -248,15 +249,20 @@ impl State {
         match followed {
             Ok(_) if chunks.ended() => self.phase = Phase::Body { head: 0, rest: Rest::Length(0) },
             Ok(_) => {}
-            Err(error) => {
-                let broken = io::Error::new(io::ErrorKind::InvalidData, error.clone());
-                self.held = BytesMut::new();
-                self.verdict = Some(error);
-                self.phase = Phase::Refused { given: HARMLESS.len() };
-                return Poll::Ready(Err(broken));
+            Err(fault) => {
+                let error = malformed(fault);
+                self.break_off(error.clone());
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// A body turned out to be malformed: nothing more is let through.
+    fn break_off(&mut self, error: Error) {
+        self.held = BytesMut::new();
+        self.verdict = Some(error);
+        self.phase = Phase::Refused { given: HARMLESS.len() };
     }
 
     fn refuse(&mut self, error: Error) {
@@ -264,6 +270,20 @@ impl State {
         self.held = BytesMut::new();
         self.verdict = Some(error);
         self.phase = Phase::Refused { given: 0 };
+    }
+}
+
+/// What is answered to a head that passed the screen and still cannot be read.
+pub fn unreadable() -> Error {
+    Error::client(Kind::InvalidRequest, "the request is malformed")
+}
+
+fn malformed(fault: Fault) -> Error {
+    match fault {
+        Fault::Malformed(why) => Error::client(Kind::InvalidRequest, why),
+        Fault::Trailers => {
+            Error::client(Kind::HeadTooLarge, "the trailer section of the request is too large")
+        }
     }
 }
 

@@ -2,18 +2,18 @@
 
 use std::net::IpAddr;
 
-use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, TRANSFER_ENCODING,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::access::KEY_HEADERS;
 use crate::dialect::Operation;
 use crate::error::{Error, Kind};
+use crate::frame::http1::Reply;
 use crate::snapshot::Network;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::outgoing::Outgoing;
 
 /// What an exchange's request carries beyond its body.
 pub struct Request<'a> {
@@ -52,6 +52,32 @@ fn is_passed(name: &str) -> bool {
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// Puts into the head of an attempt what the client, the provider and the cluster have to say.
+pub fn request<'a>(request: &'a Request<'_>, cluster: &'a Cluster, head: &mut Outgoing<'a>) {
+    let provider = cluster.spec.provider;
+    head.text("content-type", "application/json");
+    // The usage of a reply is read on its way, so it has to come in the clear.
+    head.text("accept-encoding", "identity");
+    head.text("x-request-id", request.id);
+    if !provider.is_cloud() && !request.forwarded.is_empty() {
+        head.text("x-forwarded-for", request.forwarded);
+    }
+    let is_simulator = provider.name == "simulator";
+    for (name, value) in request.client {
+        if is_passed(name.as_str()) || (is_simulator && name.as_str().starts_with("x-sim-")) {
+            head.set(name, value);
+        }
+    }
+    for (name, value) in provider.headers {
+        if !head.has(name) {
+            head.text(name, value);
+        }
+    }
+    for (name, value) in &cluster.spec.headers {
+        head.set(name, value);
+    }
+}
+
 /// Which version of HTTP the upstream's connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
@@ -59,55 +85,6 @@ pub enum Wire {
     One,
     /// HTTP/2.
     Two,
-}
-
-/// The head of one attempt.
-///
-/// # Errors
-/// Only if a configured path is no path, which `check` refuses.
-pub fn request(
-    request: &Request<'_>,
-    cluster: &Cluster,
-    endpoint: &Endpoint,
-    wire: Wire,
-) -> Result<Box<RequestHeader>, Error> {
-    let provider = cluster.spec.provider;
-    let prefix = &endpoint.spec.origin.prefix;
-    let path = [prefix.as_str(), request.operation.path(), request.query].concat();
-    let mut head = empty(&Method::POST, &path, endpoint, wire)?;
-    set(&mut head, CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    set(&mut head, CONTENT_LENGTH, HeaderValue::from(request.length));
-    // The usage of a reply is read on its way, so it has to come in the clear.
-    set(&mut head, ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    set_text(&mut head, X_REQUEST_ID, request.id);
-    if !provider.is_cloud() {
-        set_text(&mut head, X_FORWARDED_FOR, request.forwarded);
-    }
-    for (name, value) in request.client.iter().filter(|(name, _)| is_passed(name.as_str())) {
-        set(&mut head, name.clone(), value.clone());
-    }
-    for (name, value) in provider.headers {
-        if !head.headers.contains_key(*name) {
-            set(&mut head, HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-    }
-    if provider.name == "simulator" {
-        pass_prefix(&mut head, request.client, "x-sim-");
-    }
-    for (name, value) in &cluster.spec.headers {
-        set(&mut head, name.clone(), value.clone());
-    }
-    Ok(head)
-}
-
-/// A request without headers but that which says where it goes.
-fn empty(method: &Method, path: &str, endpoint: &Endpoint, wire: Wire) -> Result<Box<RequestHeader>, Error> {
-    let built = RequestHeader::build_no_case(method.clone(), path.as_bytes(), Some(16));
-    let mut head = Box::new(built.map_err(|error| {
-        Error::gateway(Kind::Internal, "the request cannot be written for the upstream").because(error)
-    })?);
-    address(&mut head, endpoint, wire)?;
-    Ok(head)
 }
 
 /// Puts the endpoint's authority where the version of HTTP has it.
@@ -140,12 +117,6 @@ fn set(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
 fn set_text(head: &mut RequestHeader, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         set(head, name, value);
-    }
-}
-
-fn pass_prefix(head: &mut RequestHeader, client: &HeaderMap, prefix: &str) {
-    for (name, value) in client.iter().filter(|(name, _)| name.as_str().starts_with(prefix)) {
-        set(head, name.clone(), value.clone());
     }
 }
 
@@ -188,59 +159,45 @@ fn is_shown(name: &str) -> bool {
     named || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The head of a reply that passes through, without its framing.
-pub fn reply(upstream: &ResponseHeader, id: &str) -> Result<Box<ResponseHeader>, Error> {
-    let mut head = status(upstream.status.as_u16(), id)?;
-    for (name, value) in upstream.headers.iter().filter(|(name, _)| is_shown(name.as_str())) {
-        let _ = head.append_header(name.clone(), value.clone());
-    }
-    Ok(head)
+/// Makes the head of an upstream's reply fit for the client, without its framing.
+pub fn reply(mut upstream: Reply, id: &str) -> Reply {
+    upstream.fields.retain(is_shown);
+    put(&mut upstream, X_REQUEST_ID, id);
+    upstream
 }
 
 /// A head with that status and the exchange's id.
-pub fn status(status: u16, id: &str) -> Result<Box<ResponseHeader>, Error> {
-    let built = ResponseHeader::build_no_case(status, Some(12));
-    let mut head =
-        Box::new(built.map_err(|error| {
-            Error::gateway(Kind::Internal, "the reply has no valid status").because(error)
-        })?);
+pub fn status(status: u16, id: &str) -> Reply {
+    let mut head = Reply::new(status);
     put(&mut head, X_REQUEST_ID, id);
-    Ok(head)
+    head
 }
 
 /// Puts the exchange's id where Anthropic's SDKs look for it, unless the upstream's own is there.
-pub fn name_for_anthropic(head: &mut ResponseHeader) {
+pub fn name_for_anthropic(head: &mut Reply) {
     const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
-    if !head.headers.contains_key(REQUEST_ID)
-        && let Some(id) = head.headers.get(X_REQUEST_ID).cloned()
+    if !head.fields.contains(&REQUEST_ID)
+        && let Some(id) = head.fields.get(&X_REQUEST_ID).cloned()
     {
-        let _ = head.insert_header(REQUEST_ID, id);
+        head.fields.append(REQUEST_ID, id);
     }
 }
 
-/// Sets a header of a reply; a value that is none is left out.
-pub fn put(head: &mut ResponseHeader, name: HeaderName, value: &str) {
+/// Sets a field of a reply; a value that is none is left out.
+pub fn put(head: &mut Reply, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
-        let _ = head.insert_header(name, value);
+        head.fields.set(name, value);
     }
 }
 
-/// Turns a head into that of a stream: not cached, not buffered by a proxy in between, and in chunks where the
-/// client's version of HTTP has them.
-pub fn as_stream(head: &mut ResponseHeader, client: http::Version) {
-    if !head.headers.contains_key(CONTENT_TYPE) {
-        put(head, CONTENT_TYPE, "text/event-stream; charset=utf-8");
+/// Turns a head into that of a stream: not cached, not buffered by a proxy in between.
+pub fn as_stream(head: &mut Reply) {
+    let set = |head: &mut Reply, name, value| head.fields.set(name, HeaderValue::from_static(value));
+    if !head.fields.contains(&CONTENT_TYPE) {
+        set(head, CONTENT_TYPE, "text/event-stream; charset=utf-8");
     }
-    put(head, http::header::CACHE_CONTROL, "no-cache");
-    put(head, HeaderName::from_static("x-accel-buffering"), "no");
-    in_chunks(head, client);
-}
-
-/// Says that a body of unknown length follows.
-pub fn in_chunks(head: &mut ResponseHeader, client: http::Version) {
-    if client == http::Version::HTTP_11 {
-        put(head, TRANSFER_ENCODING, "chunked");
-    }
+    set(head, http::header::CACHE_CONTROL, "no-cache");
+    set(head, HeaderName::from_static("x-accel-buffering"), "no");
 }
 
 /// Removes from a raw reply what must not reach the client.
@@ -256,7 +213,7 @@ pub fn raw_reply(head: &mut ResponseHeader, id: &str) {
         // RFC 9110 §8.6: a 204 has no length.
         head.remove_header(&CONTENT_LENGTH);
     }
-    put(head, X_REQUEST_ID, id);
+    let _ = head.insert_header(X_REQUEST_ID, id);
 }
 
 /// The exchange's id: the client's own where it is a harmless one, a fresh one otherwise.
@@ -323,25 +280,14 @@ mod tests {
             forwarded: "10.0.0.1",
             length: 5,
         };
-        let head = request(&made, &cluster, &cluster.endpoints()[0], Wire::One).unwrap();
-        let mut names: Vec<_> = head.headers.keys().map(|name| name.as_str().to_owned()).collect();
-        names.sort();
-        let expected = [
-            "accept-encoding",
-            "anthropic-beta",
-            "content-length",
-            "content-type",
-            "host",
-            "x-forwarded-for",
-            "x-request-id",
-        ];
-        assert_eq!(names, expected);
-        assert_eq!(head.headers["accept-encoding"], "identity");
-        assert_eq!(head.headers["x-forwarded-for"], "10.0.0.1");
-        assert_eq!(head.uri.to_string(), "/base/messages?beta=true");
-        let head = request(&made, &cluster, &cluster.endpoints()[0], Wire::Two).unwrap();
-        assert_eq!(head.uri.to_string(), "http://127.0.0.1:9/base/messages?beta=true");
-        assert!(!head.headers.contains_key(HOST));
+        let endpoints = cluster.endpoints();
+        let mut head = Outgoing::new(&http::Method::POST, &endpoints[0], ["/base", "/messages", ""], Some(5));
+        request(&made, &cluster, &mut head);
+        let expected =
+            ["content-type", "accept-encoding", "x-request-id", "x-forwarded-for", "anthropic-beta"];
+        assert_eq!(head.names(), expected);
+        assert_eq!(head.value("accept-encoding"), Some(&b"identity"[..]));
+        assert_eq!(head.value("x-forwarded-for"), Some(&b"10.0.0.1"[..]));
     }
 
     #[test]
@@ -365,21 +311,18 @@ mod tests {
 
     #[test]
     fn a_reply_shows_what_sdks_read_and_nothing_else() {
-        let mut upstream = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in [
-            ("Content-Type", "application/json"),
-            ("Set-Cookie", "a=b"),
-            ("Server", "internal-7"),
-            ("X-RateLimit-Remaining-Tokens", "7"),
-            ("Connection", "close"),
-            ("X-Request-Id", "theirs"),
-        ] {
-            upstream.append_header(name, value).unwrap();
-        }
-        let head = reply(&upstream, "ours").unwrap();
-        let mut names: Vec<_> = head.headers.keys().map(|name| name.as_str().to_owned()).collect();
-        names.sort();
+        let fields = [
+            ("content-type", "application/json"),
+            ("set-cookie", "a=b"),
+            ("server", "internal-7"),
+            ("x-ratelimit-remaining-tokens", "7"),
+            ("connection", "close"),
+            ("x-request-id", "theirs"),
+        ];
+        let fields = fields.map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v)));
+        let head = reply(Reply { status: 200, fields: fields.into_iter().collect() }, "ours");
+        let names: Vec<_> = head.fields.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["content-type", "x-ratelimit-remaining-tokens", "x-request-id"]);
-        assert_eq!(head.headers["x-request-id"], "ours");
+        assert_eq!(head.fields.text(&X_REQUEST_ID), Some("ours"));
     }
 }

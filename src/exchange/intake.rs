@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytes::{Bytes, BytesMut};
 use http::Version;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
-use pingora_core::ErrorType;
-use pingora_core::protocols::http::ServerSession;
+use http::request::Parts;
 
-use super::guard::Guarded;
+use super::session::Session;
 use crate::error::{Error, Kind};
 use crate::meter::metrics::METRICS;
 use crate::snapshot::Intake;
@@ -75,19 +74,19 @@ pub struct Body {
 /// 400 for broken framing, 413 over `max_body`, 415 for a coding that is not read, 408 over the deadline, 503 over the budget, and
 /// [`Kind::ClientGone`].
 pub async fn read(
-    session: &mut ServerSession,
+    session: &mut Session<'_>,
     bounds: &Intake,
     max_body: u64,
     budget: &Arc<Budget>,
 ) -> Result<Body, Error> {
-    let coding = Coding::of(session, bounds)?;
-    let declared = declared_length(session);
+    let coding = Coding::of(session.head(), bounds)?;
+    let declared = declared_length(session.head());
     if declared.is_some_and(|length| length > max_body) {
         return Err(too_large(max_body));
     }
     let mut share = Share::none(budget);
     share.grow(declared.unwrap_or(0), bounds.held)?;
-    session.set_read_timeout(Some(bounds.timeout));
+    session.read_within(bounds.timeout);
     ask_for_body(session).await?;
     let gather = gather(session, declared, max_body, bounds.held, &mut share);
     let raw = match tokio::time::timeout(bounds.timeout, gather).await {
@@ -102,48 +101,30 @@ pub async fn read(
     Ok(Body { bytes, wire, _share: share })
 }
 
-pub(super) fn declared_length(session: &ServerSession) -> Option<u64> {
-    session.get_header(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+pub(super) fn declared_length(head: &Parts) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 pub(super) fn too_large(max_body: u64) -> Error {
     Error::client(Kind::TooLarge, format!("the body of the request is larger than {max_body} bytes"))
 }
 
-fn too_slow() -> Error {
+pub(super) fn too_slow() -> Error {
     Error::client(Kind::ClientTimeout, "the body of the request came too slowly")
 }
 
 /// Asks for the body where the client waits for that (RFC 9110 §10.1.1; HTTP/1.0 knows no interim replies).
-async fn ask_for_body(session: &mut ServerSession) -> Result<(), Error> {
-    if session.get_header(EXPECT).is_none() || session.req_header().version == Version::HTTP_10 {
+async fn ask_for_body(session: &mut Session<'_>) -> Result<(), Error> {
+    let head = session.head();
+    if !head.headers.contains_key(EXPECT) || head.version == Version::HTTP_10 {
         return Ok(());
     }
-    // Pingora takes this for a reply that the client did not wait for, and would close the connection after it.
-    let keepalive = session.get_keepalive();
-    session.write_continue_response().await.map_err(|error| Error::client_gone().because(error))?;
-    session.set_keepalive(keepalive);
-    Ok(())
-}
-
-/// Why a body cannot be read: it is malformed, it stopped, or its client has left.
-pub(super) fn unread(session: &ServerSession, error: &pingora_core::Error) -> Error {
-    if let Some(verdict) = Guarded::of(session).and_then(Guarded::verdict) {
-        return verdict.because(error);
-    }
-    match error.etype() {
-        ErrorType::ReadTimedout => too_slow().because(error),
-        // By name, because Pingora keeps these to itself. The guard is stricter, so that none is to be expected.
-        ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") | ErrorType::InvalidHTTPHeader => {
-            Error::client(Kind::InvalidRequest, "the request is malformed").because(error)
-        }
-        _ => Error::client_gone().because(error),
-    }
+    session.go_on().await
 }
 
 /// Reads to the end. A body that comes in one piece is not copied.
 async fn gather(
-    session: &mut ServerSession,
+    session: &mut Session<'_>,
     declared: Option<u64>,
     max_body: u64,
     budget: u64,
@@ -152,11 +133,7 @@ async fn gather(
     let mut whole: Option<Bytes> = None;
     let mut joined = BytesMut::new();
     loop {
-        let chunk = match session.read_request_body().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break,
-            Err(error) => return Err(unread(session, &error)),
-        };
+        let Some(chunk) = session.body().await? else { break };
         if chunk.is_empty() {
             continue;
         }
@@ -191,8 +168,8 @@ enum Coding {
 }
 
 impl Coding {
-    fn of(session: &ServerSession, bounds: &Intake) -> Result<Self, Error> {
-        let mut named = session.req_header().headers.get_all(CONTENT_ENCODING).iter();
+    fn of(head: &Parts, bounds: &Intake) -> Result<Self, Error> {
+        let mut named = head.headers.get_all(CONTENT_ENCODING).iter();
         let Some(value) = named.next() else { return Ok(Self::Identity) };
         let coding = match value.as_bytes().to_ascii_lowercase().as_slice() {
             b"identity" | b"" => Self::Identity,

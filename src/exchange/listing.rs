@@ -1,19 +1,18 @@
 //! Model lists, from the configuration: no upstream is asked.
 
-use std::time::UNIX_EPOCH;
-
-use pingora_core::protocols::http::ServerSession;
+use std::time::{Instant, UNIX_EPOCH};
 
 use super::Shared;
 use super::client::Client;
 use super::context::Context;
+use super::session::Session;
 use crate::dialect;
 use crate::error::{Error, Kind};
 
 /// Answers with the models that the caller may use, or with one of them.
 pub(super) async fn list_models(
     shared: &Shared,
-    session: &mut ServerSession,
+    session: &mut Session<'_>,
     context: &mut Context,
 ) -> Result<(), Error> {
     let usable = |name: &str| {
@@ -21,7 +20,7 @@ pub(super) async fn list_models(
             && context.route.as_ref().is_some_and(|route| route.allows(name))
     };
     let created = shared.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let path = session.req_header().uri.path();
+    let path = session.head().uri.path();
     let rest = context.route.as_ref().and_then(|route| route.rest(path)).unwrap_or(path);
     let named = rest.split_once("/models/").map(|(_, name)| unescaped(name));
     let body = match named.as_deref() {
@@ -35,7 +34,8 @@ pub(super) async fn list_models(
         }
         Some(name) => return Err(unknown_model(name)),
     };
-    let mut client = Client::new(session, context.dialect, context.snapshot.clocks.client_write);
+    let write = context.snapshot.clocks.client_write;
+    let mut client = Client::new(session.again(), context.dialect, write, Instant::now());
     client.json(200, &context.id, body).await?;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     Ok(())

@@ -15,8 +15,9 @@ use super::context::{Context, Place};
 use super::guard::Guarded;
 use super::headers::{self, Wire};
 use super::intake;
-use super::reject::{begun, reject};
+use super::reject::reject;
 use super::screen;
+use super::session::{Session as Downstream, unread};
 use super::{Shared, moved};
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
@@ -29,8 +30,8 @@ use crate::upstream::cluster::{Cluster, Outcome};
 /// # Errors
 /// Those of each step.
 pub fn begin(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
-    admit(shared, session, context)?;
-    match route(session, context)? {
+    admit(shared, &mut Downstream::Pingora(session), context)?;
+    match route(session.req_header(), context)? {
         None => prepare(session, context),
         Some(_) => Err(moved()),
     }
@@ -43,9 +44,9 @@ fn prepare(session: &mut ServerSession, context: &mut Context) -> Result<(), Err
         session.set_keepalive(None);
         return Err(Error::client(Kind::InvalidRequest, "the path hides a slash in an escape"));
     }
-    identify(session, context)?;
+    identify(session.req_header(), context)?;
     let most = max_body(context);
-    if intake::declared_length(session).is_some_and(|length| length > most) {
+    if intake::declared_length(session.req_header()).is_some_and(|length| length > most) {
         return Err(intake::too_large(most));
     }
     let clocks = context.snapshot.clocks.with(&context.overrides());
@@ -91,7 +92,7 @@ pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
     let endpoint = Arc::clone(flight.endpoint());
     let handle = endpoint.peer().ok_or_else(|| none("the endpoint's name is not resolved"))?;
     let clocks = context.snapshot.clocks.with(&cluster.spec.clocks).with(&context.overrides());
-    let mut peer = Box::new((*handle).clone());
+    let mut peer = Box::new(handle.peer.clone());
     peer.options.connection_timeout = Some(clocks.connect);
     peer.options.total_connection_timeout = Some(clocks.connect + clocks.tls);
     peer.options.read_timeout = Some(clocks.head.max(clocks.gap));
@@ -189,7 +190,7 @@ pub async fn failed(session: &mut Session, error: &PingoraError, context: &mut C
     let told = match (error.etype(), error.esource()) {
         (ErrorType::Custom("cut"), _) => return 0,
         (&TOO_LARGE, _) => intake::too_large(max_body(context)).because(error),
-        (_, ErrorSource::Downstream) => intake::unread(&session.downstream_session, error),
+        (_, ErrorSource::Downstream) => unread(&session.downstream_session, error),
         (ErrorType::HTTPStatus(503), _) => {
             upstream(Kind::Overloaded, "no upstream is available for this route; try again in a moment")
                 .after(1)
@@ -202,10 +203,11 @@ pub async fn failed(session: &mut Session, error: &PingoraError, context: &mut C
         }
         _ => upstream(Kind::UpstreamFailed, "the upstream failed"),
     };
-    let untold = begun(&session.downstream_session).is_none();
+    let mut downstream = Downstream::Pingora(&mut session.downstream_session);
+    let untold = downstream.begun().is_none();
     if untold {
-        session.downstream_session.set_keepalive(None);
-        reject(&mut session.downstream_session, context, &told).await;
+        downstream.close();
+        reject(&mut downstream, context, &told).await;
     }
     let status = told.kind.status();
     context.failure.get_or_insert(told);

@@ -1,20 +1,20 @@
 //! Tells a client what went wrong, as far as what it was sent already leaves room.
 
-use http::StatusCode;
+use std::time::Instant;
+
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use pingora_core::protocols::http::ServerSession;
-use pingora_http::ResponseHeader;
 
 use super::client::Client;
 use super::context::Context;
 use super::headers;
+use super::session::Session;
 use crate::dialect;
 use crate::error::{Error, Kind};
 
 /// Tells the client what went wrong, as far as what it was sent already leaves room. An error means that the
 /// connection must be broken, because nothing else would tell.
 pub(super) async fn answer_failure(
-    session: &mut ServerSession,
+    session: &mut Session<'_>,
     context: &mut Context,
     error: &Error,
 ) -> Option<Box<pingora_core::Error>> {
@@ -23,14 +23,10 @@ pub(super) async fn answer_failure(
     if error.kind == Kind::ClientGone {
         return cut();
     }
-    let Some(head) = begun(session) else {
+    let Some((_, is_stream)) = session.begun() else {
         reject(session, context, error).await;
         return None;
     };
-    let is_stream = head
-        .headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
     if is_stream && !context.tally.stream {
         end_stream(session, context, error).await;
         return None;
@@ -38,21 +34,14 @@ pub(super) async fn answer_failure(
     if context.ended { None } else { cut() }
 }
 
-/// The head of the reply that the client was sent. An interim one leaves room for any reply, unless it is the end of HTTP.
-pub(super) fn begun(session: &ServerSession) -> Option<&ResponseHeader> {
-    let is_reply =
-        |status: StatusCode| !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS;
-    session.response_written().filter(|head| is_reply(head.status))
-}
-
 /// Answers with an error, in the client's dialect; inside a stream that has begun, with an error event.
-pub(super) async fn reject(session: &mut ServerSession, context: &mut Context, error: &Error) {
+pub(super) async fn reject(session: &mut Session<'_>, context: &mut Context, error: &Error) {
     if error.kind == Kind::ClientGone {
         return;
     }
     let status = dialect::error::status(context.dialect, error.kind);
     let body = dialect::error::render(context.dialect, error, &context.id);
-    let Ok(mut head) = headers::status(status, &context.id) else { return };
+    let mut head = headers::status(status, &context.id);
     headers::put(&mut head, CONTENT_TYPE, "application/json");
     if let Some(seconds) = error.retry_after {
         headers::put(&mut head, RETRY_AFTER, itoa::Buffer::new().format(seconds));
@@ -60,18 +49,19 @@ pub(super) async fn reject(session: &mut ServerSession, context: &mut Context, e
     if let (Kind::MethodNotAllowed, Some(operation)) = (error.kind, context.operation) {
         headers::put(&mut head, ALLOW, operation.method());
     }
-    let mut client = Client::new(session, context.dialect, context.snapshot.clocks.client_write);
+    let write = context.snapshot.clocks.client_write;
+    let mut client = Client::new(session.again(), context.dialect, write, Instant::now());
     // A client that has left needs no answer.
     let _ = client.whole(head, body).await;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
 }
 
 /// Ends a stream that was committed before its upstream failed.
-async fn end_stream(session: &mut ServerSession, context: &mut Context, error: &Error) {
+async fn end_stream(session: &mut Session<'_>, context: &mut Context, error: &Error) {
     let Some(operation) = context.operation else { return };
     let mark = dialect::usage::Mark::default();
     let event = dialect::stream::error_event(operation, error, &context.id, mark);
     context.tally.bytes_out += event.len() as u64;
     // A client that has left needs no ending.
-    let _ = session.write_response_body(event, true).await;
+    let _ = session.write(event, true).await;
 }

@@ -19,6 +19,7 @@ use crate::dialect::Operation;
 use crate::dialect::stream::error_event;
 use crate::dialect::usage::{End, ReplyTap, StreamTap};
 use crate::error::{Error, Kind};
+use crate::frame::http1::Reply;
 use crate::frame::sse::is_whole;
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
@@ -55,12 +56,12 @@ pub async fn relay(
     let Some(head) = upstream.response() else {
         return Err(Error::gateway(Kind::Internal, "the reply has no head"));
     };
-    let status = head.status.as_u16();
-    let media = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let status = head.status;
+    let media = head.fields.get(&CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let is_stream = media.starts_with(b"text/event-stream");
     let is_coded = head
-        .headers
-        .get(CONTENT_ENCODING)
+        .fields
+        .get(&CONTENT_ENCODING)
         .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     context.upstream_id = upstream_id(head);
     context.phase = When::FirstToken;
@@ -95,9 +96,9 @@ pub async fn relay(
     }
 }
 
-fn upstream_id(head: &pingora_http::ResponseHeader) -> String {
-    let value =
-        ["x-request-id", "request-id", "apim-request-id"].iter().find_map(|name| head.headers.get(*name));
+fn upstream_id(head: &Reply) -> String {
+    let is_id = |name: &str| matches!(name, "x-request-id" | "request-id" | "apim-request-id");
+    let value = head.fields.iter().find(|(name, _)| is_id(name.as_str())).map(|(_, value)| value);
     value.and_then(|value| value.to_str().ok()).filter(|id| id.len() <= 128).unwrap_or_default().to_owned()
 }
 
@@ -279,7 +280,7 @@ async fn pump(
 /// Passes one chunk on.
 async fn forward(
     chunk: &Bytes,
-    upstream: &Upstream,
+    upstream: &mut Upstream,
     client: &mut Client<'_>,
     context: &mut Context,
     tap: &mut StreamTap,
@@ -288,10 +289,8 @@ async fn forward(
     let read = Instant::now();
     let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
     let seen = tap.push(chunk, &mut |piece| pieces.push(piece));
-    if client.sent() == Sent::Nothing
-        && let Some(head) = upstream.response()
-    {
-        client.begin_stream(headers::reply(head, &context.id)?).await?;
+    if client.sent() == Sent::Nothing {
+        client.begin_stream(headers::reply(upstream.take_response()?, &context.id)).await?;
     }
     if seen.content > 0 {
         if gaps.token(read) {
@@ -405,14 +404,15 @@ async fn whole(
     context.phase = When::Data;
     let read = Instant::now();
     context.timeline.token(read);
-    let head = match upstream.response() {
-        Some(head) => headers::reply(head, &context.id)?,
-        None => return Err(Error::gateway(Kind::Internal, "the reply has no head")),
-    };
+    let mut head = upstream.take_response()?;
+    let length = head.fields.get(&CONTENT_LENGTH).cloned();
+    head = headers::reply(head, &context.id);
     if complete {
         finish_whole(upstream, client, terms, head, joined(pieces)).await?;
     } else {
-        stream_whole(upstream, client, context, terms, head, pieces, &mut tap).await?;
+        let length = length.as_ref().and_then(|value| value.to_str().ok());
+        client.begin_whole(head, length).await?;
+        stream_whole(upstream, client, context, terms, pieces, &mut tap).await?;
     }
     context.tally.usage = tap.finish();
     let took = read.elapsed();
@@ -425,7 +425,7 @@ async fn finish_whole(
     mut upstream: Upstream,
     client: &mut Client<'_>,
     terms: &Terms,
-    mut head: Box<pingora_http::ResponseHeader>,
+    mut head: Reply,
     body: Bytes,
 ) -> Result<(), Error> {
     // A whole reading is for replies whose end is only the connection's; for the others the last byte tells.
@@ -456,12 +456,9 @@ async fn stream_whole(
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
-    head: Box<pingora_http::ResponseHeader>,
     pieces: SmallVec<[Bytes; 2]>,
     tap: &mut ReplyTap,
 ) -> Result<(), Error> {
-    let length = upstream.response().and_then(|head| head.headers.get(CONTENT_LENGTH)).cloned();
-    client.begin_whole(head, length.as_ref().and_then(|value| value.to_str().ok())).await?;
     for piece in pieces {
         client.write(piece).await?;
     }
@@ -512,7 +509,7 @@ async fn failure(
         Err(_) => return Err(upstream.slow("the upstream's answer did not come in time")),
     };
     let name = Arc::clone(upstream.endpoint());
-    let head = upstream.response().map(|head| headers::reply(head, &context.id)).transpose()?;
+    let mut head = headers::reply(upstream.take_response()?, &context.id);
     let readable = is_whole(&body) && matches!(body.first(), Some(b'{' | b'['));
     if readable {
         upstream.release().await;
@@ -520,8 +517,8 @@ async fn failure(
     let ours = matches!(status, 401 | 403) && has_credential(context);
     let said = crate::dialect::error::read(&body, None).map(|said| said.message).unwrap_or_default();
     let private = format!("{} answered {status}: {}", name.name, truncated(&said));
-    match head {
-        Some(mut head) if readable && !ours && client.sent() == Sent::Nothing => {
+    match () {
+        () if readable && !ours && client.sent() == Sent::Nothing => {
             headers::put(&mut head, CONTENT_TYPE, "application/json");
             context.note = private;
             client.whole(head, body).await

@@ -4,53 +4,55 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+use http::HeaderMap;
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
+use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::http::ServerSession;
 
 use super::admit::host_of;
 use super::context::Context;
 use super::guard::Guarded;
+use super::http1::Http1;
 use super::reject::answer_failure;
+use super::session::Session;
 use super::{Shared, run};
+use crate::frame;
 use crate::route::matcher::Target;
 use crate::snapshot::Snapshot;
 
-/// Serves the request that `session` is about to read, which no raw route matches. Gives the connection back if it can
-/// carry another.
-pub async fn serve(shared: &Arc<Shared>, mut session: ServerSession) -> Option<ReusedHttpStream> {
-    match session.read_request().await {
-        Ok(true) => {}
-        Ok(false) => return None,
-        Err(error) => {
-            // The guard lets through only what it has screened, so this is a connection that broke.
-            log::debug!("a request could not be read: {error}");
-            return None;
-        }
+/// Serves the request whose head is ready on an HTTP/1 connection, and that no raw route matches. Gives the connection
+/// back if it can carry another; it is the `last` one where it must not.
+pub async fn serve(shared: &Arc<Shared>, guarded: Box<Guarded>, last: bool) -> Option<Box<Guarded>> {
+    let mut session = Http1::begin(guarded);
+    if last {
+        session.close();
     }
-    let mut context = Context::new(shared, Instant::now());
-    let kept = answer(shared, &mut session, &mut context).await;
-    if let Some(guarded) = Guarded::of(&session) {
-        guarded.next();
-    }
-    let head = session.req_header();
-    context.settle(&head.method, head.uri.path());
-    drop(context);
-    if !kept {
-        return None;
-    }
-    let settings = HttpPersistentSettings::for_session(&session);
-    let reusable = session.finish().await.ok().flatten()?;
-    Some(ReusedHttpStream::from_reusable_stream(reusable, settings))
+    let kept = answer(shared, Session::Own(&mut session)).await;
+    // What is not in order is broken off: nothing else would tell.
+    if kept { session.finish().await } else { None }
 }
 
-/// Runs the exchange and answers what went wrong. Says whether the connection is still in order.
-async fn answer(shared: &Arc<Shared>, session: &mut ServerSession, context: &mut Context) -> bool {
-    let Err(error) = run(shared, session, context).await else { return true };
-    let broken = answer_failure(session, context, &error).await;
-    context.failure = Some(error);
-    broken.is_none()
+/// Serves a request over HTTP/2.
+pub async fn serve_h2(shared: &Arc<Shared>, mut session: ServerSession) -> Option<ReusedHttpStream> {
+    if answer(shared, Session::Pingora(&mut session)).await {
+        session.finish().await.ok().flatten()?;
+    }
+    // Its connection carries its streams by itself.
+    None
+}
+
+/// Runs the exchange, answers what went wrong, and accounts for it. Says whether the connection is still in order.
+async fn answer(shared: &Arc<Shared>, mut session: Session<'_>) -> bool {
+    let mut context = Context::new(shared, Instant::now());
+    let mut in_order = true;
+    if let Err(error) = run(shared, &mut session, &mut context).await {
+        in_order = answer_failure(&mut session, &mut context, &error).await.is_none();
+        context.failure = Some(error);
+    }
+    let head = session.head();
+    context.settle(&head.method, head.uri.path());
+    in_order
 }
 
 /// Whether a screened HTTP/1 head is for a raw route.
@@ -58,18 +60,8 @@ pub fn is_raw_head(snapshot: &Snapshot, head: &[u8]) -> bool {
     if !snapshot.routes.any_raw() {
         return false;
     }
-    let mut fields = [httparse::EMPTY_HEADER; 256];
-    let mut request = httparse::Request::new(&mut fields);
-    if request.parse(head).is_err() {
-        return false;
-    }
-    let named = request.headers.iter().filter_map(|field| {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        Some((name, HeaderValue::from_bytes(field.value).ok()?))
-    });
-    let headers: HeaderMap = named.collect();
-    let uri: http::Uri = request.path.and_then(|target| target.parse().ok()).unwrap_or_default();
-    is_raw(snapshot, &uri, &headers)
+    let read = frame::http1::request(&Bytes::copy_from_slice(head));
+    read.is_some_and(|head| is_raw(snapshot, &head.uri, &head.headers))
 }
 
 /// Whether a request is for a raw route.

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::apps::{
-    HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp,
-};
+use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::protocols::{ALPN, Shutdown, Stream};
@@ -17,7 +15,7 @@ use pingora_timeout::timeout;
 use tokio::sync::Notify;
 
 use crate::exchange::guard::Guarded;
-use crate::exchange::serve::{is_raw, is_raw_head, serve};
+use crate::exchange::serve::{is_raw, is_raw_head, serve, serve_h2};
 use crate::exchange::{Edge, Shared};
 use crate::meter::metrics::METRICS;
 use crate::snapshot::Listener;
@@ -98,7 +96,7 @@ impl HttpServerApp for App {
         if is_raw(&self.shared.snapshot.load(), &head.uri, &head.headers) {
             return self.proxy.process_new_http(session, shutdown).await;
         }
-        serve(&self.shared, session).await
+        serve_h2(&self.shared, session).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
@@ -110,35 +108,39 @@ impl HttpServerApp for App {
     }
 }
 
-/// The connection's settings before its first request.
-fn first_settings(session: &mut ServerSession, listener: &Listener) {
-    session.set_keepalive(Some(listener.keepalive.as_secs().max(1)));
-    // Pingora counts how often a connection is used again.
-    session.set_keepalive_reuses_remaining(Some(listener.keepalive_requests.saturating_sub(1)));
-}
-
 impl Front {
     /// Serves an HTTP/1 connection, request by request.
     async fn serve_http1(&self, mut guarded: Box<Guarded>, listener: &Listener, shutdown: &ShutdownWatch) {
-        let mut settings: Option<HttpPersistentSettings> = None;
+        let mut left = listener.keepalive_requests;
         while self.next_head(&mut guarded, listener.keepalive).await {
+            left = left.saturating_sub(1);
             let look = |head: &[u8]| is_raw_head(&self.app.shared.snapshot.load(), head);
-            let is_raw = guarded.show_head(look).unwrap_or(false);
-            let mut session = ServerSession::new_http1(guarded);
-            match settings.take() {
-                Some(settings) => settings.apply_to_session(&mut session),
-                None => first_settings(&mut session, listener),
-            }
-            let reused = if is_raw {
-                Box::pin(self.app.proxy.process_new_http(session, shutdown)).await
+            let kept = if guarded.show_head(look).unwrap_or(false) {
+                self.serve_raw(guarded, listener, left, shutdown).await
             } else {
-                serve(&self.app.shared, session).await
+                serve(&self.app.shared, guarded, left == 0).await
             };
-            let Some((stream, kept)) = reused.map(ReusedHttpStream::consume) else { return };
-            let Ok(known) = stream.into_any().downcast::<Guarded>() else { return };
-            (guarded, settings) = (known, kept);
+            match kept {
+                Some(known) => guarded = known,
+                None => return,
+            }
         }
         guarded.shutdown().await;
+    }
+
+    /// Serves a request of a raw route in Pingora's pipeline.
+    async fn serve_raw(
+        &self,
+        guarded: Box<Guarded>,
+        listener: &Listener,
+        left: u32,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Box<Guarded>> {
+        let mut session = ServerSession::new_http1(guarded);
+        session.set_keepalive(Some(listener.keepalive.as_secs().max(1)));
+        session.set_keepalive_reuses_remaining(Some(left));
+        let reused = Box::pin(self.app.proxy.process_new_http(session, shutdown)).await?;
+        reused.consume().0.into_any().downcast::<Guarded>().ok()
     }
 
     /// Waits for the head of a next request, as long as an idle connection is kept and the process serves.

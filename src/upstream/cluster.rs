@@ -174,7 +174,7 @@ pub(crate) mod tests {
             pool_idle: Duration::from_secs(1),
             clocks: Overrides::default(),
         };
-        Cluster::new(spec, Links::new(name, 4, None))
+        Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
     }
 
     #[test]

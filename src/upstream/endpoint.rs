@@ -10,6 +10,7 @@ use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use super::ejection::Record;
+use super::link::Prepared;
 use super::origin::Origin;
 
 /// Which HTTP versions are spoken with an endpoint.
@@ -77,7 +78,7 @@ pub struct Endpoint {
     down: AtomicBool,
     probe_micros: AtomicU64,
     first_token_micros: AtomicU64,
-    peers: ArcSwap<Vec<HttpPeer>>,
+    peers: ArcSwap<Vec<Prepared>>,
     turn: AtomicUsize,
     /// One bit for each of the first 64 addresses that could not be connected to when last tried.
     unreachable: AtomicU64,
@@ -113,11 +114,12 @@ impl Endpoint {
         let same = known.len() == addresses.len()
             && addresses
                 .iter()
-                .all(|address| known.iter().any(|peer| peer._address.as_inet() == Some(address)));
+                .all(|address| known.iter().any(|known| known.peer._address.as_inet() == Some(address)));
         if addresses.is_empty() || same {
             return;
         }
-        self.peers.store(Arc::new(addresses.iter().map(|address| peer(*address, &self.spec)).collect()));
+        let peers = addresses.iter().map(|address| Prepared::new(peer(*address, &self.spec)));
+        self.peers.store(Arc::new(peers.collect()));
     }
 
     /// The next address to connect to, in turn, past those that could not be reached; `None` while the name is not
@@ -151,7 +153,7 @@ impl Endpoint {
 
     /// The resolved addresses.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.peers.load().iter().filter_map(|peer| peer._address.as_inet().copied()).collect()
+        self.peers.load().iter().filter_map(|known| known.peer._address.as_inet().copied()).collect()
     }
 
     /// Exchanges under way.
@@ -223,14 +225,14 @@ impl Drop for InFlight {
 /// A prepared peer, borrowed from its endpoint without copying it.
 #[derive(Clone, Debug)]
 pub struct PeerHandle {
-    peers: Arc<Vec<HttpPeer>>,
+    peers: Arc<Vec<Prepared>>,
     turn: usize,
 }
 
 impl std::ops::Deref for PeerHandle {
-    type Target = HttpPeer;
+    type Target = Prepared;
 
-    fn deref(&self) -> &HttpPeer {
+    fn deref(&self) -> &Prepared {
         &self.peers[self.turn]
     }
 }
@@ -303,7 +305,7 @@ pub(crate) mod tests {
             ["127.0.0.2:8000".parse().unwrap(), "127.0.0.3:8000".parse().unwrap()];
         endpoint.resolved(&addresses);
         let seen: Vec<_> =
-            (0..4).map(|_| endpoint.peer().unwrap()._address.as_inet().copied().unwrap()).collect();
+            (0..4).map(|_| endpoint.peer().unwrap().peer._address.as_inet().copied().unwrap()).collect();
         assert_eq!(seen, [addresses[0], addresses[1], addresses[0], addresses[1]]);
         endpoint.resolved(&[]);
         assert_eq!(endpoint.addresses(), addresses);
@@ -315,7 +317,7 @@ pub(crate) mod tests {
         let addresses: [SocketAddr; 2] = ["127.0.0.2:1".parse().unwrap(), "127.0.0.3:1".parse().unwrap()];
         endpoint.resolved(&addresses);
         let next = || endpoint.peer().unwrap();
-        let address = |peer: &PeerHandle| peer._address.as_inet().copied().unwrap();
+        let address = |handle: &PeerHandle| handle.peer._address.as_inet().copied().unwrap();
         let bad = next();
         endpoint.reached(&bad, false);
         assert!((0..6).all(|_| address(&next()) != address(&bad)));

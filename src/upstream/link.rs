@@ -1,277 +1,292 @@
 //! Connections to endpoints.
 //!
-//! Pingora's HTTP connector serves whatever may turn out to be HTTP/2. Where an endpoint speaks HTTP/1.1 only, its
-//! transport connector is used directly, with a corked stream on it: Pingora's HTTP/1 client flushes the head of a
-//! request before it takes the body. In a profile three sends were 40 % of an exchange; now there are two.
+//! Where an endpoint speaks HTTP/1.1 only, its connections are Forebay's own ([`super::http1`]) with a pool of its own
+//! ([`super::pool`]). Whatever may turn out to be HTTP/2 is left to Pingora's connector. TLS is Pingora's for both.
 
+use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Bytes, BytesMut};
 use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::protocols::http::v1::client::HttpSession as Http1Session;
-use pingora_core::protocols::{Peek, Shutdown, Stream};
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
+use pingora_core::{ErrorType, RetryType};
+use pingora_http::RequestHeader;
 use prometheus::IntGauge;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
-use super::wrap::identify_by_inner;
+use super::http1::{Http1, Pieces, Wire};
+use super::outgoing::Outgoing;
+use super::pool::Pool;
+use crate::frame::chunked::Fault;
+use crate::frame::http1::Reply;
 use crate::meter::metrics::METRICS;
+
+/// Why a connection is of no use any more.
+#[derive(Clone, Debug)]
+pub enum Broken {
+    /// The request did not get through: the peer says that it did nothing with it.
+    Refused(String),
+    /// It ended, or could not be written to.
+    Closed(String),
+    /// It failed in another way.
+    Failed(String),
+    /// What came is not what the protocol allows.
+    Rude(&'static str),
+}
+
+impl Broken {
+    /// The peer has ended it.
+    pub(super) fn ended() -> Self {
+        Self::Closed("the peer closed the connection".to_owned())
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) | Self::Closed(why) | Self::Failed(why) => f.write_str(why),
+            Self::Rude(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Closed(error.to_string())
+    }
+}
+
+impl From<Fault> for Broken {
+    fn from(fault: Fault) -> Self {
+        Self::Rude(match fault {
+            Fault::Malformed(why) => why,
+            Fault::Trailers => "the trailer section is too large",
+        })
+    }
+}
+
+impl From<Box<pingora_core::Error>> for Broken {
+    fn from(error: Box<pingora_core::Error>) -> Self {
+        let text = error.to_string();
+        match (&error.retry, &error.etype) {
+            (RetryType::Decided(true), _) => Self::Refused(text),
+            (RetryType::ReusedOnly, _) | (_, ErrorType::WriteError | ErrorType::ConnectionClosed) => {
+                Self::Closed(text)
+            }
+            _ => Self::Failed(text),
+        }
+    }
+}
+
+/// A connection with room for one exchange.
+#[derive(Debug)]
+pub enum Link {
+    /// Forebay's own HTTP/1.1.
+    One(Box<Http1>),
+    /// Pingora's, of the version that was agreed on.
+    Any(Box<Any>),
+}
+
+/// The head of a request, ready to be written.
+#[derive(Debug)]
+pub enum Head {
+    /// As bytes.
+    One(BytesMut),
+    /// For Pingora to write.
+    Any(Box<RequestHeader>),
+}
+
+/// A session of Pingora's.
+pub struct Any(pub HttpSession);
+
+impl fmt::Debug for Any {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Any").field("h2", &self.is_h2()).finish_non_exhaustive()
+    }
+}
+
+impl Any {
+    fn is_h2(&self) -> bool {
+        matches!(self.0, HttpSession::H2(_))
+    }
+
+    async fn send(&mut self, head: Box<RequestHeader>, body: Pieces) -> Result<(), Broken> {
+        self.0.write_request_header(head).await?;
+        for piece in body {
+            self.0.write_request_body(piece, false).await?;
+        }
+        Ok(self.0.finish_request_body().await?)
+    }
+
+    async fn head(&mut self) -> Result<Reply, Broken> {
+        self.0.read_response_header().await?;
+        let head = self.0.response_header().ok_or(Broken::Rude("it has no head"))?;
+        let fields = head.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        Ok(Reply { status: head.status.as_u16(), fields })
+    }
+
+    fn ends_by_close(&self) -> bool {
+        let framed = |head: &pingora_http::ResponseHeader| {
+            head.headers.contains_key(http::header::CONTENT_LENGTH)
+                || head.headers.contains_key(http::header::TRANSFER_ENCODING)
+        };
+        !self.is_h2() && !self.0.response_header().is_some_and(framed)
+    }
+}
+
+impl Link {
+    /// Whether it speaks HTTP/2.
+    pub fn is_h2(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Any(session) => session.is_h2(),
+        }
+    }
+
+    /// The head of a request as this connection has it.
+    ///
+    /// # Errors
+    /// Only if a configured path or name is none, which `check` refuses.
+    pub fn head_of(&self, head: &Outgoing<'_>) -> Result<Head, Broken> {
+        Ok(match self {
+            Self::One(_) => Head::One(head.one()),
+            Self::Any(session) => Head::Any(head.any(session.is_h2())?),
+        })
+    }
+
+    /// Sends a request, whose head is one of this connection.
+    ///
+    /// # Errors
+    /// [`Broken::Closed`] where the connection does not take it.
+    pub async fn send(&mut self, head: Head, body: Pieces) -> Result<(), Broken> {
+        match (self, head) {
+            (Self::One(session), Head::One(head)) => session.send(head, body).await,
+            (Self::Any(session), Head::Any(head)) => session.send(head, body).await,
+            _ => Err(Broken::Rude("the head is for another connection")),
+        }
+    }
+
+    /// The next response head, an interim one too. May be dropped and called again.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub async fn head(&mut self) -> Result<Reply, Broken> {
+        match self {
+            Self::One(session) => session.head().await,
+            Self::Any(session) => session.head().await,
+        }
+    }
+
+    /// The next piece of the body, `None` at its end. May be dropped and called again.
+    ///
+    /// # Errors
+    /// [`Broken`] where it breaks off.
+    pub async fn body(&mut self) -> Result<Option<Bytes>, Broken> {
+        match self {
+            Self::One(session) => session.body().await,
+            Self::Any(session) => Ok(session.0.read_response_body().await?),
+        }
+    }
+
+    /// Whether the end of the body is told only by the end of the connection, so that a cut looks like an end.
+    pub fn ends_by_close(&self) -> bool {
+        match self {
+            Self::One(session) => session.ends_by_close(),
+            Self::Any(session) => session.ends_by_close(),
+        }
+    }
+}
 
 /// The connections of a cluster.
 pub struct Links {
     open: IntGauge,
     options: ConnectorOptions,
+    idle: Duration,
     any: OnceLock<Connector>,
-    one: OnceLock<TransportConnector>,
+    tls: OnceLock<TransportConnector>,
+    pool: Arc<Pool>,
 }
 
 impl Links {
-    /// The links of the cluster of that name. Its pools hold at most `pool` idle connections each; the system's roots
-    /// are trusted, or those in the file `ca`.
-    pub fn new(cluster: &str, pool: usize, ca: Option<&str>) -> Arc<Self> {
+    /// The links of the cluster of that name. At most `pool` idle connections are kept of each address, for `idle` at
+    /// most; the system's roots are trusted, or those in the file `ca`.
+    pub fn new(cluster: &str, pool: usize, idle: Duration, ca: Option<&str>) -> Arc<Self> {
         let mut options = ConnectorOptions::new(pool);
         options.ca_file = ca.map(str::to_owned);
         let open = METRICS.upstream.open.with_label_values(&[cluster]);
-        Arc::new(Self { open, options, any: OnceLock::new(), one: OnceLock::new() })
+        let (any, tls) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { open, options, idle, any, tls, pool: Pool::new(pool, idle) })
     }
 
     fn any(&self) -> &Connector {
         self.any.get_or_init(|| Connector::new(Some(self.options.clone())))
     }
 
-    fn one(&self) -> &TransportConnector {
-        self.one.get_or_init(|| TransportConnector::new(Some(self.options.clone())))
+    fn tls(&self) -> &TransportConnector {
+        self.tls.get_or_init(|| TransportConnector::new(Some(self.options.clone())))
     }
 
-    /// A session on a connection to `peer` from the pool, if there is one. Takes no time worth a clock.
-    pub async fn reuse(&self, peer: &HttpPeer) -> Option<HttpSession> {
-        if !is_one(peer) {
-            return None;
-        }
-        let stream = self.one().reused_stream(peer).await?;
-        Some(self.session(stream, peer))
+    /// A connection to `peer` from the pool, if there is one. Takes no time worth a clock.
+    pub fn reuse(&self, peer: &Prepared) -> Option<Link> {
+        let connection = is_one(&peer.peer).then(|| self.pool.take(peer.key))?;
+        connection.map(Link::One)
     }
 
-    /// A session with `peer`, and whether its connection was used before.
+    /// A connection to `peer`, and whether it was used before.
     ///
     /// # Errors
-    /// What Pingora says of a peer that cannot be reached.
-    pub async fn connect(&self, peer: &HttpPeer) -> pingora_core::Result<(HttpSession, bool)> {
+    /// What is said of a peer that cannot be reached.
+    pub async fn connect(&self, peer: &HttpPeer) -> Result<(Link, bool), String> {
         // Connecting takes a future of 18 KiB, which no stream shall carry with it for its whole life.
         if !is_one(peer) {
-            return Box::pin(self.any().get_http_session(peer)).await;
+            let found = Box::pin(self.any().get_http_session(peer)).await.map_err(text)?;
+            return Ok((Link::Any(Box::new(Any(found.0))), found.1));
         }
-        let stream = Box::pin(self.one().new_stream(peer)).await?;
-        Ok((self.session(stream, peer), false))
-    }
-
-    fn session(&self, stream: Stream, peer: &HttpPeer) -> HttpSession {
-        HttpSession::H1(Http1Session::new_with_options(Corked::around(stream, &self.open), peer))
-    }
-
-    /// Keeps the connection of a finished session for the next.
-    pub async fn release(&self, session: HttpSession, peer: &HttpPeer, idle: Duration) {
-        match session {
-            HttpSession::H1(mut session) if is_one(peer) => {
-                session.respect_keepalive();
-                if let Some(stream) = session.reuse().await {
-                    self.one().release_stream(stream, peer.reuse_hash(), Some(idle));
-                }
+        let wire = match peer._address.as_inet() {
+            Some(address) if !peer.is_tls() => {
+                let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+                stream.set_nodelay(true).map_err(|error| error.to_string())?;
+                Wire::Plain(stream)
             }
-            session => Box::pin(self.any().release_http_session(session, peer, Some(idle))).await,
+            _ => Wire::Tls(Box::pin(self.tls().new_stream(peer)).await.map_err(text)?),
+        };
+        Ok((Link::One(Box::new(Http1::new(wire, &self.open))), false))
+    }
+
+    /// Keeps the connection of a finished exchange for the next.
+    pub async fn release(&self, link: Link, peer: &Prepared) {
+        match link {
+            Link::One(connection) => self.pool.put(peer.key, connection),
+            Link::Any(session) => {
+                Box::pin(self.any().release_http_session(session.0, &peer.peer, Some(self.idle))).await;
+            }
         }
     }
+}
+
+/// A peer, and the key of its connections in a pool, which costs a hash of all of it.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Whom to connect to, and how.
+    pub peer: HttpPeer,
+    key: u64,
+}
+
+impl Prepared {
+    /// Prepares a peer.
+    pub fn new(peer: HttpPeer) -> Self {
+        Self { key: peer.reuse_hash(), peer }
+    }
+}
+
+fn text(error: Box<pingora_core::Error>) -> String {
+    error.to_string()
 }
 
 fn is_one(peer: &HttpPeer) -> bool {
     peer.options.alpn.get_max_http_version() == 1
-}
-
-/// Requests up to this size leave in one write, bytes.
-const HELD: usize = 64 << 10;
-
-/// A stream that holds what is written until the second flush: the first comes between a request's head and its body.
-struct Corked {
-    inner: Stream,
-    held: BytesMut,
-    corked: bool,
-    _open: Open,
-}
-
-/// Counts an open connection.
-struct Open(IntGauge);
-
-impl Open {
-    fn count(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-impl std::fmt::Debug for Corked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Corked").finish_non_exhaustive()
-    }
-}
-
-impl Corked {
-    /// Corks a stream for the next request; one from the pool is corked again.
-    fn around(stream: Stream, open: &IntGauge) -> Stream {
-        if !stream.as_any().is::<Self>() {
-            return Box::new(Self {
-                inner: stream,
-                held: BytesMut::new(),
-                corked: true,
-                _open: Open::count(open),
-            });
-        }
-        match stream.into_any().downcast::<Self>() {
-            Ok(mut known) => {
-                known.corked = true;
-                known
-            }
-            // It is of that type, as was asked a line above.
-            Err(_) => unreachable!("a stream changed its type"),
-        }
-    }
-
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.held.is_empty() {
-            let sent = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.held))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.held.advance(sent);
-        }
-        // A request is not kept while its reply streams.
-        self.held = BytesMut::new();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncRead for Corked {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, out)
-    }
-}
-
-impl AsyncWrite for Corked {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.held.len() + bytes.len() <= HELD {
-            self.held.extend_from_slice(bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        ready!(self.poll_send(cx))?;
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if std::mem::take(&mut self.corked) {
-            return Poll::Ready(Ok(()));
-        }
-        ready!(self.poll_send(cx))?;
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-#[async_trait]
-impl Shutdown for Corked {
-    async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
-    }
-}
-
-#[async_trait]
-impl Peek for Corked {
-    async fn try_peek(&mut self, wanted: &mut [u8]) -> io::Result<bool> {
-        self.inner.try_peek(wanted).await
-    }
-}
-
-identify_by_inner!(Corked);
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    fn gauge() -> IntGauge {
-        IntGauge::new("open", "connections").unwrap()
-    }
-
-    /// What arrives in one read after `write` was done to a corked stream.
-    async fn request(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
-        let (client, mut server) = tokio::io::duplex(1 << 20);
-        let mut corked = Corked::around(Box::new(client), &gauge());
-        let mut seen = Vec::new();
-        let mut chunk = vec![0; 1 << 20];
-        for piece in pieces {
-            corked.write_all(piece).await.unwrap();
-            corked.flush().await.unwrap();
-            let arrived = tokio::time::timeout(Duration::ZERO, server.read(&mut chunk)).await;
-            seen.push(arrived.map_or(Vec::new(), |size| chunk[..size.unwrap()].to_vec()));
-        }
-        seen
-    }
-
-    #[tokio::test]
-    async fn head_and_body_leave_together_and_what_follows_at_once() {
-        let seen = request(&[b"head ", b"body", b"more"]).await;
-        assert_eq!(seen, [b"".to_vec(), b"head body".to_vec(), b"more".to_vec()]);
-    }
-
-    #[tokio::test]
-    async fn a_large_body_is_not_held() {
-        let body = vec![b'x'; HELD + 1];
-        let (client, mut server) = tokio::io::duplex(1 << 20);
-        let mut corked = Corked::around(Box::new(client), &gauge());
-        corked.write_all(b"head").await.unwrap();
-        corked.flush().await.unwrap();
-        corked.write_all(&body).await.unwrap();
-        let mut all = vec![0; 4 + body.len()];
-        server.read_exact(&mut all).await.unwrap();
-        assert!(all.starts_with(b"headxxx"));
-    }
-
-    #[tokio::test]
-    async fn a_stream_from_the_pool_is_corked_again() {
-        let (client, mut server) = tokio::io::duplex(1 << 10);
-        let gauge = gauge();
-        let mut stream = Corked::around(Box::new(client), &gauge);
-        for _ in 0..2 {
-            stream = Corked::around(stream, &gauge);
-            stream.write_all(b"head").await.unwrap();
-            stream.flush().await.unwrap();
-            stream.write_all(b"body").await.unwrap();
-            stream.flush().await.unwrap();
-            let mut all = [0; 16];
-            let size = server.read(&mut all).await.unwrap();
-            assert_eq!(&all[..size], b"headbody");
-            assert_eq!(gauge.get(), 1);
-        }
-        drop(stream);
-        assert_eq!(gauge.get(), 0);
-    }
 }

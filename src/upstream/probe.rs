@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue, Method};
 use log::{info, warn};
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_http::RequestHeader;
 
 use super::cluster::Cluster;
 use super::endpoint::{Endpoint, Health};
-use super::link::Links;
+use super::http1::Pieces;
+use super::link::{Broken, Links, Prepared};
+use super::outgoing::Outgoing;
 
 /// What an endpoint has to do to be thought healthy.
 #[derive(Clone, Debug)]
@@ -163,8 +164,8 @@ async fn check(cluster: &Cluster, endpoint: &Endpoint) -> Result<(), String> {
     result
 }
 
-async fn check_address(cluster: &Cluster, endpoint: &Endpoint, handle: &HttpPeer) -> Result<(), String> {
-    let mut peer = handle.clone();
+async fn check_address(cluster: &Cluster, endpoint: &Endpoint, handle: &Prepared) -> Result<(), String> {
+    let mut peer = handle.peer.clone();
     // A check must prove that a new connection works, so it shares none with the traffic.
     peer.group_key |= 1 << 32;
     match &cluster.spec.probing.check {
@@ -173,7 +174,7 @@ async fn check_address(cluster: &Cluster, endpoint: &Endpoint, handle: &HttpPeer
             let address = peer._address.as_inet().copied().ok_or("not an internet address")?;
             tokio::net::TcpStream::connect(address).await.map(drop).map_err(|e| e.to_string())
         }
-        Check::Connect => cluster.links.connect(&peer).await.map(drop).map_err(|e| e.to_string()),
+        Check::Connect => cluster.links.connect(&peer).await.map(drop),
         Check::Http(check) => ask(&cluster.links, &peer, endpoint, check).await,
     }
 }
@@ -182,26 +183,23 @@ async fn check_address(cluster: &Cluster, endpoint: &Endpoint, handle: &HttpPeer
 const BODY: usize = 64 * 1024;
 
 async fn ask(links: &Links, peer: &HttpPeer, endpoint: &Endpoint, check: &HttpCheck) -> Result<(), String> {
-    let text = |e: Box<pingora_core::Error>| e.to_string();
-    let (mut session, _) = links.connect(peer).await.map_err(text)?;
-    let mut head =
-        RequestHeader::build(check.method.clone(), check.path.as_bytes(), Some(4)).map_err(text)?;
-    head.insert_header(http::header::HOST, endpoint.authority.as_str()).map_err(text)?;
-    head.insert_header(http::header::USER_AGENT, "forebay-probe").map_err(text)?;
-    head.insert_header(http::header::CONNECTION, "close").map_err(text)?;
+    let text = |broken: Broken| broken.to_string();
+    let (mut link, _) = links.connect(peer).await?;
+    let mut head = Outgoing::new(&check.method, endpoint, [&check.path, "", ""], None);
+    head.text("user-agent", "forebay-probe");
+    head.text("connection", "close");
     for (name, value) in &check.headers {
-        head.insert_header(name.clone(), value.clone()).map_err(text)?;
+        head.set(name, value);
     }
-    session.write_request_header(Box::new(head)).await.map_err(text)?;
-    session.finish_request_body().await.map_err(text)?;
-    session.read_response_header().await.map_err(text)?;
-    let status = session.response_header().map(|head| head.status.as_u16()).ok_or("no response")?;
+    let head = link.head_of(&head).map_err(text)?;
+    link.send(head, Pieces::new()).await.map_err(text)?;
+    let status = link.head().await.map_err(text)?.status;
     if !check.statuses.contains(&status) {
         return Err(format!("it answered {status} to {} {}", check.method, check.path));
     }
     let Some(expected) = &check.body else { return Ok(()) };
     let mut body = Vec::new();
-    while let Some(chunk) = session.read_response_body().await.map_err(text)? {
+    while let Some(chunk) = link.body().await.map_err(text)? {
         body.extend_from_slice(&chunk);
         if memchr::memmem::find(&body, expected.as_bytes()).is_some() {
             return Ok(());

@@ -82,7 +82,7 @@ fn compile(name: &str, cluster: &schema::Cluster, path: &Path, check: &mut Check
         pool_idle: cluster.pool.idle.map_or(row.idle, |idle| idle.0),
         clocks,
     };
-    let links = Links::new(&spec.name, cluster.pool.size as usize, ca.as_deref());
+    let links = Links::new(&spec.name, cluster.pool.size as usize, spec.pool_idle, ca.as_deref());
     Some(Cluster::new(spec, links))
 }
 

@@ -286,7 +286,7 @@ impl Default for ClusterTls {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pool {
-    /// How many idle connections are kept, all endpoints of the cluster together.
+    /// How many idle connections are kept to each endpoint; where HTTP/2 may be spoken, to all of them together.
     #[schemars(range(max = 65536))]
     pub size: u32,
     /// How long an idle connection is kept. It must be less than the endpoint keeps it. Left out: 55s for clouds, 4s

@@ -1,10 +1,12 @@
-//! Chunked bodies, as strictly as heads (RFC 9112 §7.1).
+//! Chunked bodies, read as strictly as heads (RFC 9112 §7.1).
 //!
-//! [`Chunks`] follows a body on its way, without holding or moving any of it. It finds the exact end, so that what is
-//! sent behind it is left for the next request, and whatever two servers could read in two ways is an error.
-//! Extensions and trailers are bounded and then ignored: nothing downstream of here ever sees them.
+//! [`Chunks`] follows a body on its way. It finds the exact end, so that what is sent behind it is left for the next
+//! message, and whatever two servers could read in two ways is a fault. Extensions and trailers are bounded and then
+//! ignored: nothing beyond here ever sees them.
 
-use crate::error::{Error, Kind};
+use std::fmt;
+
+use bytes::{Buf, Bytes, BytesMut};
 
 /// A 64-bit size has no more digits.
 const DIGITS: u8 = 16;
@@ -12,6 +14,26 @@ const DIGITS: u8 = 16;
 const EXTENSIONS: usize = 8 << 10;
 /// Bytes of the trailer section.
 const TRAILERS: usize = 8 << 10;
+
+/// Why a body is not well chunked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not what the standard allows.
+    Malformed(&'static str),
+    /// Its trailer section is over its bound.
+    Trailers,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed(why) => why,
+            Self::Trailers => "the trailer section is too large",
+        })
+    }
+}
+
+impl std::error::Error for Fault {}
 
 /// A chunked body, followed up to some byte.
 #[derive(Clone, Copy, Debug)]
@@ -66,19 +88,54 @@ impl Chunks {
     /// Follows the body through `bytes`. Says how many of them belong to it: all, unless it ends before.
     ///
     /// # Errors
-    /// 400 for what is not well chunked, 431 for a trailer section over its bound. The connection must be closed.
-    pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+    /// A [`Fault`]: the connection must be closed.
+    pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let mut at = 0;
+        while !self.ended() && at < bytes.len() {
+            let (framing, data) = self.step(bytes.get(at..).unwrap_or_default())?;
+            at += framing + data;
+        }
+        Ok(at)
+    }
+
+    /// Takes the data out of `input`, as far as it has come, in one piece; what follows the body is left there. The
+    /// piece is empty where no data has come, or none is to come.
+    ///
+    /// # Errors
+    /// As [`Self::advance`].
+    pub fn take(&mut self, input: &mut BytesMut) -> Result<Bytes, Fault> {
+        let (framing, mut end) = self.step(input)?;
+        input.advance(framing);
+        let mut read = end;
+        // Chunks that came together leave together: their data moves up over the framing in between.
+        while !self.ended() && read < input.len() {
+            let before = *self;
+            let Ok((framing, data)) = self.step(input.get(read..).unwrap_or_default()) else {
+                // What came before the fault is given out first.
+                *self = before;
+                break;
+            };
+            input.copy_within(read + framing..read + framing + data, end);
+            (read, end) = (read + framing + data, end + data);
+        }
+        let data = input.split_to(end);
+        input.advance(read - end);
+        Ok(if data.is_empty() { Bytes::new() } else { data.freeze() })
+    }
+
+    /// Follows `bytes` through framing up to data, and through that. Says how many bytes each takes.
+    fn step(&mut self, bytes: &[u8]) -> Result<(usize, usize), Fault> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             match self.place {
                 Place::End => break,
                 Place::Data(left) => {
                     let size = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - at);
-                    at += size;
                     self.place = match left - size as u64 {
                         0 => Place::DataCr,
                         left => Place::Data(left),
                     };
+                    return Ok((at, size));
                 }
                 place => {
                     self.place = self.after(place, *byte)?;
@@ -86,11 +143,11 @@ impl Chunks {
                 }
             }
         }
-        Ok(at)
+        Ok((at, 0))
     }
 
     /// The place after `byte`, which stands at `place`.
-    fn after(&mut self, place: Place, byte: u8) -> Result<Place, Error> {
+    fn after(&mut self, place: Place, byte: u8) -> Result<Place, Fault> {
         match place {
             Place::Size { .. } | Place::Blank { .. } | Place::Extension { .. } | Place::SizeEnd { .. } => {
                 self.after_size(place, byte)
@@ -103,7 +160,7 @@ impl Chunks {
     }
 
     /// Within the line that begins a chunk.
-    fn after_size(&mut self, place: Place, byte: u8) -> Result<Place, Error> {
+    fn after_size(&mut self, place: Place, byte: u8) -> Result<Place, Fault> {
         match (place, byte) {
             (Place::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < DIGITS => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
@@ -130,34 +187,34 @@ impl Chunks {
     }
 
     /// Behind the last chunk.
-    fn after_trailer(&mut self, place: Place, byte: u8) -> Result<Place, Error> {
+    fn after_trailer(&mut self, place: Place, byte: u8) -> Result<Place, Fault> {
         self.trailers += 1;
         if self.trailers > TRAILERS {
-            return Err(Error::client(Kind::HeadTooLarge, "the trailer section of the request is too large"));
+            return Err(Fault::Trailers);
         }
         match (place, byte) {
             (Place::Trailer, b'\r') => Ok(Place::LastLf),
             (Place::LastLf, b'\n') => Ok(Place::End),
-            (Place::Trailer | Place::Name, byte) if super::screen::is_token(byte) => Ok(Place::Name),
+            (Place::Trailer | Place::Name, byte) if super::http1::is_token(byte) => Ok(Place::Name),
             (Place::Name, b':') => Ok(Place::Value),
             (Place::Value, b'\r') => Ok(Place::TrailerLf),
             (Place::Value, byte) if is_text(byte) => Ok(Place::Value),
             (Place::TrailerLf, b'\n') => Ok(Place::Trailer),
-            _ => Err(bad("the trailer section of the request is malformed")),
+            _ => Err(bad("the trailer section is malformed")),
         }
     }
 
-    fn count_extension(&mut self) -> Result<(), Error> {
+    fn count_extension(&mut self) -> Result<(), Fault> {
         self.extensions += 1;
         if self.extensions > EXTENSIONS {
-            return Err(bad("the chunk extensions of the request are too large"));
+            return Err(bad("the chunk extensions are too large"));
         }
         Ok(())
     }
 }
 
-fn bad(why: &'static str) -> Error {
-    Error::client(Kind::InvalidRequest, why)
+fn bad(why: &'static str) -> Fault {
+    Fault::Malformed(why)
 }
 
 /// What may stand in a line: anything but control characters.
@@ -169,10 +226,10 @@ fn is_text(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// How many bytes the body takes of these, or the status of the error; `None` if it goes on.
-    fn follow(bytes: &[u8]) -> Result<Option<usize>, u16> {
+    /// How many bytes the body takes of these; `None` if it goes on.
+    fn follow(bytes: &[u8]) -> Result<Option<usize>, Fault> {
         let mut chunks = Chunks::begin();
-        let size = chunks.advance(bytes).map_err(|error| error.kind.status())?;
+        let size = chunks.advance(bytes)?;
         assert!(chunks.ended() || size == bytes.len());
         Ok(chunks.ended().then_some(size))
     }
@@ -207,6 +264,37 @@ mod tests {
     }
 
     #[test]
+    fn the_data_is_the_same_at_every_split_and_what_follows_stays() {
+        let body = b"3;x\r\nabc\r\n0b \r\n0123456789a\r\n1\r\nZ\r\n0\r\nX: y\r\n\r\nGET";
+        for split in 0..=body.len() {
+            let (mut chunks, mut input, mut data) = (Chunks::begin(), BytesMut::new(), Vec::new());
+            for part in [&body[..split], &body[split..]] {
+                input.extend_from_slice(part);
+                data.extend_from_slice(&chunks.take(&mut input).unwrap());
+            }
+            assert!(chunks.ended());
+            assert_eq!((&data[..], &input[..]), (&b"abc0123456789aZ"[..], &b"GET"[..]), "{split}");
+        }
+    }
+
+    #[test]
+    fn chunks_that_come_together_leave_together() {
+        let (mut chunks, mut input) = (Chunks::begin(), BytesMut::from(&b"1\r\na\r\n2\r\nbc\r\n5\r\nde"[..]));
+        assert_eq!(chunks.take(&mut input).unwrap(), "abcde");
+        assert!(input.is_empty());
+        input.extend_from_slice(b"fgh\r\n0\r\n\r\n");
+        assert_eq!(chunks.take(&mut input).unwrap(), "fgh");
+        assert!(chunks.ended());
+    }
+
+    #[test]
+    fn what_came_before_a_fault_is_given_out() {
+        let (mut chunks, mut input) = (Chunks::begin(), BytesMut::from(&b"2\r\nab\r\n1\r\nc\r\nzz\r\n"[..]));
+        assert_eq!(chunks.take(&mut input).unwrap(), "abc");
+        assert!(chunks.take(&mut input).is_err());
+    }
+
+    #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
         for body in [
             "\r\nabc\r\n0\r\n\r\n",
@@ -236,7 +324,7 @@ mod tests {
             "0\r\nX: a\r\n b\r\n\r\n",
             "0\r\nX: \x01\r\n\r\n",
         ] {
-            assert_eq!(follow(body.as_bytes()), Err(400), "{body:?}");
+            assert!(matches!(follow(body.as_bytes()), Err(Fault::Malformed(_))), "{body:?}");
         }
     }
 
@@ -244,9 +332,9 @@ mod tests {
     fn extensions_and_trailers_are_bounded_over_the_whole_body() {
         let one = "1;aaaaaaaaa\r\nx\r\n";
         assert_eq!(follow(one.repeat(EXTENSIONS / 9).as_bytes()), Ok(None));
-        assert_eq!(follow(one.repeat(EXTENSIONS / 9 + 1).as_bytes()), Err(400));
+        assert!(matches!(follow(one.repeat(EXTENSIONS / 9 + 1).as_bytes()), Err(Fault::Malformed(_))));
         assert_eq!(follow(format!("0\r\nX: {}", "a".repeat(TRAILERS - 3)).as_bytes()), Ok(None));
-        assert_eq!(follow(format!("0\r\nX: {}", "a".repeat(TRAILERS - 2)).as_bytes()), Err(431));
+        assert_eq!(follow(format!("0\r\nX: {}", "a".repeat(TRAILERS - 2)).as_bytes()), Err(Fault::Trailers));
     }
 
     #[test]
