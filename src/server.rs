@@ -28,11 +28,6 @@ use drain::Drain;
 use front::Front;
 use keeper::Keeper;
 
-/// A connection's read buffer. Pingora's default of 64 KiB is held by every open stream.
-const READ_BUFFER: usize = 2 << 10;
-/// A connection's write buffer: a reply's head and a small body leave in one write.
-const WRITE_BUFFER: usize = 2 << 10;
-
 /// Serves `snapshot` until the process is told to stop, then drains and exits.
 ///
 /// # Errors
@@ -105,7 +100,8 @@ fn server_conf(process: &Process) -> ServerConf {
 
 fn endpoint(listener: &Listener) -> Result<ListenerConfig, String> {
     let config = ListenerConfig::tcp(listener.address.to_string())
-        .l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER));
+        // The sessions have buffers of their own; Pingora's default of 64 KiB would be held by every open stream.
+        .l4_buffer(L4BufferSettings::unbuffered());
     Ok(match &listener.tls {
         Some(settings) => config.tls(tls::settings(settings)?),
         None => config,

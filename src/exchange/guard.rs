@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{Peek, Shutdown, Stream};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::screen::{self, Framing};
@@ -84,6 +84,8 @@ pub struct Guarded {
     bounds: HeadBounds,
     /// Whether HTTP/2 by prior knowledge is taken.
     h2c: bool,
+    /// What waits to be written, where writes come in small pieces.
+    corked: Option<BytesMut>,
     state: Mutex<State>,
 }
 
@@ -98,7 +100,7 @@ impl Guarded {
     pub fn new(inner: Stream, bounds: HeadBounds, h2c: bool) -> Self {
         let state =
             State { phase: Phase::Idle, held: BytesMut::new(), verdict: None, dialect: Dialect::OpenaiChat };
-        Self { inner, bounds, h2c, state: Mutex::new(state) }
+        Self { inner, bounds, h2c, corked: None, state: Mutex::new(state) }
     }
 
     /// The guard of an HTTP/1 session's connection.
@@ -131,6 +133,12 @@ impl Guarded {
         if state.verdict.is_none() {
             state.phase = Phase::Through;
         }
+    }
+
+    /// Whether what is written waits for a flush. Pingora writes a head, a chunk's size and its data apart; Forebay's own
+    /// session puts them together by itself.
+    pub fn cork(&mut self, corked: bool) {
+        self.corked = corked.then(BytesMut::new);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -391,29 +399,47 @@ impl AsyncRead for Guarded {
     }
 }
 
+/// What waits is sent without being asked for once it is as large as this, bytes.
+const CORK: usize = 16 << 10;
+
+/// Sends what waits.
+fn poll_uncork(inner: &mut Stream, corked: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while !corked.is_empty() {
+        let sent = ready!(Pin::new(&mut *inner).poll_write(cx, corked))?;
+        if sent == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        corked.advance(sent);
+    }
+    // An idle connection holds no memory.
+    *corked = BytesMut::new();
+    Poll::Ready(Ok(()))
+}
+
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        let Self { inner, corked, .. } = &mut *self;
+        if let Some(corked) = corked {
+            if corked.len() + bytes.len() <= CORK {
+                corked.extend_from_slice(bytes);
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            ready!(poll_uncork(inner, corked, cx))?;
+        }
+        Pin::new(inner).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let Self { inner, corked, .. } = &mut *self;
+        if let Some(corked) = corked {
+            ready!(poll_uncork(inner, corked, cx))?;
+        }
+        Pin::new(inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
     }
 }
 
@@ -448,7 +474,8 @@ impl Peek for Guarded {
 #[async_trait]
 impl Shutdown for Guarded {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
+        let _ = self.flush().await;
+        Shutdown::shutdown(&mut *self.inner).await;
         let unread = {
             let state = self.lock();
             let at_end = matches!(state.phase, Phase::Body { head: 0, rest: Rest::Length(0) } | Phase::Idle);
@@ -468,7 +495,7 @@ identify_by_inner!(Guarded);
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncWriteExt, DuplexStream};
+    use tokio::io::DuplexStream;
 
     use super::*;
 
@@ -626,6 +653,26 @@ mod tests {
         };
         let (request, ()) = tokio::join!(read(&mut guarded, 4096), late);
         assert_eq!(request, HEAD);
+    }
+
+    #[tokio::test]
+    async fn what_is_corked_leaves_with_the_flush_or_when_it_is_much() {
+        let (mut client, mut guarded) = guarded(false);
+        guarded.cork(true);
+        let mut seen = vec![0; 64 << 10];
+        guarded.write_all(b"head ").await.unwrap();
+        guarded.write_all(b"body").await.unwrap();
+        guarded.flush().await.unwrap();
+        let size = client.read(&mut seen).await.unwrap();
+        assert_eq!(&seen[..size], b"head body");
+        guarded.write_all(b"first").await.unwrap();
+        guarded.write_all(&[b'x'; CORK]).await.unwrap();
+        client.read_exact(&mut seen[..5 + CORK]).await.unwrap();
+        assert!(seen.starts_with(b"firstx"));
+        guarded.cork(false);
+        guarded.write_all(b"at once").await.unwrap();
+        let size = client.read(&mut seen).await.unwrap();
+        assert_eq!(&seen[..size], b"at once");
     }
 
     #[tokio::test]

@@ -55,8 +55,6 @@ pub struct Http1 {
     out: BytesMut,
 }
 
-/// A buffer larger than this is not kept for the next event, bytes.
-const KEPT: usize = 4 << 10;
 /// Pieces up to this size are copied behind their framing, bytes; larger ones are written on their own.
 const JOINED: usize = 16 << 10;
 /// The most of an unread body that is read to keep a connection, bytes.
@@ -218,10 +216,8 @@ impl Http1 {
     async fn flush(&mut self, rest: Option<Bytes>) -> Result<(), Error> {
         let sending = push(&mut *self.guarded, &self.out, rest);
         let sent = timeout(self.write, sending).await;
-        self.out.clear();
-        if self.out.capacity() > KEPT {
-            self.out = BytesMut::new();
-        }
+        // A buffer that has just been used is in the processor's cache; one kept from the last event is not.
+        self.out = BytesMut::new();
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Error::client_gone().because(error)),

@@ -131,16 +131,19 @@ impl Front {
     /// Serves a request of a raw route in Pingora's pipeline.
     async fn serve_raw(
         &self,
-        guarded: Box<Guarded>,
+        mut guarded: Box<Guarded>,
         listener: &Listener,
         left: u32,
         shutdown: &ShutdownWatch,
     ) -> Option<Box<Guarded>> {
+        guarded.cork(true);
         let mut session = ServerSession::new_http1(guarded);
         session.set_keepalive(Some(listener.keepalive.as_secs().max(1)));
         session.set_keepalive_reuses_remaining(Some(left));
         let reused = Box::pin(self.app.proxy.process_new_http(session, shutdown)).await?;
-        reused.consume().0.into_any().downcast::<Guarded>().ok()
+        let mut guarded = reused.consume().0.into_any().downcast::<Guarded>().ok()?;
+        guarded.cork(false);
+        Some(guarded)
     }
 
     /// Waits for the head of a next request, as long as an idle connection is kept and the process serves.

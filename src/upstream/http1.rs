@@ -6,8 +6,9 @@
 //! messages is an error.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::Stream;
@@ -218,12 +219,28 @@ impl Http1 {
             }
             Place::Close => self.input.split().freeze(),
         };
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
         Ok(Some(piece).filter(|piece| !piece.is_empty()))
     }
 
+    /// Reads what has come, up to `size` bytes. Says how many; 0 is the end.
     async fn fill(&mut self, size: usize) -> io::Result<usize> {
-        self.input.reserve(size);
-        self.wire.read_buf(&mut self.input).await
+        if size > READ {
+            self.input.reserve(size);
+            return self.wire.read_buf(&mut self.input).await;
+        }
+        // Small reads go over the stack, so that a stream that waits holds no buffer, and the next event is not read
+        // into memory that has left the processor's cache.
+        std::future::poll_fn(|cx| {
+            let mut chunk = [MaybeUninit::uninit(); READ];
+            let mut read = ReadBuf::uninit(&mut chunk);
+            ready!(Pin::new(&mut self.wire).poll_read(cx, &mut read))?;
+            self.input.extend_from_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+        .await
     }
 
     /// Whether the end of the body is told only by the end of the connection, so that a cut looks like an end.
