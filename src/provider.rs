@@ -1,5 +1,7 @@
 //! Who runs an API. A provider is a row of data: where it is, how it is authenticated, what it speaks.
 
+pub mod credential;
+pub mod sigv4;
 mod table;
 
 use std::time::Duration;
