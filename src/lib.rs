@@ -38,14 +38,18 @@
 //! # Where this departs from a plain Pingora proxy
 //!
 //! Pingora gives the server, the listeners, TLS, the client's HTTP/1 and HTTP/2 sessions, the connectors with their
-//! pools, and the pipeline that raw routes use. Four things it does not give are built on it:
+//! pools, and the pipeline that raw routes use. Five things it does not give are built beside it:
 //!
-//! - **The attempt engine** is a loop of our own on Pingora's connectors. Pingora's pipeline picks the upstream before
-//!   the body is known, forwards no body over 64 KiB that was read already, and cannot send another body to another
-//!   place.
+//! - **The attempt engine** is a loop of our own. Pingora's pipeline picks the upstream before the body is known,
+//!   forwards no body over 64 KiB that was read already, and cannot send another body to another place.
 //! - **The way in** ([`exchange::serve`]): an LLM exchange is served outside the proxy pipeline altogether, not inside
-//!   its `request_filter` as first designed, because the pipeline's futures cost every open stream some 16 KiB (79 KiB a
-//!   stream inside it, 47 outside and with smaller buffers). Only raw routes go through it.
+//!   its `request_filter` as first designed, because the pipeline's futures cost every open stream some 16 KiB. Only raw
+//!   routes go through it.
+//! - **HTTP/1.1** of an LLM exchange is our own on both sides ([`exchange::http1`], [`upstream::http1`]), with a pool of its
+//!   own ([`upstream::pool`]): Pingora's sessions parse a screened head again, hold 64 KiB for a body, write a head apart
+//!   from what follows, and its pool keeps a task and a timer for every idle connection. It took an exchange from 1.25 to
+//!   under 0.9 of a bare Pingora proxy's CPU, and a stream from 47 to under 30 KiB. Pingora keeps the listeners, TLS both
+//!   ways and HTTP/2 both ways.
 //! - **The guard** ([`exchange::guard`]) stands between a client's connection and Pingora's HTTP/1 session, because
 //!   Pingora repairs or drops what a strict front must refuse, before any of its filters can see it.
 //! - **The drain** ([`server`]) ends the process as soon as nothing runs; Pingora sleeps for a fixed time.

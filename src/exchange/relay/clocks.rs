@@ -1,0 +1,58 @@
+//! The clocks of a stream.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use super::Terms;
+use crate::clocks::Clocks;
+
+/// The clocks of a stream. One timer serves them all: it is set to the earliest, and only when it fires is it worked
+/// out what is due, so that an event costs no timer.
+pub(super) struct StreamClocks<'a> {
+    clocks: &'a Clocks,
+    tried: Instant,
+    sent: Instant,
+    deadline: Instant,
+    pub(super) timer: Pin<Box<Sleep>>,
+}
+
+/// What is due when the timer fires.
+pub(super) enum Due {
+    Nothing,
+    Heartbeat,
+    Slow(&'static str),
+}
+
+impl<'a> StreamClocks<'a> {
+    pub(super) fn new(terms: &'a Terms, tried: Instant, sent: Instant) -> Self {
+        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+        Self { clocks: &terms.clocks, tried, sent, deadline: terms.deadline, timer }
+    }
+
+    /// Works out what is due and sets the timer to what is next. `last_token` is the last content, `last_sent` the
+    /// last byte to the client.
+    pub(super) fn due(&mut self, last_token: Option<Instant>, last_sent: Instant) -> Due {
+        let now = Instant::now();
+        let content = match last_token {
+            None => (self.sent + self.clocks.first_token, "the upstream's first token did not come in time"),
+            Some(last) => (last + self.clocks.gap, "the upstream's stream fell silent"),
+        };
+        let attempt = (self.tried + self.clocks.attempt, "the attempt took too long");
+        let exchange = (self.deadline, "the exchange took too long");
+        let limits = [content, attempt, exchange];
+        if let Some((_, why)) = limits.iter().find(|(at, _)| *at <= now) {
+            return Due::Slow(why);
+        }
+        let heartbeat = self.clocks.heartbeat.map(|silence| last_sent + silence);
+        let beat = heartbeat.is_some_and(|at| at <= now);
+        let next = limits.iter().map(|(at, _)| *at).chain(heartbeat.filter(|_| !beat)).min();
+        let next = match (beat, self.clocks.heartbeat) {
+            (true, Some(silence)) => next.map(|at| at.min(now + silence)),
+            _ => next,
+        };
+        self.timer.as_mut().reset(next.unwrap_or(self.deadline).into());
+        if beat { Due::Heartbeat } else { Due::Nothing }
+    }
+}
