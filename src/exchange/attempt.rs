@@ -100,8 +100,10 @@ impl Upstream {
         self.sent = Some(now);
         match timeout(clocks.write, self.link.send(head, body)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(broken)) if !self.answered_early().await => Err(self.broken(&broken, Sent::Part)),
-            Ok(Err(_)) => Ok(()),
+            Ok(Err(broken)) => {
+                let at = Instant::now();
+                if self.answered_early().await { Ok(()) } else { Err(self.broken(&broken, Sent::Part, at)) }
+            }
             Err(_) => Err(self.slow("the upstream did not take the request in time")),
         }
     }
@@ -125,7 +127,7 @@ impl Upstream {
         for _ in 0..INTERIM {
             let reply = match self.link.head().await {
                 Ok(reply) => reply,
-                Err(broken) => return Err(self.broken(&broken, Sent::Whole)),
+                Err(broken) => return Err(self.broken(&broken, Sent::Whole, Instant::now())),
             };
             match reply.status {
                 100 | 102..=199 if !self.link.is_h2() => {}
@@ -206,16 +208,16 @@ impl Upstream {
             .because(format!("{}: {what}", self.flight.endpoint().name))
     }
 
-    /// A connection broke before the response head. A pooled one may have been closed by its peer before the request
+    /// A connection broke before the response head, `at` that time. A pooled one may have been closed by its peer before the request
     /// was on it; then the request can be sent again.
-    fn broken(&mut self, broken: &Broken, sent: Sent) -> Error {
+    fn broken(&mut self, broken: &Broken, sent: Sent, at: Instant) -> Error {
         let untouched = match broken {
             Broken::Refused(_) => true,
             Broken::Rude(what) => return self.rude(what),
             // A reset of an HTTP/2 stream may come in the middle of a request; after the whole of it, it is an answer.
             Broken::Failed(_) if sent == Sent::Whole || !self.link.is_h2() => false,
             Broken::Closed(_) | Broken::Failed(_) => {
-                self.reused && self.sent.is_none_or(|sent| sent.elapsed() < STALE)
+                self.reused && self.sent.is_none_or(|sent| at.saturating_duration_since(sent) < STALE)
             }
         };
         if untouched {
