@@ -3,10 +3,14 @@
 //! A [`Dialect`] is a protocol, an [`Operation`] is one thing that can be asked in it. This floor is
 //! synchronous and never sees a socket or a provider.
 
+pub mod chat;
 pub mod error;
+pub mod ir;
+pub mod messages;
 pub mod models;
 pub mod request;
 pub mod stream;
+pub mod translate;
 pub mod usage;
 
 /// A wire protocol.

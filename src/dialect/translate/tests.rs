@@ -1,0 +1,67 @@
+//! Goldens and laws of every pair.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::dialect::ir::target::{Knob, LimitName, Replay, Structured, Taken};
+use crate::dialect::ir::{Delivery, Facts, Policy};
+use crate::frame::sse;
+
+mod recorded;
+mod replies;
+mod requests;
+
+fn facts() -> Facts {
+    Facts { thinking: Knob::Effort, ..Facts::default() }
+}
+
+fn to(delivery: Delivery) -> ReplyTo {
+    ReplyTo { model: "m".to_owned(), id: "x1".to_owned(), created: 7, delivery }
+}
+
+/// The events of a stream of server-sent events: their names, and their data as JSON where they are.
+fn events(bytes: &[u8]) -> Vec<(String, Value)> {
+    let mut told = Vec::new();
+    let mut tell = |event: sse::Event<'_>| {
+        let text = String::from_utf8(event.data.to_vec()).unwrap();
+        let data = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        told.push((String::from_utf8(event.name.to_vec()).unwrap(), data));
+    };
+    let mut reader = sse::Reader::default();
+    reader.push(bytes, &mut tell).unwrap();
+    reader.finish(&mut tell);
+    told
+}
+
+/// What a client is sent of a stream that comes in these pieces.
+fn streamed<'p>(
+    upstream: Upstream,
+    client: Client,
+    delivery: Delivery,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> Vec<u8> {
+    let mut stream = Stream::new(upstream, client, to(delivery));
+    let mut out = Vec::new();
+    for piece in pieces {
+        stream.push(piece, &mut out);
+    }
+    stream.finish(&mut out);
+    assert!(stream.is_over());
+    out
+}
+
+/// The reply that a stream adds up to.
+fn folded(upstream: Upstream, stream: &[u8]) -> Result<Reply, Error> {
+    let mut fold = Fold::default();
+    let mut decoder = upstream.decoder();
+    decoder.push(stream, &mut |event| fold.push(event));
+    decoder.finish(&mut |event| fold.push(event));
+    fold.finish()
+}
+
+fn upstream_of(client: Client) -> Upstream {
+    match client {
+        Client::Chat => Upstream::Chat,
+        Client::Messages => Upstream::Messages,
+    }
+}
