@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod attempt;
+pub mod carry;
 pub mod client;
 pub mod compress;
 pub mod context;
@@ -32,13 +33,15 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+use crate::dialect::ir::Policy;
 use crate::dialect::{self, Operation};
 use crate::error::{Error, Kind};
 use crate::json::Envelope;
 use crate::meter::metrics::METRICS;
 use crate::route::alias::Alias;
 use crate::snapshot::Snapshot;
-use admit::{Asked, admit, identify, route};
+use admit::{Wanted, admit, identify, route};
+use carry::Asked;
 use client::{Client, Sent};
 use context::Context;
 use engine::{Ask, reach};
@@ -123,7 +126,7 @@ fn moved() -> Error {
 /// Runs one exchange, step by step.
 async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut Context) -> Result<(), Error> {
     admit(shared, session, context)?;
-    let Some(Asked { operation, query }) = route(session.head(), context)? else {
+    let Some(Wanted { operation, query }) = route(session.head(), context)? else {
         return Err(moved());
     };
     identify(session.head(), context)?;
@@ -138,8 +141,9 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let mut client = Client::new(session.again(), context.dialect, clocks.client_write, now);
-    let ask = Ask { operation, query, body: &body, envelope: &envelope, alias: &alias };
-    let reached = reach(&ask, &mut client, context).await;
+    let policy = context.route.as_ref().map_or(Policy::Lenient, |route| route.loss);
+    let asked = Asked::new(operation, &body.bytes, &envelope, policy);
+    let reached = reach(Ask { asked, query, alias: &alias }, &mut client, context).await;
     // Nothing is sent again from here on: a stream does not hold its prompt.
     drop(envelope);
     drop(body);
@@ -184,7 +188,7 @@ fn find_alias(
         found.map(|(alias, star)| (Arc::clone(alias), star.to_owned())).ok_or_else(|| unknown_model(name))?;
     context.starred = starred;
     context.alias = Some(Arc::clone(&alias));
-    if !alias.speaks(operation) {
+    if !alias.carries(operation) {
         let why = format!("the model `{}` cannot be asked for {} here", context.model, operation.name());
         return Err(Error::client(Kind::InvalidRequest, why).param("model"));
     }

@@ -1,6 +1,7 @@
 //! Who runs an API. A provider is a row of data: where it is, how it is authenticated, what it speaks.
 
 pub mod credential;
+pub mod facts;
 pub mod sigv4;
 mod table;
 
@@ -50,11 +51,6 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Whether the API speaks `operation` natively.
-    pub fn speaks(&self, operation: Operation) -> bool {
-        self.speaks.contains(&operation)
-    }
-
     /// Whether this is a service on the internet rather than a node of one's own.
     pub fn is_cloud(&self) -> bool {
         self.probe == FreeProbe::Connect

@@ -3,9 +3,13 @@
 //! A client's dialect has a row in [`Client`], an upstream's in [`Upstream`]; no pair has any code. To add a dialect,
 //! write its folder after the contract of [`super::ir`], and add a line to each `match` below: the compiler names them.
 
-use super::ir::{Event, Fold, Notes, Origin, Reply, ReplyTo, Request, Target};
-use super::{chat, messages};
+use super::ir::{Event, Fold, Law, Notes, Origin, Reply, ReplyTo, Request, Target};
+use super::{Operation, chat, messages};
 use crate::error::Error;
+
+mod stream;
+
+pub use stream::{Seen, Stream};
 
 /// A dialect in which clients may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +32,14 @@ pub enum Upstream {
 impl Client {
     /// Every dialect of clients.
     pub const ALL: [Self; 2] = [Self::Chat, Self::Messages];
+
+    /// What clients ask in it.
+    pub fn operation(self) -> Operation {
+        match self {
+            Self::Chat => Operation::ChatCompletions,
+            Self::Messages => Operation::Messages,
+        }
+    }
 
     /// Whose words these are.
     pub fn origin(self) -> Origin {
@@ -70,11 +82,26 @@ impl Upstream {
     /// Every dialect of upstreams.
     pub const ALL: [Self; 2] = [Self::Chat, Self::Messages];
 
+    /// What upstreams are asked in it.
+    pub fn operation(self) -> Operation {
+        match self {
+            Self::Chat => Operation::ChatCompletions,
+            Self::Messages => Operation::Messages,
+        }
+    }
+
     /// Whose words these are.
     pub fn origin(self) -> Origin {
         match self {
             Self::Chat => Origin::Chat,
             Self::Messages => Origin::Messages,
+        }
+    }
+
+    /// The media type of its streams.
+    pub fn stream_media(self) -> &'static str {
+        match self {
+            Self::Chat | Self::Messages => "text/event-stream",
         }
     }
 
@@ -164,11 +191,11 @@ impl Encoder {
         }
     }
 
-    /// Whether the stream has ended.
-    pub fn is_over(&self) -> bool {
+    /// The law that it keeps, which knows whether the stream is over, and why.
+    pub fn law(&self) -> &Law {
         match self {
-            Self::Chat(encoder) => encoder.is_over(),
-            Self::Messages(encoder) => encoder.is_over(),
+            Self::Chat(encoder) => encoder.law(),
+            Self::Messages(encoder) => encoder.law(),
         }
     }
 
@@ -181,39 +208,31 @@ impl Encoder {
     }
 }
 
-/// A stream on its way from an upstream to a client.
-#[derive(Debug)]
-pub struct Stream {
-    decoder: Decoder,
-    encoder: Encoder,
+/// How an exchange gets from its client to an upstream and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// Both speak the same: bytes pass as they are.
+    Verbatim,
+    /// Through [`super::ir`].
+    Translated {
+        /// What the client speaks.
+        client: Client,
+        /// What the upstream speaks.
+        upstream: Upstream,
+    },
 }
 
-impl Stream {
-    /// A stream of `upstream` that answers `client`.
-    pub fn new(upstream: Upstream, client: Client, to: ReplyTo) -> Self {
-        Self { decoder: upstream.decoder(), encoder: client.encoder(to) }
-    }
-
-    /// Takes the upstream's next bytes, and appends what the client is sent.
-    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let Self { decoder, encoder } = self;
-        decoder.push(bytes, &mut |event| encoder.push(event, out));
-    }
-
-    /// The upstream closed the stream: appends the end.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
-        let Self { decoder, encoder } = self;
-        decoder.finish(&mut |event| encoder.push(event, out));
-    }
-
-    /// Whether the client has been sent the end.
-    pub fn is_over(&self) -> bool {
-        self.encoder.is_over()
-    }
-
-    /// What could not be said.
-    pub fn notes(&self) -> &Notes {
-        self.encoder.notes()
+impl Passage {
+    /// How `asked` gets to an upstream that speaks all of `spoken`, the best of them first; nothing where it cannot.
+    pub fn of(asked: Operation, spoken: &[Operation]) -> Option<Self> {
+        if spoken.contains(&asked) {
+            return Some(Self::Verbatim);
+        }
+        let client = Client::ALL.into_iter().find(|client| client.operation() == asked)?;
+        let speaks =
+            |operation: &Operation| Upstream::ALL.into_iter().find(|row| row.operation() == *operation);
+        let upstream = spoken.iter().find_map(speaks)?;
+        Some(Self::Translated { client, upstream })
     }
 }
 

@@ -66,14 +66,14 @@ fn dialect_of(headers: &HeaderMap) -> Dialect {
 }
 
 /// What a request asks for.
-pub(super) struct Asked {
+pub(super) struct Wanted {
     pub(super) operation: Operation,
     /// The query with its question mark; empty without one.
     pub(super) query: String,
 }
 
 /// Finds the route, and on one for models the operation; `None` on a raw one.
-pub(super) fn route(head: &Parts, context: &mut Context) -> Result<Option<Asked>, Error> {
+pub(super) fn route(head: &Parts, context: &mut Context) -> Result<Option<Wanted>, Error> {
     let host = host_of(&head.uri, head.headers.get(HOST)).to_ascii_lowercase();
     let path = head.uri.path();
     let route = context.snapshot.routes.find(&host, path, &head.headers).map(Arc::clone);
@@ -101,7 +101,7 @@ pub(super) fn route(head: &Parts, context: &mut Context) -> Result<Option<Asked>
         return Err(Error::client(Kind::MethodNotAllowed, why));
     }
     let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    Ok(Some(Asked { operation, query }))
+    Ok(Some(Wanted { operation, query }))
 }
 
 /// The host that a request names, without its port.

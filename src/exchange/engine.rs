@@ -3,52 +3,43 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use http::HeaderMap;
 use pingora_timeout::timeout;
-use smallvec::smallvec;
 
 use super::attempt::Upstream;
+use super::carry::{Asked, Carry};
 use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
-use super::intake::Body;
 use super::relay::Terms;
 use super::retry::Plan;
-use crate::dialect::{self, Operation};
+use crate::dialect::translate::Passage;
 use crate::error::{Error, Kind, Retry};
-use crate::json::Envelope;
-use crate::json::splice::{splice, spliced_len};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::route::alias::{Alias, Deployment, Sticky};
 use crate::upstream::endpoint::InFlight;
-use crate::upstream::http1::Pieces;
 
 /// One exchange, as it came from the client.
 pub(super) struct Ask<'a> {
-    /// What is asked.
-    pub(super) operation: Operation,
+    /// The request.
+    pub(super) asked: Asked<'a>,
     /// The query with its question mark; empty without one.
     pub(super) query: String,
-    /// The body.
-    pub(super) body: &'a Body,
-    /// What is read of it.
-    pub(super) envelope: &'a Envelope<'a>,
     /// The alias that its model means.
     pub(super) alias: &'a Alias,
 }
 
 /// Tries one place after another until one answers. Says what is to be relayed, and on what terms.
 pub(super) async fn reach(
-    ask: &Ask<'_>,
+    ask: Ask<'_>,
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<(Upstream, Terms), Error> {
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let sticky = sticky_value(ask.alias, client.headers(), context);
     let retry = context.snapshot.retry;
-    let mut plan = Plan::new(ask.alias, ask.operation, sticky.as_deref(), retry, now);
+    let mut plan = Plan::new(ask.alias, ask.asked.operation, sticky.as_deref(), retry, now);
     let mut last = None;
     while let Some((deployment, flight)) = plan.next(now) {
         if last.is_some() {
@@ -62,12 +53,12 @@ pub(super) async fn reach(
         }
         context.attempts += 1;
         context.timeline.restart(if last.is_some() { Instant::now() } else { now });
-        let terms = terms(ask, deployment, context);
+        let mut terms = terms(&ask, deployment, context);
         let endpoint = Arc::clone(flight.endpoint());
         client.write_within(terms.clocks.client_write);
-        let begun = begin(ask, deployment, flight, &terms, client, context).await;
+        let begun = begin(&ask, deployment, flight, &mut terms, client, context).await;
         match begun {
-            Ok((upstream, strip)) => return Ok((upstream, Terms { strip, ..terms })),
+            Ok(upstream) => return Ok((upstream, terms)),
 
             Err(error) if error.retry == Retry::Elsewhere => {
                 log::debug!("{}: attempt {} failed: {error}", context.id, context.attempts);
@@ -102,28 +93,29 @@ fn terms(ask: &Ask<'_>, deployment: &Deployment, context: &Context) -> Terms {
         .with(&context.overrides())
         .with(&ask.alias.clocks);
     Terms {
-        operation: ask.operation,
+        operation: ask.asked.operation,
         clocks,
         deadline: context.timeline.began + clocks.exchange,
-        strip: false,
+        carry: Carry::Verbatim { strip: false },
         compress: context.route.as_ref().is_some_and(|route| route.compress),
         series: Arc::clone(&deployment.series),
     }
 }
 
-/// One attempt, up to the response head. Says also whether usage is to be stripped from the reply.
+/// One attempt, up to the response head. Says in the terms how the reply is to be read.
 async fn begin(
     ask: &Ask<'_>,
     deployment: &Deployment,
     flight: InFlight,
-    terms: &Terms,
+    terms: &mut Terms,
     client: &mut Client<'_>,
     context: &mut Context,
-) -> Result<(Upstream, bool), Error> {
+) -> Result<Upstream, Error> {
     let model = deployment.model.resolve(&context.starred);
-    let rewrite = dialect::request::edits(ask.operation, ask.envelope, model.as_deref(), true);
-    let length = spliced_len(ask.body.bytes.len(), &rewrite.edits);
-    let pieces = splice(&ask.body.bytes, &rewrite.edits);
+    let spec = &deployment.cluster.spec;
+    let passage = spec.passage(ask.asked.operation).ok_or_else(unspoken)?;
+    let written = ask.asked.write(passage, spec, model.as_deref(), &context.id)?;
+    terms.carry = written.carry;
     deployment.series.requests().inc();
     context.place = Some(Place {
         cluster: Arc::clone(&deployment.cluster),
@@ -143,30 +135,24 @@ async fn begin(
     context.timeline.connected = Some(connected);
     let head = upstream.request(&headers::Request {
         client: client.headers(),
-        operation: ask.operation,
-        query: &ask.query,
+        operation: written.operation,
+        query: if passage == Passage::Verbatim { &ask.query } else { "" },
+        is_translated: passage != Passage::Verbatim,
         id: &context.id,
         forwarded: &context.forwarded,
-        length,
+        length: written.length,
     })?;
-    let sending = upstream.send(head, joined_if_small(pieces, length), &terms.clocks, connected);
+    let sending = upstream.send(head, written.pieces, &terms.clocks, connected);
     client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
     await_head(ask, &mut upstream, terms, client, context).await?;
-    Ok((upstream, rewrite.asked == dialect::request::Asked::Forebay))
+    Ok(upstream)
 }
 
-/// Below this size copying a body is cheaper than another write to the socket, bytes.
-const COPY: usize = 32 << 10;
-
-fn joined_if_small(pieces: Pieces, length: usize) -> Pieces {
-    if pieces.len() <= 1 || length > COPY {
-        return pieces;
-    }
-    let mut whole = BytesMut::with_capacity(length);
-    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-    smallvec![whole.freeze()]
+/// A plan holds only deployments that can be asked.
+fn unspoken() -> Error {
+    Error::gateway(Kind::Internal, "the deployment cannot be asked this")
 }
 
 /// How long the response head is waited for at a stretch: Pingora's cheap timers live until they fire, and those of ten
@@ -183,7 +169,7 @@ async fn await_head(
     context: &mut Context,
 ) -> Result<(), Error> {
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-    let is_stream = ask.operation.streams() && ask.envelope.stream == Some(true);
+    let is_stream = ask.asked.is_stream();
     let clocks = &terms.clocks;
     let clock = if is_stream { clocks.head.min(clocks.first_token) } else { clocks.head };
     let limit = (sent + clock).min(context.timeline.tried + clocks.attempt).min(terms.deadline);
@@ -194,7 +180,7 @@ async fn await_head(
         if let (Some(silence), Some(at)) = (silence, beat)
             && at <= now
         {
-            client.heartbeat(ask.operation, &context.id).await?;
+            client.heartbeat(ask.asked.operation, &context.id).await?;
             beat = Some(now + silence);
         }
         let until = beat.map_or(limit, |at| at.min(limit));

@@ -23,6 +23,9 @@ pub struct Request<'a> {
     pub operation: Operation,
     /// The client's query, with its question mark; may be empty.
     pub query: &'a str,
+    /// Whether the client speaks another dialect than the upstream, so that what its dialect's headers ask for is not
+    /// asked of it.
+    pub is_translated: bool,
     /// The exchange's id.
     pub id: &'a str,
     /// The value of `x-forwarded-for`.
@@ -32,14 +35,13 @@ pub struct Request<'a> {
 }
 
 /// Whether a header of the client is one that an LLM API reads. Credentials, cookies and hop-by-hop headers are not.
-fn is_passed(name: &str) -> bool {
+fn is_passed(name: &str, is_translated: bool) -> bool {
+    if matches!(name, "accept" | "anthropic-version" | "anthropic-beta" | "openai-beta") {
+        return !is_translated;
+    }
     matches!(
         name,
-        "accept"
-            | "user-agent"
-            | "anthropic-version"
-            | "anthropic-beta"
-            | "openai-beta"
+        "user-agent"
             | "idempotency-key"
             | "traceparent"
             | "tracestate"
@@ -64,7 +66,9 @@ pub fn request<'a>(request: &'a Request<'_>, cluster: &'a Cluster, head: &mut Ou
     }
     let is_simulator = provider.name == "simulator";
     for (name, value) in request.client {
-        if is_passed(name.as_str()) || (is_simulator && name.as_str().starts_with("x-sim-")) {
+        if is_passed(name.as_str(), request.is_translated)
+            || (is_simulator && name.as_str().starts_with("x-sim-"))
+        {
             head.set(name, value);
         }
     }
@@ -276,6 +280,7 @@ mod tests {
             client: &client,
             operation: Operation::Messages,
             query: "?beta=true",
+            is_translated: false,
             id: "id-1",
             forwarded: "10.0.0.1",
             length: 5,

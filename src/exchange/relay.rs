@@ -3,6 +3,7 @@
 
 mod clocks;
 mod failure;
+mod flow;
 mod stream;
 mod whole;
 
@@ -14,6 +15,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use smallvec::SmallVec;
 
 use super::attempt::Upstream;
+use super::carry::Carry;
 use super::client::{Client, Sent};
 use super::context::Context;
 use crate::clocks::Clocks;
@@ -32,8 +34,8 @@ pub struct Terms {
     pub clocks: Clocks,
     /// When the exchange must be over.
     pub deadline: Instant,
-    /// Whether usage was asked for by Forebay alone, so that the client must not see it.
-    pub strip: bool,
+    /// How the reply gets to the client.
+    pub carry: Carry,
     /// Whether whole replies may be compressed.
     pub compress: bool,
     /// The deployment's series.
@@ -56,7 +58,7 @@ pub async fn relay(
     };
     let status = head.status;
     let media = head.fields.get(&CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let is_stream = media.starts_with(b"text/event-stream");
+    let is_stream = terms.carry.is_stream(media);
     let is_coded = head
         .fields
         .get(&CONTENT_ENCODING)

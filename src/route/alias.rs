@@ -92,11 +92,11 @@ pub type Order = SmallVec<[usize; 4]>;
 type Rank = (bool, u32, f64);
 
 impl Alias {
-    /// The deployments that speak `operation`, in the order in which they are to be tried: by priority, then drawn by
+    /// The deployments that can be asked `operation`, in the order in which they are to be tried: by priority, then drawn by
     /// weight; those without an available endpoint last. With `sticky` the draw is the same for the same value.
     pub fn order(&self, operation: Operation, sticky: Option<&str>, now: Instant) -> Order {
-        let speaks = |index: &usize| self.deployments[*index].cluster.spec.provider.speaks(operation);
-        let mut order: Order = (0..self.deployments.len()).filter(speaks).collect();
+        let carries = |index: &usize| self.deployments[*index].cluster.spec.passage(operation).is_some();
+        let mut order: Order = (0..self.deployments.len()).filter(carries).collect();
         if order.len() > 1 {
             let mut keyed: SmallVec<[(Rank, usize); 4]> =
                 order.iter().map(|index| (self.rank(*index, sticky, now), *index)).collect();
@@ -123,9 +123,9 @@ impl Alias {
         (unavailable, deployment.priority, draw)
     }
 
-    /// Whether any deployment speaks `operation`.
-    pub fn speaks(&self, operation: Operation) -> bool {
-        self.deployments.iter().any(|deployment| deployment.cluster.spec.provider.speaks(operation))
+    /// Whether any deployment can be asked `operation`, in its own dialect or in another.
+    pub fn carries(&self, operation: Operation) -> bool {
+        self.deployments.iter().any(|deployment| deployment.cluster.spec.passage(operation).is_some())
     }
 }
 
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn only_deployments_that_speak_the_operation_are_tried() {
         let alias = alias("m", vec![deployment("a", 1, 0)]);
-        assert!(alias.speaks(CHAT) && !alias.speaks(Operation::Models));
+        assert!(alias.carries(CHAT) && !alias.carries(Operation::Models));
         assert!(alias.order(Operation::Models, None, Instant::now()).is_empty());
     }
 }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::pattern::Pattern;
 use crate::clocks::Overrides;
+use crate::dialect::ir::Policy;
 use crate::meter::series::RouteSeries;
 use crate::upstream::cluster::Cluster;
 
@@ -24,6 +25,8 @@ pub struct Route {
     pub target: Target,
     /// Whether JSON replies are compressed for clients that accept it.
     pub compress: bool,
+    /// What is done about fields that an upstream of another dialect has no place for.
+    pub loss: Policy,
     /// The largest request body, bytes.
     pub max_body: u64,
     /// Clocks of its own.
@@ -124,6 +127,7 @@ mod tests {
                 .collect(),
             target: Target::Models(vec![Pattern::parse("gpt-*").unwrap()]),
             compress: true,
+            loss: Policy::Lenient,
             max_body: 1,
             clocks: Overrides::default(),
             series: RouteSeries::new(name),

@@ -13,6 +13,8 @@ use super::endpoint::{Endpoint, EndpointSpec, InFlight};
 use super::link::Links;
 use super::probe::Probing;
 use crate::clocks::Overrides;
+use crate::dialect::Operation;
+use crate::dialect::translate::Passage;
 use crate::meter::series::ClusterSeries;
 use crate::provider::Provider;
 
@@ -23,6 +25,8 @@ pub struct ClusterSpec {
     pub name: String,
     /// Who runs the API.
     pub provider: &'static Provider,
+    /// What it can be asked, the best first: what its provider speaks, or what the configuration says.
+    pub speaks: Vec<Operation>,
     /// Headers put on every request: the credential, and what the configuration adds. Marked sensitive where secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Where it is, to begin with.
@@ -39,6 +43,13 @@ pub struct ClusterSpec {
     pub pool_idle: Duration,
     /// Clocks of its own.
     pub clocks: Overrides,
+}
+
+impl ClusterSpec {
+    /// How an operation gets there and back; nothing where it cannot.
+    pub fn passage(&self, asked: Operation) -> Option<Passage> {
+        Passage::of(asked, &self.speaks)
+    }
 }
 
 /// A cluster at run time.
@@ -165,6 +176,7 @@ pub(crate) mod tests {
         let spec = ClusterSpec {
             name: name.to_owned(),
             provider: crate::provider::find("vllm").unwrap(),
+            speaks: crate::provider::find("vllm").unwrap().speaks.to_vec(),
             headers: Vec::new(),
             endpoints: urls.iter().map(|url| spec(url)).collect(),
             discovery: Discovery::Static,

@@ -8,8 +8,9 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::{Check, Clusters, listener};
 use crate::config::diagnostic::Path;
-use crate::config::schema::{self, Balance, Config, Discover};
+use crate::config::schema::{self, Balance, Config, Discover, Speaks};
 use crate::config::value::{self, SecretRef};
+use crate::dialect::Operation;
 use crate::provider::{self, Auth, FreeProbe, Provider};
 use crate::upstream::balance::Strategy;
 use crate::upstream::cluster::{Cluster, ClusterSpec};
@@ -69,6 +70,7 @@ fn compile(name: &str, cluster: &schema::Cluster, path: &Path, check: &mut Check
     let spec = ClusterSpec {
         name: name.to_owned(),
         provider: row,
+        speaks: speaks(cluster, row, &path.key("speaks"), check),
         headers,
         endpoints,
         discovery,
@@ -84,6 +86,27 @@ fn compile(name: &str, cluster: &schema::Cluster, path: &Path, check: &mut Check
     };
     let links = Links::new(&spec.name, cluster.pool.size as usize, spec.pool_idle, ca.as_deref());
     Some(Cluster::new(spec, links))
+}
+
+/// What the cluster can be asked.
+fn speaks(cluster: &schema::Cluster, row: &Provider, path: &Path, check: &mut Check<'_>) -> Vec<Operation> {
+    let Some(named) = &cluster.speaks else { return row.speaks.to_vec() };
+    if named.is_empty() {
+        check.error(
+            path,
+            "the cluster can be asked nothing",
+            "name what its API speaks, or leave `speaks` out",
+        );
+    }
+    let operation = |speaks: &Speaks| match speaks {
+        Speaks::ChatCompletions => Operation::ChatCompletions,
+        Speaks::Completions => Operation::Completions,
+        Speaks::Embeddings => Operation::Embeddings,
+        Speaks::Responses => Operation::Responses,
+        Speaks::Messages => Operation::Messages,
+        Speaks::CountTokens => Operation::CountTokens,
+    };
+    named.iter().map(operation).collect()
 }
 
 fn strategy(balance: Balance) -> Strategy {

@@ -5,8 +5,9 @@ use http::HeaderName;
 use super::{Check, Clusters};
 use crate::clocks::Overrides;
 use crate::config::diagnostic::Path;
-use crate::config::schema::{self, Config};
+use crate::config::schema::{self, Config, Loss};
 use crate::config::value;
+use crate::dialect::ir::Policy;
 use crate::meter::series::RouteSeries;
 use crate::route::matcher::{Route, Routes, Target};
 use crate::route::pattern::Pattern;
@@ -40,6 +41,7 @@ fn standard(config: &Config) -> Route {
         headers: Vec::new(),
         target: Target::Models(everything()),
         compress: true,
+        loss: Policy::Lenient,
         max_body: config.intake.max_body.0,
         clocks: Overrides::default(),
         series: RouteSeries::new("default"),
@@ -150,6 +152,10 @@ fn compile(
         headers,
         target,
         compress: route.compress,
+        loss: match route.loss {
+            Loss::Lenient => Policy::Lenient,
+            Loss::Strict => Policy::Strict,
+        },
         max_body: route.max_body.map_or(bound, |size| size.0),
         clocks,
         series: RouteSeries::new(&route.name),

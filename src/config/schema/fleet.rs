@@ -40,12 +40,33 @@ pub struct Cluster {
     /// Passive checks: endpoints that fail real requests are left alone for a while.
     #[serde(default)]
     pub ejection: Ejection,
+    /// What the API can be asked, if not all of what its provider usually can; the best first. A client that asks for
+    /// anything else is served by translation, where there is one.
+    pub speaks: Option<Vec<Speaks>>,
     /// Headers added to every request to this cluster. A value may be `env:NAME` or `file:PATH`.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretRef>,
     /// How long anything may take at this cluster.
     #[serde(default)]
     pub clocks: Clocks,
+}
+
+/// Something that an API can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Speaks {
+    /// OpenAI chat completions.
+    ChatCompletions,
+    /// OpenAI completions, the old API.
+    Completions,
+    /// OpenAI embeddings.
+    Embeddings,
+    /// OpenAI Responses.
+    Responses,
+    /// Anthropic Messages.
+    Messages,
+    /// Anthropic's count of tokens.
+    CountTokens,
 }
 
 /// Who runs an API.

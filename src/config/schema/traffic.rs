@@ -133,6 +133,9 @@ pub struct Route {
     pub cluster: Option<String>,
     /// Take `path` off before the request goes upstream. Left out: true for raw routes; others never keep it.
     pub strip_path: Option<bool>,
+    /// What is done where a request goes to an API of another dialect, and holds a field that has no place there.
+    #[serde(default)]
+    pub loss: Loss,
     /// Compress JSON replies over 1 KiB for clients that accept it. Streams never are.
     #[serde(default = "yes")]
     pub compress: bool,
@@ -141,6 +144,17 @@ pub struct Route {
     /// How long anything may take on this route.
     #[serde(default)]
     pub clocks: Clocks,
+}
+
+/// What is done about fields that cannot be carried from one dialect to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// They are left out, and `x-forebay-dropped` in the reply names them.
+    #[default]
+    Lenient,
+    /// The request is refused with status 400, and the first of them is named.
+    Strict,
 }
 
 fn yes() -> bool {

@@ -30,6 +30,7 @@ pub struct Law {
     calls: Calls,
     usage: Option<Usage>,
     waiting: usize,
+    failure: Option<Error>,
 }
 
 /// How far the stream has come.
@@ -104,6 +105,7 @@ impl Law {
         if let Err(error) = result {
             self.stage = Stage::Over;
             self.blocks.clear();
+            self.failure = Some(error.clone());
             out(Event::Failed(error));
         }
     }
@@ -111,6 +113,11 @@ impl Law {
     /// Whether nothing more will be told.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
+    }
+
+    /// Why the stream failed, if it did.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
     }
 
     fn speak(&mut self, event: Event<'_>, out: &mut impl FnMut(Event<'_>)) -> Result<(), Error> {

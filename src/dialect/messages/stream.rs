@@ -264,9 +264,9 @@ impl Encoder {
         law.push(event, &mut |event| writer.event(event, out));
     }
 
-    /// Whether the stream has ended.
-    pub fn is_over(&self) -> bool {
-        self.law.is_over()
+    /// The law that it keeps, which knows whether the stream is over, and why.
+    pub fn law(&self) -> &Law {
+        &self.law
     }
 
     /// What could not be said.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 
 use super::Terms;
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
+use crate::exchange::carry::Carry;
 use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::headers;
@@ -53,12 +54,30 @@ pub(super) async fn failure(
         let public = "the upstream did not accept this gateway's credential";
         return Err(Error::upstream(Kind::UpstreamFailed, public).because(private));
     }
+    if matches!(terms.carry, Carry::Translated { .. }) {
+        let retry_after = head.fields.text(&RETRY_AFTER).and_then(|value| value.parse().ok());
+        return Err(translated(status, said, retry_after).because(private));
+    }
     if !readable || client.sent() != Sent::Nothing {
         return Err(Error::upstream(kind_of(status), public_of(status, &said)).because(private));
     }
     headers::put(&mut head, CONTENT_TYPE, "application/json");
     context.note = private;
     client.whole(head, body).await
+}
+
+/// What an upstream of another dialect said, for the client's own to say.
+fn translated(status: u16, said: String, retry_after: Option<u32>) -> Error {
+    let public = if said.is_empty() { public_of(status, &said) } else { said };
+    let kind = kind_of(status);
+    let error = match kind {
+        Kind::InvalidRequest | Kind::TooLarge | Kind::UnknownModel => Error::client(kind, public),
+        _ => Error::upstream(kind, public),
+    };
+    match retry_after {
+        Some(seconds) => error.after(seconds),
+        None => error,
+    }
 }
 
 fn count_failure(upstream: &Upstream, status: u16) {

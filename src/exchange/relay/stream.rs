@@ -4,12 +4,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prometheus::local::LocalHistogram;
-use smallvec::SmallVec;
 
 use super::clocks::{Due, StreamClocks};
+use super::flow::{Flow, Let};
 use super::{Terms, joined};
-use crate::dialect::stream::error_event;
-use crate::dialect::usage::{End, StreamTap};
+use crate::dialect::usage::End;
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
 use crate::exchange::client::{Client, Sent};
@@ -64,11 +63,11 @@ pub(super) async fn stream(
     terms: &Terms,
 ) -> Result<(), Error> {
     context.tally.stream = true;
-    let mut tap = StreamTap::new(terms.operation, terms.strip);
+    let mut flow = Flow::new(terms.operation, &terms.carry);
     METRICS.http.streams.inc();
-    let ended = pump(&mut upstream, client, context, terms, &mut tap).await;
+    let ended = pump(&mut upstream, client, context, terms, &mut flow).await;
     METRICS.http.streams.dec();
-    context.tally.usage = tap.usage();
+    context.tally.usage = flow.usage();
     match ended {
         Ok(()) => {
             upstream.judge(Outcome::Good);
@@ -77,7 +76,7 @@ pub(super) async fn stream(
             Ok(())
         }
         Err(error) if client.sent() == Sent::Stream && error.kind != Kind::ClientGone => {
-            cut(client, context, terms, &tap, &error).await;
+            cut(client, context, terms, &mut flow, &error).await;
             drop(upstream);
             Err(error)
         }
@@ -86,13 +85,12 @@ pub(super) async fn stream(
 }
 
 /// Ends a stream that broke, in a way that no client can take for its proper end.
-async fn cut(client: &mut Client<'_>, context: &Context, terms: &Terms, tap: &StreamTap, error: &Error) {
+async fn cut(client: &mut Client<'_>, context: &Context, terms: &Terms, flow: &mut Flow, error: &Error) {
     if let Some(place) = &context.place {
         METRICS.upstream.cut_streams.with_label_values(&[place.cluster.name()]).inc();
     }
     // Inside an event there is no place for another: only breaking the connection is unmistakable.
-    if tap.at_boundary() {
-        let event = error_event(terms.operation, error, &context.id, tap.mark());
+    if let Some(event) = flow.fail(terms.operation, error, &context.id) {
         // A client that has left meanwhile needs no ending.
         if client.write(event).await.is_ok() {
             let _ = client.end().await;
@@ -105,7 +103,7 @@ async fn pump(
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
-    tap: &mut StreamTap,
+    flow: &mut Flow,
 ) -> Result<(), Error> {
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
     let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
@@ -125,21 +123,23 @@ async fn pump(
             Next::Chunk(Some(chunk)) if chunk.is_empty() => {}
             Next::Chunk(Some(chunk)) => {
                 let waited = context.timeline.first_token.is_none();
-                forward(&chunk, upstream, client, context, tap, &mut gaps).await?;
+                forward(&chunk, upstream, client, context, terms, flow, &mut gaps).await?;
                 if waited && context.timeline.first_token.is_some() {
                     // The timer was set for the first token: from now on the gap is shorter.
                     clocks.due(context.timeline.last_token, client.last);
                 }
-                if tap.is_closed() {
-                    return ending(tap, client, upstream).await;
+                if flow.is_closed() {
+                    return ending(upstream, client, context, terms, flow).await;
                 }
             }
-            Next::Chunk(None) => return ending(tap, client, upstream).await,
-            Next::Broken(error) => return broken(tap, client, error).await,
+            Next::Chunk(None) => return ending(upstream, client, context, terms, flow).await,
+            Next::Broken(error) => return broken(upstream, client, context, terms, flow, error).await,
             Next::Gone(gone) => return Err(gone),
             Next::Tick => match clocks.due(context.timeline.last_token, client.last) {
                 Due::Nothing => {}
-                Due::Heartbeat if tap.at_boundary() => client.heartbeat(terms.operation, &context.id).await?,
+                Due::Heartbeat if flow.at_boundary() => {
+                    client.heartbeat(terms.operation, &context.id).await?
+                }
                 Due::Heartbeat => {}
                 Due::Slow(why) => return Err(upstream.slow(why)),
             },
@@ -153,25 +153,48 @@ async fn forward(
     upstream: &mut Upstream,
     client: &mut Client<'_>,
     context: &mut Context,
-    tap: &mut StreamTap,
+    terms: &Terms,
+    flow: &mut Flow,
     gaps: &mut Gaps,
 ) -> Result<(), Error> {
     let read = Instant::now();
-    let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
-    let seen = tap.push(chunk, &mut |piece| pieces.push(piece));
-    if client.sent() == Sent::Nothing {
-        client.begin_stream(headers::reply(upstream.take_response()?, &context.id)).await?;
-    }
-    if seen.content > 0 {
+    let mut pieces = Let::new();
+    let content = flow.push(chunk, &mut pieces);
+    if content > 0 {
         if gaps.token(read) {
             first_token(context, upstream, read);
         }
         context.timeline.token(read);
-        context.tally.tokens += u64::from(seen.content);
+        context.tally.tokens += u64::from(content);
+    }
+    deliver(pieces, upstream, client, context, terms, flow).await?;
+    gaps.added.observe(client.last.saturating_duration_since(read).as_secs_f64());
+    Ok(())
+}
+
+/// Sends pieces of the stream, and before the first of them its head.
+async fn deliver(
+    pieces: Let,
+    upstream: &mut Upstream,
+    client: &mut Client<'_>,
+    context: &Context,
+    terms: &Terms,
+    flow: &Flow,
+) -> Result<(), Error> {
+    if pieces.is_empty() {
+        return Ok(());
+    }
+    if client.sent() == Sent::Nothing {
+        // What failed before it began is no stream: the client is still to get a status of its own.
+        if let Some(error) = flow.failure() {
+            return Err(error.clone());
+        }
+        let mut head = headers::reply(upstream.take_response()?, &context.id);
+        terms.carry.mark(&mut head, "text/event-stream; charset=utf-8");
+        client.begin_stream(head).await?;
     }
     client.write(joined(pieces)).await?;
     client.last = Instant::now();
-    gaps.added.observe(client.last.saturating_duration_since(read).as_secs_f64());
     Ok(())
 }
 
@@ -187,16 +210,22 @@ fn first_token(context: &mut Context, upstream: &Upstream, read: Instant) {
 }
 
 /// The stream is over: was it whole?
-async fn ending(tap: &mut StreamTap, client: &mut Client<'_>, upstream: &mut Upstream) -> Result<(), Error> {
-    let end = flush(tap, client).await?;
+async fn ending(
+    upstream: &mut Upstream,
+    client: &mut Client<'_>,
+    context: &Context,
+    terms: &Terms,
+    flow: &mut Flow,
+) -> Result<(), Error> {
+    let end = flush(upstream, client, context, terms, flow).await?;
     let name = &upstream.endpoint().name;
     match end {
         End::Complete => Ok(()),
-        // The upstream has told the client itself; nothing is to be added.
+        // The upstream has told the client itself, or the translation has; nothing is to be added.
         End::Failed => {
             log::debug!("{name} reported an error inside its stream");
             upstream.judge(Outcome::Bad);
-            Ok(())
+            flow.failure().map_or(Ok(()), |error| Err(error.clone()))
         }
         End::Truncated => {
             let error =
@@ -208,20 +237,33 @@ async fn ending(tap: &mut StreamTap, client: &mut Client<'_>, upstream: &mut Ups
     }
 }
 
-async fn broken(tap: &mut StreamTap, client: &mut Client<'_>, error: Error) -> Result<(), Error> {
-    match flush(tap, client).await? {
+async fn broken(
+    upstream: &mut Upstream,
+    client: &mut Client<'_>,
+    context: &Context,
+    terms: &Terms,
+    flow: &mut Flow,
+    error: Error,
+) -> Result<(), Error> {
+    match flush(upstream, client, context, terms, flow).await? {
         // All that mattered had come before the connection broke.
-        End::Complete | End::Failed => Ok(()),
-        End::Truncated => Err(error),
+        End::Complete => Ok(()),
+        End::Failed if flow.failure().is_none() => Ok(()),
+        End::Failed | End::Truncated => Err(error),
     }
 }
 
-async fn flush(tap: &mut StreamTap, client: &mut Client<'_>) -> Result<End, Error> {
-    let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
-    let end = tap.finish(&mut |piece| pieces.push(piece));
-    if client.sent() == Sent::Stream {
-        client.write(joined(pieces)).await?;
-    }
+/// Sends what the flow held.
+async fn flush(
+    upstream: &mut Upstream,
+    client: &mut Client<'_>,
+    context: &Context,
+    terms: &Terms,
+    flow: &mut Flow,
+) -> Result<End, Error> {
+    let mut pieces = Let::new();
+    let end = flow.finish(&mut pieces);
+    deliver(pieces, upstream, client, context, terms, flow).await?;
     Ok(end)
 }
 

@@ -2,14 +2,17 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use smallvec::SmallVec;
 
 use super::{Terms, joined};
+use crate::dialect::ir::{Notes, ReplyTo};
+use crate::dialect::translate;
 use crate::dialect::usage::ReplyTap;
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
+use crate::exchange::carry::Carry;
 use crate::exchange::client::Client;
 use crate::exchange::context::Context;
 use crate::exchange::{compress, headers};
@@ -30,6 +33,9 @@ pub(super) async fn whole(
     context: &mut Context,
     terms: &Terms,
 ) -> Result<(), Error> {
+    if let Carry::Translated { upstream: dialect, client: asked, to, .. } = &terms.carry {
+        return translated(upstream, client, context, terms, (*dialect, *asked, to)).await;
+    }
     let mut tap = ReplyTap::new(terms.operation);
     let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
     let (mut size, mut complete) = (0, false);
@@ -56,9 +62,7 @@ pub(super) async fn whole(
         stream_whole(upstream, client, context, terms, pieces, &mut tap).await?;
     }
     context.tally.usage = tap.finish();
-    let took = read.elapsed();
-    context.timeline.own += took;
-    METRICS.http.added.reply.observe(took.as_secs_f64());
+    note_own(context, read);
     Ok(())
 }
 
@@ -84,6 +88,49 @@ async fn finish_whole(
     };
     upstream.release().await;
     client.whole(head, body).await
+}
+
+/// The largest reply that is translated, bytes: it is held twice meanwhile.
+const TRANSLATED: usize = 32 << 20;
+
+/// Relays a reply in the client's own dialect.
+async fn translated(
+    mut upstream: Upstream,
+    client: &mut Client<'_>,
+    context: &mut Context,
+    terms: &Terms,
+    (dialect, asked, to): (translate::Upstream, translate::Client, &ReplyTo),
+) -> Result<(), Error> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = next_piece(&mut upstream, client, terms).await? {
+        if body.len() + piece.len() > TRANSLATED {
+            upstream.judge(Outcome::Bad);
+            return Err(Error::upstream(
+                Kind::UpstreamFailed,
+                "the upstream's reply is too large to be translated",
+            ));
+        }
+        body.extend_from_slice(&piece);
+    }
+    context.phase = When::Data;
+    let read = Instant::now();
+    context.timeline.token(read);
+    let reply = dialect.reply(&body).inspect_err(|_| upstream.judge(Outcome::Bad))?;
+    context.tally.usage = reply.usage;
+    let mut notes = Notes::default();
+    let body: Bytes = asked.reply(&reply, to, &mut notes).into();
+    let mut head = headers::reply(upstream.take_response()?, &context.id);
+    terms.carry.mark(&mut head, "application/json");
+    finish_whole(upstream, client, terms, head, body).await?;
+    note_own(context, read);
+    Ok(())
+}
+
+/// Notes the time that Forebay took for a reply.
+fn note_own(context: &mut Context, read: Instant) {
+    let took = read.elapsed();
+    context.timeline.own += took;
+    METRICS.http.added.reply.observe(took.as_secs_f64());
 }
 
 /// Whether a body begins a JSON object that it does not end: its length was announced too short.

@@ -1,0 +1,84 @@
+//! A stream on its way from an upstream of one dialect to a client of another.
+
+use super::{Client, Decoder, Encoder, Upstream};
+use crate::dialect::ir::{Event, Notes, ReplyTo, update};
+use crate::dialect::usage::Usage;
+use crate::error::Error;
+
+/// A stream on its way from an upstream to a client.
+#[derive(Debug)]
+pub struct Stream {
+    decoder: Decoder,
+    encoder: Encoder,
+    seen: Seen,
+}
+
+/// What the upstream said so far.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Pieces of text, reasoning or tool calls.
+    pub content: u32,
+    /// Tokens used, as reported last.
+    pub usage: Option<Usage>,
+}
+
+impl Seen {
+    fn note(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Open { .. } | Event::Delta { .. } => self.content += 1,
+            Event::Usage(usage) => update(self.usage.get_or_insert_default(), *usage),
+            Event::Start(start) => self.usage = self.usage.or(start.usage),
+            _ => {}
+        }
+    }
+}
+
+impl Stream {
+    /// A stream of `upstream` that answers `client`.
+    pub fn new(upstream: Upstream, client: Client, to: ReplyTo) -> Self {
+        Self { decoder: upstream.decoder(), encoder: client.encoder(to), seen: Seen::default() }
+    }
+
+    /// Takes the upstream's next bytes, and appends what the client is sent.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let Self { decoder, encoder, seen } = self;
+        decoder.push(bytes, &mut |event| {
+            seen.note(&event);
+            encoder.push(event, out);
+        });
+    }
+
+    /// The upstream closed the stream: appends the end.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        let Self { decoder, encoder, seen } = self;
+        decoder.finish(&mut |event| {
+            seen.note(&event);
+            encoder.push(event, out);
+        });
+    }
+
+    /// The exchange failed: appends what tells the client, unless it was told the end already.
+    pub fn fail(&mut self, error: &Error, out: &mut Vec<u8>) {
+        self.encoder.push(Event::Failed(error.clone()), out);
+    }
+
+    /// Whether the client has been sent the end.
+    pub fn is_over(&self) -> bool {
+        self.encoder.law().is_over()
+    }
+
+    /// Why the stream failed, if it did. The client has been told.
+    pub fn failure(&self) -> Option<&Error> {
+        self.encoder.law().failure()
+    }
+
+    /// What the upstream said so far.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// What could not be said.
+    pub fn notes(&self) -> &Notes {
+        self.encoder.notes()
+    }
+}

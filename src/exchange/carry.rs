@@ -1,0 +1,213 @@
+//! How a request is written for one attempt, and how its reply is to be read: as it is where both sides speak the same
+//! dialect, through the intermediate representation elsewhere.
+
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderName;
+use http::header::CONTENT_TYPE;
+use smallvec::smallvec;
+
+use super::headers::put;
+use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target};
+use crate::dialect::translate::{Client, Passage, Upstream};
+use crate::dialect::{self, Operation};
+use crate::error::Error;
+use crate::frame::http1::Reply;
+use crate::json::Envelope;
+use crate::json::splice::{splice, spliced_len};
+use crate::provider::facts::facts;
+use crate::upstream::cluster::ClusterSpec;
+use crate::upstream::http1::Pieces;
+
+/// How a reply gets to its client.
+#[derive(Clone, Debug)]
+pub enum Carry {
+    /// As it is.
+    Verbatim {
+        /// Whether usage was asked for by Forebay alone, so that the client must not see it.
+        strip: bool,
+    },
+    /// From one dialect to another.
+    Translated {
+        /// What the upstream speaks.
+        upstream: Upstream,
+        /// What the client speaks.
+        client: Client,
+        /// What the client's reply is made with.
+        to: ReplyTo,
+        /// What the client is told of fields that went missing; empty for none.
+        lost: String,
+    },
+}
+
+/// Names the fields of a request that the upstream has no place for.
+const X_FOREBAY_DROPPED: HeaderName = HeaderName::from_static("x-forebay-dropped");
+
+impl Carry {
+    /// Whether a reply of that media type is a stream.
+    pub(super) fn is_stream(&self, media: &[u8]) -> bool {
+        let expected = match self {
+            Self::Verbatim { .. } => "text/event-stream",
+            Self::Translated { upstream, .. } => upstream.stream_media(),
+        };
+        media.starts_with(expected.as_bytes())
+    }
+
+    /// Says in the head of a reply what a translation made of it; a verbatim one speaks for itself.
+    pub(super) fn mark(&self, head: &mut Reply, media: &str) {
+        let Self::Translated { lost, .. } = self else { return };
+        put(head, CONTENT_TYPE, media);
+        if !lost.is_empty() {
+            put(head, X_FOREBAY_DROPPED, lost);
+        }
+    }
+}
+
+/// A request as it goes upstream.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// What the upstream is asked.
+    pub(super) operation: Operation,
+    /// The body.
+    pub(super) pieces: Pieces,
+    /// Its length, bytes.
+    pub(super) length: usize,
+    /// How the reply gets back.
+    pub(super) carry: Carry,
+}
+
+/// The client's request, as much of it as was read.
+pub(super) struct Asked<'a> {
+    /// What is asked.
+    pub(super) operation: Operation,
+    /// The body.
+    pub(super) body: &'a Bytes,
+    /// What is read of it.
+    pub(super) envelope: &'a Envelope<'a>,
+    /// What is done about fields that an upstream has no place for.
+    pub(super) policy: Policy,
+    /// All of it, once an upstream of another dialect needs it.
+    read: OnceLock<Result<Request<'a>, Error>>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new(
+        operation: Operation,
+        body: &'a Bytes,
+        envelope: &'a Envelope<'a>,
+        policy: Policy,
+    ) -> Self {
+        Self { operation, body, envelope, policy, read: OnceLock::new() }
+    }
+
+    /// Whether the client wants a stream.
+    pub(super) fn is_stream(&self) -> bool {
+        self.operation.streams() && self.envelope.stream == Some(true)
+    }
+
+    /// Writes the request for a cluster, where the model is called `model` if not as the client calls it. `id` is the
+    /// exchange's.
+    ///
+    /// # Errors
+    /// What is wrong with it, where it must be understood to be translated, or what is lost under a strict policy.
+    pub(super) fn write(
+        &self,
+        passage: Passage,
+        cluster: &ClusterSpec,
+        model: Option<&str>,
+        id: &str,
+    ) -> Result<Written, Error> {
+        match passage {
+            Passage::Verbatim => Ok(self.verbatim(model)),
+            Passage::Translated { client, upstream } => self.translated(client, upstream, cluster, model, id),
+        }
+    }
+
+    fn verbatim(&self, model: Option<&str>) -> Written {
+        let rewrite = dialect::request::edits(self.operation, self.envelope, model, true);
+        let length = spliced_len(self.body.len(), &rewrite.edits);
+        let pieces = joined_if_small(splice(self.body, &rewrite.edits), length);
+        let strip = rewrite.asked == dialect::request::Asked::Forebay;
+        let carry = Carry::Verbatim { strip };
+        Written { operation: self.operation, pieces, length, carry }
+    }
+
+    fn translated(
+        &self,
+        client: Client,
+        upstream: Upstream,
+        cluster: &ClusterSpec,
+        model: Option<&str>,
+        id: &str,
+    ) -> Result<Written, Error> {
+        let read = self.read.get_or_init(|| client.request(self.body));
+        let request = read.as_ref().map_err(Clone::clone)?;
+        let sent = self.envelope.model.as_ref().map_or("", |model| model.text.as_ref());
+        let model = model.unwrap_or(sent);
+        let facts = facts(cluster.provider, model);
+        let mut notes = Notes::new(self.policy);
+        let body = upstream.request(request, &Target { model, facts: &facts }, &mut notes)?;
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let delivery = if self.is_stream() { request.delivery } else { Delivery::Whole };
+        let to = ReplyTo { model: sent.to_owned(), id: id.to_owned(), created, delivery };
+        Ok(Written {
+            operation: upstream.operation(),
+            length: body.len(),
+            pieces: smallvec![body.into()],
+            carry: Carry::Translated { upstream, client, to, lost: lost(&notes) },
+        })
+    }
+}
+
+/// The most of a list of lost fields that a header holds, bytes.
+const LOST: usize = 1024;
+
+/// The paths of what was dropped, as the value of a header.
+fn lost(notes: &Notes) -> String {
+    let mut text = String::new();
+    for note in notes.list().iter().filter(|note| note.loss == Loss::Dropped) {
+        let path: String = note.path.chars().filter(char::is_ascii_graphic).collect();
+        if text.len() + path.len() + 5 > LOST {
+            text.push_str(", ...");
+            break;
+        }
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&path);
+    }
+    text
+}
+
+/// Below this size copying a body is cheaper than another write to the socket, bytes.
+const COPY: usize = 32 << 10;
+
+fn joined_if_small(pieces: Pieces, length: usize) -> Pieces {
+    if pieces.len() <= 1 || length > COPY {
+        return pieces;
+    }
+    let mut whole = BytesMut::with_capacity(length);
+    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+    smallvec![whole.freeze()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_is_listed_up_to_a_bound() {
+        let mut notes = Notes::new(Policy::Lenient);
+        notes.mapped("temperature", "is clamped");
+        notes.dropped("seed", "has no place").unwrap();
+        notes.dropped("messages[0].n\u{e4}me", "has no place").unwrap();
+        assert_eq!(lost(&notes), "seed, messages[0].nme");
+        for number in 0..60 {
+            notes.dropped(format!("a.rather.long.path.to.a.field[{number}]"), "has no place").unwrap();
+        }
+        let text = lost(&notes);
+        assert!(text.len() <= LOST + 5 && text.ends_with(", ..."), "{text}");
+    }
+}

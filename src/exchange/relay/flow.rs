@@ -1,0 +1,109 @@
+//! What stands between the chunks of an upstream's stream and those of the client's: a tap where they are the same, a
+//! translation where they are not.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::dialect::Operation;
+use crate::dialect::stream::error_event;
+use crate::dialect::translate;
+use crate::dialect::usage::{End, StreamTap, Usage};
+use crate::error::Error;
+use crate::exchange::carry::Carry;
+
+/// The pieces that one chunk lets out.
+pub(super) type Let = SmallVec<[Bytes; 2]>;
+
+/// A stream on its way.
+pub(super) enum Flow {
+    Verbatim(StreamTap),
+    Translated(Box<translate::Stream>),
+}
+
+impl Flow {
+    /// A flow at the start of a stream that answers `operation`.
+    pub(super) fn new(operation: Operation, carry: &Carry) -> Self {
+        match carry {
+            Carry::Verbatim { strip } => Self::Verbatim(StreamTap::new(operation, *strip)),
+            Carry::Translated { upstream, client, to, .. } => {
+                Self::Translated(Box::new(translate::Stream::new(*upstream, *client, to.clone())))
+            }
+        }
+    }
+
+    /// Takes the next chunk, and lets out what the client is sent. Says how many events had content.
+    pub(super) fn push(&mut self, chunk: &Bytes, out: &mut Let) -> u32 {
+        match self {
+            Self::Verbatim(tap) => tap.push(chunk, &mut |piece| out.push(piece)).content,
+            Self::Translated(stream) => {
+                let before = stream.seen().content;
+                let mut told = Vec::with_capacity(chunk.len() + 256);
+                stream.push(chunk, &mut told);
+                if !told.is_empty() {
+                    out.push(told.into());
+                }
+                stream.seen().content - before
+            }
+        }
+    }
+
+    /// The upstream's stream is over: lets out what was held, and says how it ended.
+    pub(super) fn finish(&mut self, out: &mut Let) -> End {
+        match self {
+            Self::Verbatim(tap) => tap.finish(&mut |piece| out.push(piece)),
+            Self::Translated(stream) => {
+                let mut told = Vec::new();
+                stream.finish(&mut told);
+                if !told.is_empty() {
+                    out.push(told.into());
+                }
+                // One that breaks off has been ended with an error by the law of streams.
+                if stream.failure().is_some() { End::Failed } else { End::Complete }
+            }
+        }
+    }
+
+    /// What tells the client of an error in the midst of its stream; nothing where it cannot be told.
+    pub(super) fn fail(&mut self, operation: Operation, error: &Error, id: &str) -> Option<Bytes> {
+        match self {
+            Self::Verbatim(tap) => tap.at_boundary().then(|| error_event(operation, error, id, tap.mark())),
+            Self::Translated(stream) => {
+                let mut told = Vec::new();
+                stream.fail(error, &mut told);
+                Some(told.into())
+            }
+        }
+    }
+
+    /// Why the stream failed, where the flow itself has told the client.
+    pub(super) fn failure(&self) -> Option<&Error> {
+        match self {
+            Self::Verbatim(_) => None,
+            Self::Translated(stream) => stream.failure(),
+        }
+    }
+
+    /// Whether nothing worth waiting for follows.
+    pub(super) fn is_closed(&self) -> bool {
+        match self {
+            Self::Verbatim(tap) => tap.is_closed(),
+            Self::Translated(stream) => stream.is_over(),
+        }
+    }
+
+    /// Whether another event can be put behind what was let out.
+    pub(super) fn at_boundary(&self) -> bool {
+        match self {
+            Self::Verbatim(tap) => tap.at_boundary(),
+            Self::Translated(_) => true,
+        }
+    }
+
+    /// The usage that was reported last.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::Verbatim(tap) => tap.usage(),
+            Self::Translated(stream) => stream.seen().usage,
+        }
+    }
+}
