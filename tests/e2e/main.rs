@@ -33,3 +33,5 @@ mod screen;
 mod seen;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod translation;

@@ -16,7 +16,7 @@ pub(super) type Let = SmallVec<[Bytes; 2]>;
 
 /// A stream on its way.
 pub(super) enum Flow {
-    Verbatim(StreamTap),
+    Verbatim(Box<StreamTap>),
     Translated(Box<translate::Stream>),
 }
 
@@ -24,7 +24,7 @@ impl Flow {
     /// A flow at the start of a stream that answers `operation`.
     pub(super) fn new(operation: Operation, carry: &Carry) -> Self {
         match carry {
-            Carry::Verbatim { strip } => Self::Verbatim(StreamTap::new(operation, *strip)),
+            Carry::Verbatim { strip } => Self::Verbatim(Box::new(StreamTap::new(operation, *strip))),
             Carry::Translated { upstream, client, to, .. } => {
                 Self::Translated(Box::new(translate::Stream::new(*upstream, *client, to.clone())))
             }

@@ -1,0 +1,235 @@
+//! A client of one dialect before an upstream that speaks only another.
+
+use forebay::sim::{Config, Sim};
+use serde_json::{Value, json};
+
+use crate::dialects::{Dialect, events};
+use crate::support::{Edge, Reply, cluster_of, post, sim};
+
+/// Who asks, and what the only upstream speaks.
+const PAIRS: [(Dialect, &str); 2] = [(Dialect::Chat, "messages"), (Dialect::Messages, "chat_completions")];
+
+async fn site(speaks: &str, more: &str) -> (Edge, Sim) {
+    let sim = sim(Config::default()).await;
+    let edge = Edge::start(&(cluster_of(&[sim.addr()], &format!("speaks: [{speaks}]")) + more)).await;
+    (edge, sim)
+}
+
+async fn ask(edge: &Edge, dialect: Dialect, fields: &str, body: &Value) -> Reply {
+    edge.connect().await.ask(&post(dialect.path(), fields, body.to_string())).await
+}
+
+/// A request with a system prompt, and something that only its own dialect has.
+fn rich(dialect: Dialect, stream: bool) -> Value {
+    match dialect {
+        Dialect::Messages => json!({
+            "model": "m", "max_tokens": 64, "stream": stream, "system": "Be brief.",
+            "messages": [{"role": "user", "content": "Say something."}],
+            "container": "c1",
+        }),
+        _ => json!({
+            "model": "m", "stream": stream, "stream_options": {"include_usage": true}, "logit_bias": {"1": 2},
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "Say something."},
+            ],
+        }),
+    }
+}
+
+/// The words of a reply, and its tokens of input and output.
+fn said(dialect: Dialect, reply: &Reply, stream: bool) -> (String, u64, u64) {
+    let words = |values: Vec<&Value>| values.iter().filter_map(|value| value.as_str()).collect::<String>();
+    let events = events(&reply.body);
+    let count = |value: &Value| value.as_u64().unwrap_or_default();
+    match (dialect, stream) {
+        (Dialect::Messages, false) => {
+            let body = reply.json();
+            let usage = &body["usage"];
+            let text = words(vec![&body["content"][0]["text"]]);
+            (text, count(&usage["input_tokens"]), count(&usage["output_tokens"]))
+        }
+        (Dialect::Messages, true) => {
+            let usage = |key: &str| {
+                let reported = events.iter().filter_map(|(_, data)| {
+                    data["usage"][key].as_u64().or_else(|| data["message"]["usage"][key].as_u64())
+                });
+                reported.max().unwrap_or_default()
+            };
+            let text = words(events.iter().map(|(_, data)| &data["delta"]["text"]).collect());
+            (text, usage("input_tokens"), usage("output_tokens"))
+        }
+        (_, false) => {
+            let body = reply.json();
+            let usage = &body["usage"];
+            let text = words(vec![&body["choices"][0]["message"]["content"]]);
+            (text, count(&usage["prompt_tokens"]), count(&usage["completion_tokens"]))
+        }
+        (_, true) => {
+            let text =
+                words(events.iter().map(|(_, data)| &data["choices"][0]["delta"]["content"]).collect());
+            let usage =
+                events.iter().map(|(_, data)| &data["usage"]).find(|usage| usage.is_object()).unwrap();
+            (text, count(&usage["prompt_tokens"]), count(&usage["completion_tokens"]))
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_reads_as_if_it_came_from_the_clients_own_kind_of_upstream() {
+    for (dialect, speaks) in PAIRS {
+        let (edge, sim) = site(speaks, "").await;
+        let mut texts = Vec::new();
+        for stream in [false, true] {
+            sim.stats().reset();
+            let reply = ask(&edge, dialect, "", &rich(dialect, stream)).await;
+            assert_eq!(reply.status, 200, "{dialect:?} {reply:?}");
+            let (text, input, output) = said(dialect, &reply, stream);
+            assert!(!text.is_empty(), "{reply:?}");
+            let right = if stream {
+                reply.header("content-type").unwrap().starts_with("text/event-stream")
+                    && dialect.is_complete(&events(&reply.body))
+            } else {
+                reply.header("content-type") == Some("application/json") && dialect.is_answer(&reply)
+            };
+            assert!(right, "{dialect:?}: {reply:?}");
+            let lost = if dialect == Dialect::Chat { "logit_bias" } else { "container" };
+            assert_eq!(reply.header("x-forebay-dropped"), Some(lost));
+            let line = edge.access(|line| line["stream"] == u64::from(stream)).await;
+            assert_eq!(
+                (&line["input_tokens"], &line["output_tokens"]),
+                (&json!(input), &json!(output)),
+                "{line}"
+            );
+            assert!(input > 0 && output > 0 && line["end"] == "--", "{line}");
+            texts.push(text);
+        }
+        edge.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn a_tool_is_called_and_its_result_understood() {
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    for stream in [false, true] {
+        let (edge, _sim) = site("messages", "").await;
+        let function = json!({"name": "weather", "description": "The weather.", "parameters": schema});
+        let mut body: Value = serde_json::from_str(&Dialect::Chat.ask("m", stream)).unwrap();
+        body["tools"] = json!([{"type": "function", "function": function}]);
+        let reply = ask(&edge, Dialect::Chat, "", &body).await;
+        let call = if stream {
+            let events = events(&reply.body);
+            let calls = events.iter().map(|(_, data)| &data["choices"][0]["delta"]["tool_calls"][0]);
+            let mut calls = calls.filter(|call| call.is_object());
+            let mut call = calls.next().unwrap().clone();
+            let more: String = calls.filter_map(|call| call["function"]["arguments"].as_str()).collect();
+            let whole = call["function"]["arguments"].as_str().unwrap_or_default().to_owned() + &more;
+            call["function"]["arguments"] = json!(whole);
+            assert!(events.iter().any(|(_, data)| data["choices"][0]["finish_reason"] == "tool_calls"));
+            call
+        } else {
+            assert_eq!(reply.json()["choices"][0]["finish_reason"], "tool_calls");
+            reply.json()["choices"][0]["message"]["tool_calls"][0].clone()
+        };
+        assert_eq!(call["function"]["name"], "weather");
+        let arguments = call["function"]["arguments"].as_str().unwrap();
+        assert!(serde_json::from_str::<Value>(arguments).unwrap().is_object(), "{arguments}");
+        // The conversation goes on with what the tool said.
+        let messages = body["messages"].as_array_mut().unwrap();
+        messages.push(json!({"role": "assistant", "content": null, "tool_calls": [
+            {"id": call["id"], "type": "function", "function": call["function"]},
+        ]}));
+        messages.push(json!({"role": "tool", "tool_call_id": call["id"], "content": "It rains."}));
+        let reply = ask(&edge, Dialect::Chat, "", &body).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_strict_route_refuses_what_would_be_lost_and_a_bad_request_goes_nowhere() {
+    let strict = "routes: [{name: default, path: /, loss: strict}]\n";
+    for (dialect, speaks) in PAIRS {
+        let (edge, sim) = site(speaks, strict).await;
+        let reply = ask(&edge, dialect, "", &rich(dialect, false)).await;
+        let lost = if dialect == Dialect::Chat { "logit_bias" } else { "container" };
+        let message = dialect.refusal(&reply).unwrap();
+        assert!(reply.status == 400 && message.starts_with(lost), "{reply:?}");
+        let mut bad = rich(dialect, false);
+        bad["messages"][0]["role"] = json!("nobody");
+        let reply = ask(&edge, dialect, "", &bad).await;
+        let message = dialect.refusal(&reply).unwrap();
+        assert!(reply.status == 400 && message.contains("messages[0].role"), "{reply:?}");
+        assert_eq!(sim.stats().snapshot().requests, 0);
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_upstream_is_one_of_the_clients_dialect() {
+    for (dialect, speaks) in PAIRS {
+        let (edge, _sim) = site(speaks, "").await;
+        for (status, chat, messages) in [
+            (400, 400, 400),
+            (404, 404, 404),
+            (413, 413, 413),
+            (429, 429, 429),
+            (500, 502, 500),
+            (503, 503, 529),
+            (529, 503, 529),
+        ] {
+            for stream in [false, true] {
+                let fault = format!("x-sim-fault: status={status};retry_after=7\r\n");
+                let body = serde_json::from_str(&dialect.ask("m", stream)).unwrap();
+                let reply = ask(&edge, dialect, &fault, &body).await;
+                let expected = if dialect == Dialect::Chat { chat } else { messages };
+                assert_eq!(reply.status, expected, "{dialect:?} {status}: {reply:?}");
+                assert!(dialect.refusal(&reply).is_some_and(|message| !message.is_empty()), "{reply:?}");
+                assert_eq!(reply.header("retry-after"), Some("7"), "{status}");
+            }
+        }
+        edge.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_ends_with_an_error_of_the_clients_dialect() {
+    for (dialect, speaks) in PAIRS {
+        let (edge, _sim) = site(speaks, "").await;
+        let body = serde_json::from_str(&dialect.ask("m", true)).unwrap();
+        for fault in ["cut=4", "reset=4", "bad_chunk=4", "error_event=4", "no_done"] {
+            let id = fault.replace('=', "-");
+            let fields = format!("x-sim-fault: {fault}\r\nx-request-id: {id}\r\n");
+            let reply = ask(&edge, dialect, &fields, &body).await;
+            let events = events(&reply.body);
+            let told = dialect.error_in(&events);
+            if reply.status >= 500 {
+                // It came before anything was said.
+                assert!(dialect.refusal(&reply).is_some(), "{fault}: {reply:?}");
+                continue;
+            }
+            assert!(reply.status == 200 && reply.whole, "{fault}: {reply:?}");
+            // Chat says why it stopped before its terminal event, which some upstreams never send.
+            if told.is_none() {
+                assert!(fault == "no_done" && dialect.is_complete(&events), "{dialect:?} {fault}: {reply:?}");
+            }
+            let line = edge.access(|line| line["id"] == id.as_str()).await;
+            assert!(told.is_none() == (line["end"] == "--"), "{dialect:?} {fault}: {line}");
+        }
+        for fault in ["empty_stream", "error_event=0", "refuse", "reset=0"] {
+            let reply = ask(&edge, dialect, &format!("x-sim-fault: {fault}\r\n"), &body).await;
+            assert!(reply.status >= 500 && dialect.refusal(&reply).is_some(), "{fault}: {reply:?}");
+        }
+        edge.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn every_split_of_the_upstreams_stream_gives_the_same() {
+    for (dialect, speaks) in PAIRS {
+        let (edge, _sim) = site(speaks, "").await;
+        let body = rich(dialect, true);
+        let whole = ask(&edge, dialect, "", &body).await;
+        let split = ask(&edge, dialect, "x-sim-fault: one_byte\r\n", &body).await;
+        let text = |reply: &Reply| said(dialect, reply, true).0;
+        assert!(!text(&whole).is_empty() && text(&split).len() == text(&whole).len(), "{split:?}");
+    }
+}
