@@ -40,6 +40,8 @@ pub enum Retry {
     Never,
     /// The request never reached the upstream: another endpoint may be tried at once.
     Elsewhere,
+    /// It did, and may have been worked on, but the client was told nothing yet.
+    Again,
 }
 
 /// What happened. Every kind has one status; [`crate::dialect::error`] gives it each dialect's type and code.
@@ -192,6 +194,13 @@ impl Error {
     #[must_use]
     pub fn elsewhere(mut self) -> Self {
         self.retry = Retry::Elsewhere;
+        self
+    }
+
+    /// Says that the request may be sent again although it was sent once.
+    #[must_use]
+    pub fn again(mut self) -> Self {
+        self.retry = Retry::Again;
         self
     }
 

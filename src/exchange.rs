@@ -22,6 +22,7 @@ pub mod retry;
 pub mod screen;
 pub mod serve;
 pub mod session;
+mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -48,7 +49,9 @@ use engine::{Ask, reach};
 use intake::{Body, Budget};
 use listing::{list_models, unknown_model};
 use reject::answer_failure;
+use relay::Terms;
 use session::Session as Downstream;
+use verdict::Failed;
 
 /// What every exchange shares.
 #[derive(Debug)]
@@ -148,12 +151,28 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     drop(envelope);
     drop(body);
     let done = match reached {
-        Ok((upstream, terms)) => relay::relay(upstream, &mut client, context, &terms).await,
-        Err(error) => Err(error),
+        Ok((opened, terms)) => opened.deliver(&mut client, context, &terms).await,
+        Err((failed, terms)) => give_up(failed, terms, &mut client, context).await,
     };
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     context.ended = client.sent() == Sent::All;
     done
+}
+
+/// Tells the client how the last attempt failed: in the upstream's own words where they can be passed on.
+async fn give_up(
+    failed: Failed,
+    terms: Option<Terms>,
+    client: &mut Client<'_>,
+    context: &mut Context,
+) -> Result<(), Error> {
+    match (failed.answer, terms) {
+        (Some(answer), Some(terms)) => {
+            context.note = failed.error.private;
+            answer.deliver(client, context, &terms, failed.cause.is_some()).await
+        }
+        _ => Err(failed.error),
+    }
 }
 
 async fn receive(

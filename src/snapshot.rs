@@ -181,13 +181,74 @@ pub struct Intake {
     pub max_ratio: u32,
 }
 
-/// How often an exchange is tried.
+/// How often an exchange is tried, and when again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Attempts in all, the first included; at least 1.
     pub attempts: u32,
-    /// The wait between two.
+    /// The longest wait before the second attempt where no other place is left; it doubles with each. The wait itself
+    /// is drawn at random from nothing to that.
     pub delay: Duration,
+    /// No wait is longer.
+    pub max_delay: Duration,
+    /// The share of a cluster's exchanges that may be tried again, in thousandths.
+    pub budget: u32,
+    /// What is tried again.
+    pub causes: Causes,
+}
+
+/// Why another attempt may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The request never reached the upstream.
+    Unsent,
+    /// The connection broke, or what came cannot be read.
+    Broken,
+    /// The upstream was too slow.
+    Slow,
+    /// The upstream says that it failed.
+    Failed,
+    /// The upstream has no room in a rate.
+    Limited,
+    /// This upstream cannot serve it: money, a credential, a model that is not there.
+    Unserved,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 6] =
+        [Self::Unsent, Self::Broken, Self::Slow, Self::Failed, Self::Limited, Self::Unserved];
+
+    /// The name used in configuration, logs and metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unsent => "unsent",
+            Self::Broken => "broken",
+            Self::Slow => "slow",
+            Self::Failed => "failed",
+            Self::Limited => "limited",
+            Self::Unserved => "unserved",
+        }
+    }
+}
+
+/// A set of causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Causes(u8);
+
+impl Causes {
+    /// Every cause.
+    pub const ALL: Self = Self((1 << Cause::ALL.len()) - 1);
+
+    /// Those of the list.
+    pub fn of(causes: impl IntoIterator<Item = Cause>) -> Self {
+        Self(causes.into_iter().fold(0, |set, cause| set | 1 << cause as u8))
+    }
+
+    /// Whether it is among them.
+    pub fn has(self, cause: Cause) -> bool {
+        self.0 & 1 << cause as u8 != 0
+    }
 }
 
 #[cfg(test)]

@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::diagnostic::{Diagnostic, Diagnostics, Path, Place, Severity, nearest};
-use super::schema::{Clocks, Config, Listener, LogFormat, LogLevel};
+use super::schema::{self, Clocks, Config, Listener, LogFormat, LogLevel};
 use super::source::{Data, Node, Origin};
 use super::value::{Period, SecretRef, Timer};
 use crate::access::{Access, Principal};
 use crate::clocks::{self, Overrides};
 use crate::route::pattern::Pattern;
 use crate::secret::Secret;
-use crate::snapshot::{Intake, Log, Process, Retry, Snapshot};
+use crate::snapshot::{Cause, Causes, Intake, Log, Process, Retry, Snapshot};
 use crate::upstream::cluster::Cluster;
 
 /// What a configuration refers to.
@@ -71,7 +71,7 @@ pub(super) fn compile(
             max_ratio: config.intake.max_ratio,
         },
         clocks,
-        retry: Retry { attempts: config.retry.attempts, delay: config.retry.delay.0 },
+        retry: retry(&config.retry),
         access,
         clusters: clusters.into_values().collect(),
         aliases,
@@ -420,6 +420,24 @@ fn overlap(a: &str, b: &str) -> bool {
         (Some((a, a_end)), Some((b, b_end))) => {
             (a.starts_with(b) || b.starts_with(a)) && (a_end.ends_with(b_end) || b_end.ends_with(a_end))
         }
+    }
+}
+
+fn retry(retry: &schema::Retry) -> Retry {
+    let cause = |cause: &schema::Cause| match cause {
+        schema::Cause::Unsent => Cause::Unsent,
+        schema::Cause::Broken => Cause::Broken,
+        schema::Cause::Slow => Cause::Slow,
+        schema::Cause::Failed => Cause::Failed,
+        schema::Cause::Limited => Cause::Limited,
+        schema::Cause::Unserved => Cause::Unserved,
+    };
+    Retry {
+        attempts: retry.attempts,
+        delay: retry.delay.0,
+        max_delay: retry.max_delay.0,
+        budget: (retry.budget * 1000.0) as u32,
+        causes: Causes::of(retry.on.iter().map(cause)),
     }
 }
 

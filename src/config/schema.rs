@@ -247,21 +247,53 @@ impl Default for Intake {
     }
 }
 
-/// What is tried again. Only attempts that certainly did nothing are: the connection failed, or a pooled one turned
-/// out to be closed before any of the request was answered.
+/// Attempts after the first: a failure of one upstream is none of the client's as long as it was told nothing.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// How many attempts an exchange may make, the first included; 1 turns retries off.
     #[schemars(range(min = 1, max = 100))]
     pub attempts: u32,
-    /// How long to wait before another attempt. It goes to another endpoint if there is one, so none is needed.
+    /// The longest wait before the second attempt, where no other endpoint or deployment is left; it doubles with each.
+    /// The wait is drawn at random from nothing to that. Another place is tried at once.
     pub delay: Period,
+    /// No wait is longer. An upstream that asks for more is not waited for: the client is told.
+    pub max_delay: Period,
+    /// The share of a cluster's requests that may be sent again, so that retries do not finish off what is overloaded.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub budget: f64,
+    /// What is tried again.
+    pub on: Vec<Cause>,
+}
+
+/// Why another attempt may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The request never reached the upstream: no connection, or one that had been closed.
+    Unsent,
+    /// The connection broke before the first content. The upstream may have worked on the request, and may bill it.
+    Broken,
+    /// A clock ran out before the first content. It may be billed, too.
+    Slow,
+    /// The upstream answered with 408, 5xx or 529, or began with an error event.
+    Failed,
+    /// The upstream answered with 429.
+    Limited,
+    /// This upstream cannot serve it: no quota, no money, a credential that is refused, a model that is not there.
+    Unserved,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, delay: Period::seconds(0) }
+        use Cause::{Broken, Failed, Limited, Slow, Unsent, Unserved};
+        Self {
+            attempts: 3,
+            delay: Period::millis(250),
+            max_delay: Period::seconds(5),
+            budget: 0.1,
+            on: vec![Unsent, Broken, Slow, Failed, Limited, Unserved],
+        }
     }
 }
 

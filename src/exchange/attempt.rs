@@ -164,6 +164,7 @@ impl Upstream {
             self.judge(Outcome::Bad);
             Error::upstream(Kind::UpstreamFailed, "the upstream broke off its reply")
                 .because(format!("{}: {broken}", self.flight.endpoint().name))
+                .again()
         })
     }
 
@@ -198,7 +199,7 @@ impl Upstream {
     /// The upstream was too slow.
     pub fn slow(&mut self, public: &'static str) -> Error {
         self.judge(Outcome::Bad);
-        Error::upstream(Kind::UpstreamTimeout, public).because(&self.flight.endpoint().name)
+        Error::upstream(Kind::UpstreamTimeout, public).because(&self.flight.endpoint().name).again()
     }
 
     /// The upstream broke HTTP.
@@ -206,6 +207,7 @@ impl Upstream {
         self.judge(Outcome::Bad);
         Error::upstream(Kind::UpstreamFailed, "the upstream's answer cannot be read")
             .because(format!("{}: {what}", self.flight.endpoint().name))
+            .again()
     }
 
     /// A connection broke before the response head, `at` that time. A pooled one may have been closed by its peer before the request
@@ -228,7 +230,7 @@ impl Upstream {
         let failed =
             Error::upstream(Kind::UpstreamFailed, "the upstream closed the connection without an answer")
                 .because(format!("{}: {broken}", self.flight.endpoint().name));
-        if untouched { failed.elsewhere() } else { failed }
+        if untouched { failed.elsewhere() } else { failed.again() }
     }
 }
 

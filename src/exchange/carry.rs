@@ -55,6 +55,11 @@ impl Carry {
         media.starts_with(expected.as_bytes())
     }
 
+    /// Whether the client speaks another dialect than the upstream.
+    pub(super) fn translates(&self) -> bool {
+        matches!(self, Self::Translated { .. })
+    }
+
     /// Says in the head of a reply what a translation made of it; a verbatim one speaks for itself.
     pub(super) fn mark(&self, head: &mut Reply, media: &str) {
         let Self::Translated { lost, .. } = self else { return };

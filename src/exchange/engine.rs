@@ -11,10 +11,11 @@ use super::carry::{Asked, Carry};
 use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
-use super::relay::Terms;
-use super::retry::Plan;
+use super::relay::{self, Opened, Terms};
+use super::retry::{Next, Plan};
+use super::verdict::Failed;
 use crate::dialect::translate::Passage;
-use crate::error::{Error, Kind, Retry};
+use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::route::alias::{Alias, Deployment, Sticky};
@@ -30,51 +31,101 @@ pub(super) struct Ask<'a> {
     pub(super) alias: &'a Alias,
 }
 
-/// Tries one place after another until one answers. Says what is to be relayed, and on what terms.
-pub(super) async fn reach(
-    ask: Ask<'_>,
-    client: &mut Client<'_>,
-    context: &mut Context,
-) -> Result<(Upstream, Terms), Error> {
+/// What came of an exchange's attempts: a reply to stay with, or how the last of them failed, and the terms of it.
+pub(super) type Reached = Result<(Opened, Terms), (Failed, Option<Terms>)>;
+
+/// Tries one place after another until one gives a reply to stay with.
+pub(super) async fn reach(ask: Ask<'_>, client: &mut Client<'_>, context: &mut Context) -> Reached {
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let sticky = sticky_value(ask.alias, client.headers(), context);
+    let deadline = deadline(&ask, client.headers(), context);
     let retry = context.snapshot.retry;
-    let mut plan = Plan::new(ask.alias, ask.asked.operation, sticky.as_deref(), retry, now);
-    let mut last = None;
-    while let Some((deployment, flight)) = plan.next(now) {
-        if last.is_some() {
-            let wait = tokio::time::sleep(retry.delay);
-            client
-                .unless_gone(async {
-                    wait.await;
-                    Ok(())
-                })
-                .await?;
-        }
+    let mut plan = Plan::new(ask.alias, ask.asked.operation, sticky.as_deref(), retry, deadline, now);
+    let (mut now, mut last) = (now, None);
+    loop {
+        let (deployment, flight) = match plan.next(now) {
+            Next::Try(deployment, flight) => (deployment, flight),
+            Next::Wait(wait) => {
+                if let Err(gone) = pause(client, wait).await {
+                    return Err((gone.into(), None));
+                }
+                now = Instant::now();
+                continue;
+            }
+            Next::Over(rest) => return Err(last.unwrap_or_else(|| (nowhere(rest).into(), None))),
+        };
         context.attempts += 1;
-        context.timeline.restart(if last.is_some() { Instant::now() } else { now });
+        context.timeline.restart(now);
         let mut terms = terms(&ask, deployment, context);
+        terms.deadline = terms.deadline.min(deadline);
         let endpoint = Arc::clone(flight.endpoint());
         client.write_within(terms.clocks.client_write);
-        let begun = begin(&ask, deployment, flight, &mut terms, client, context).await;
-        match begun {
-            Ok(upstream) => return Ok((upstream, terms)),
+        let failed = match attempt(&ask, deployment, flight, &mut terms, client, context).await {
+            Ok(opened) => return Ok((opened, terms)),
+            Err(failed) => failed,
+        };
+        log::debug!("{}: attempt {} failed: {}", context.id, context.attempts, failed.error);
+        now = Instant::now();
+        let connected = context.timeline.connected.is_some();
+        if !plan.failed(deployment, &endpoint, connected, (failed.cause, failed.wait), now) {
+            return Err((failed, Some(terms)));
+        }
+        if let (Some(cause), Some(place)) = (failed.cause, &context.place) {
+            METRICS.upstream.failed_attempts.with_label_values(&[place.cluster.name(), cause.name()]).inc();
+        }
+        last = Some((failed, Some(terms)));
+    }
+}
 
-            Err(error) if error.retry == Retry::Elsewhere => {
-                log::debug!("{}: attempt {} failed: {error}", context.id, context.attempts);
-                // A stale connection says nothing of its endpoint, which is tried again on a fresh one.
-                if context.timeline.connected.is_none() {
-                    plan.strike(&endpoint);
-                }
-                last = Some(error);
-            }
-            Err(error) => return Err(error),
+/// When the exchange must be over: a client that waits for a whole reply says how long it does, and an answer after that
+/// is for nobody.
+fn deadline(ask: &Ask<'_>, headers: &HeaderMap, context: &Context) -> Instant {
+    const SAYS: [&str; 3] = ["x-stainless-read-timeout", "x-stainless-timeout", "x-request-timeout"];
+    let clocks = context.snapshot.clocks.with(&context.overrides()).with(&ask.alias.clocks);
+    let said = SAYS.iter().filter_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse::<f64>().ok());
+    let patience = said
+        .filter(|seconds| *seconds > 0.0 && !ask.asked.is_stream())
+        .filter_map(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .min();
+    context.timeline.began + patience.map_or(clocks.exchange, |patience| patience.min(clocks.exchange))
+}
+
+/// Waits, as long as the client does.
+async fn pause(client: &mut Client<'_>, wait: Duration) -> Result<(), Error> {
+    client
+        .unless_gone(async {
+            tokio::time::sleep(wait).await;
+            Ok(())
+        })
+        .await
+}
+
+/// There is no place to go to: none is healthy, or all rest.
+fn nowhere(rest: Option<Duration>) -> Error {
+    match rest {
+        Some(rest) => {
+            let public = "the upstream's rate limit is reached; try again later";
+            let seconds = rest.as_secs_f64().ceil() as u64;
+            Error::upstream(Kind::RateLimited, public).after(u32::try_from(seconds).unwrap_or(u32::MAX))
+        }
+        None => {
+            let public = "no upstream is available for this model; try again in a moment";
+            Error::upstream(Kind::Overloaded, public).after(1)
         }
     }
-    Err(last.unwrap_or_else(|| {
-        Error::upstream(Kind::Overloaded, "no upstream is available for this model; try again in a moment")
-            .after(1)
-    }))
+}
+
+/// One attempt, up to a reply to stay with.
+async fn attempt(
+    ask: &Ask<'_>,
+    deployment: &Deployment,
+    flight: InFlight,
+    terms: &mut Terms,
+    client: &mut Client<'_>,
+    context: &mut Context,
+) -> Result<Opened, Failed> {
+    let upstream = begin(ask, deployment, flight, terms, client, context).await?;
+    relay::open(upstream, client, context, terms).await
 }
 
 fn sticky_value(alias: &Alias, headers: &HeaderMap, context: &Context) -> Option<String> {

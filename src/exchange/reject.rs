@@ -7,6 +7,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use super::client::Client;
 use super::context::Context;
 use super::headers;
+use super::relay::X_SHOULD_RETRY;
 use super::session::Session;
 use crate::dialect;
 use crate::error::{Error, Kind};
@@ -45,6 +46,10 @@ pub(super) async fn reject(session: &mut Session<'_>, context: &mut Context, err
     headers::put(&mut head, CONTENT_TYPE, "application/json");
     if let Some(seconds) = error.retry_after {
         headers::put(&mut head, RETRY_AFTER, itoa::Buffer::new().format(seconds));
+    }
+    if context.attempts > 1 {
+        // It was tried again already: SDKs would multiply the attempts.
+        headers::put(&mut head, X_SHOULD_RETRY, "false");
     }
     if let (Kind::MethodNotAllowed, Some(operation)) = (error.kind, context.operation) {
         headers::put(&mut head, ALLOW, operation.method());

@@ -1,5 +1,8 @@
 //! Moves a reply to the client: a stream event by event, a whole reply in one piece, an upstream's error as it is or
 //! in the client's dialect.
+//!
+//! It goes in two steps. [`open`] reads up to the first content, or to the end of what is small, and tells the client
+//! nothing but heartbeats; until then another attempt may take over. [`Opened::deliver`] is the rest.
 
 mod clocks;
 mod failure;
@@ -11,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderName;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use smallvec::SmallVec;
 
@@ -18,6 +22,8 @@ use super::attempt::Upstream;
 use super::carry::Carry;
 use super::client::{Client, Sent};
 use super::context::Context;
+use super::headers;
+use super::verdict::Failed;
 use crate::clocks::Clocks;
 use crate::dialect::Operation;
 use crate::error::{Error, Kind};
@@ -25,6 +31,8 @@ use crate::frame::http1::Reply;
 use crate::meter::access_log::When;
 use crate::meter::series::DeploymentSeries;
 use crate::upstream::cluster::Outcome;
+use stream::Streaming;
+use whole::Held;
 
 /// What a reply is relayed with.
 pub struct Terms {
@@ -42,19 +50,85 @@ pub struct Terms {
     pub series: Arc<DeploymentSeries>,
 }
 
-/// Relays what the upstream answered.
+/// A reply of which enough was read to stay with it.
+pub(super) enum Opened {
+    /// A stream that has begun to say something.
+    Stream(Box<Streaming>),
+    /// A whole reply, or the beginning of a large one.
+    Whole(Box<Held>),
+}
+
+/// What an upstream answered that may be passed on as it is, but that may be nothing to stay with.
+pub(super) enum Answer {
+    /// An error with a status.
+    Error {
+        /// Its head, as the client may see it.
+        head: Reply,
+        /// Its body.
+        body: Bytes,
+    },
+    /// A stream that begins with an error.
+    Stream(Box<Streaming>),
+}
+
+impl Opened {
+    /// Relays the reply to its end.
+    ///
+    /// # Errors
+    /// What went wrong. A stream that breaks is ended here, with an error event.
+    pub(super) async fn deliver(
+        self,
+        client: &mut Client<'_>,
+        context: &mut Context,
+        terms: &Terms,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Stream(streaming) => stream::deliver(*streaming, client, context, terms).await,
+            Self::Whole(held) => whole::deliver(*held, client, context, terms).await,
+        }
+    }
+}
+
+/// Tells the official SDKs whether to try again.
+pub(super) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+impl Answer {
+    /// Passes it on. Where it was `tried` to find something better, the client is told not to try itself: SDKs would
+    /// multiply the attempts.
+    ///
+    /// # Errors
+    /// As [`Opened::deliver`].
+    pub(super) async fn deliver(
+        self,
+        client: &mut Client<'_>,
+        context: &mut Context,
+        terms: &Terms,
+        tried: bool,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Error { mut head, body } => {
+                if tried && context.attempts > 1 {
+                    headers::put(&mut head, X_SHOULD_RETRY, "false");
+                }
+                client.whole(head, body).await
+            }
+            Self::Stream(streaming) => stream::deliver(*streaming, client, context, terms).await,
+        }
+    }
+}
+
+/// Reads what the upstream answers, up to where it is worth staying with.
 ///
 /// # Errors
-/// What went wrong before anything was committed to the client, and after it in a whole reply. A stream that breaks
-/// after its head is ended here, with an error event.
-pub async fn relay(
+/// What went wrong; the client was told nothing of it.
+pub(super) async fn open(
     upstream: Upstream,
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
-) -> Result<(), Error> {
+) -> Result<Opened, Failed> {
     let Some(head) = upstream.response() else {
-        return Err(Error::gateway(Kind::Internal, "the reply has no head"));
+        return Err(Error::gateway(Kind::Internal, "the reply has no head").into());
     };
     let status = head.status;
     let media = head.fields.get(&CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
@@ -66,22 +140,22 @@ pub async fn relay(
     context.upstream_id = upstream_id(head);
     context.phase = When::FirstToken;
     match (status, is_stream) {
-        (400.., _) => failure::failure(upstream, client, context, terms, status).await,
+        (400.., _) => Err(failure::failure(upstream, client, context, terms, status).await),
         _ if is_coded => unfit(upstream, "the upstream compressed its reply, which it was asked not to"),
         (204 | 205, _) => unfit(upstream, "the upstream answered without a body"),
-        (_, true) => stream::stream(upstream, client, context, terms).await,
+        (_, true) => stream::open(upstream, client, context, terms).await,
         (300..400, _) => unfit(upstream, "the upstream answered with a redirect, which is not followed"),
         _ if client.sent() == Sent::Stream => {
             unfit(upstream, "the upstream answered a stream with a whole reply")
         }
-        _ => whole::whole(upstream, client, context, terms).await,
+        _ => whole::open(upstream, client, context, terms).await,
     }
 }
 
 /// The upstream answered with what no client can be given.
-fn unfit(mut upstream: Upstream, why: &'static str) -> Result<(), Error> {
+fn unfit(mut upstream: Upstream, why: &'static str) -> Result<Opened, Failed> {
     upstream.judge(Outcome::Bad);
-    Err(Error::upstream(Kind::UpstreamFailed, why).because(&upstream.endpoint().name))
+    Err(Error::upstream(Kind::UpstreamFailed, why).because(&upstream.endpoint().name).again().into())
 }
 
 fn upstream_id(head: &Reply) -> String {

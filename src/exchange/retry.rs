@@ -1,11 +1,13 @@
 //! What may be tried next, where, and how often.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
 
 use crate::dialect::Operation;
 use crate::route::alias::{Alias, Deployment, Order};
-use crate::snapshot::Retry;
+use crate::snapshot::{Cause, Retry};
 use crate::upstream::endpoint::{Endpoint, InFlight};
 
 /// The deployments and endpoints of one exchange that are still to be tried.
@@ -13,61 +15,175 @@ use crate::upstream::endpoint::{Endpoint, InFlight};
 pub struct Plan<'a> {
     alias: &'a Alias,
     order: Order,
-    tried: Vec<Arc<Endpoint>>,
-    left: u32,
+    retry: Retry,
+    /// No attempt begins after it.
+    deadline: Instant,
+    made: u32,
+    /// How the last attempt failed.
+    last: Option<Cause>,
+    /// How long one that is tired asks to be left alone.
+    asked: Duration,
+    /// How often it was waited.
+    waits: u32,
+    /// Where no connection was to be had: not tried again.
+    dead: Vec<Arc<Endpoint>>,
+    /// What failed since the last wait: not tried again before the next.
+    tired: Vec<Arc<Endpoint>>,
+    /// Deployments that cannot serve the exchange.
+    barred: SmallVec<[usize; 4]>,
 }
 
+/// What to do next.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// Try there.
+    Try(&'a Deployment, InFlight),
+    /// Wait that long, then ask again.
+    Wait(Duration),
+    /// Nothing: no place or no attempt is left. Where every place only rests, it does for that long.
+    Over(Option<Duration>),
+}
+
+/// How long a deployment rests whose upstream does not say for how long.
+const RATE: Duration = Duration::from_secs(1);
+/// How long one rests that has no quota left, or whose credential is refused.
+const UNSERVED: Duration = Duration::from_secs(30);
+
 impl<'a> Plan<'a> {
-    /// A plan over the deployments of `alias` that speak `operation`.
+    /// A plan over the deployments of `alias` that can be asked `operation`.
     pub fn new(
         alias: &'a Alias,
         operation: Operation,
         sticky: Option<&str>,
         retry: Retry,
+        deadline: Instant,
         now: Instant,
     ) -> Self {
         Self {
             alias,
             order: alias.order(operation, sticky, now),
-            tried: Vec::new(),
-            left: retry.attempts.max(1),
+            retry,
+            deadline,
+            made: 0,
+            last: None,
+            asked: Duration::ZERO,
+            waits: 0,
+            dead: Vec::new(),
+            tired: Vec::new(),
+            barred: SmallVec::new(),
         }
     }
 
-    /// The next place to try: another endpoint of the same deployment first, then the next deployment. `None` once
-    /// there is none left, or no attempt.
-    pub fn next(&mut self, now: Instant) -> Option<(&'a Deployment, InFlight)> {
-        self.left = self.left.checked_sub(1)?;
-        self.order.iter().find_map(|index| {
+    /// What to do next: another endpoint of the same deployment first, then the next deployment, then a wait.
+    pub fn next(&mut self, now: Instant) -> Next<'a> {
+        if self.made >= self.retry.attempts.max(1) || (self.made > 0 && now >= self.deadline) {
+            return Next::Over(None);
+        }
+        let Some((deployment, flight)) = self.pick(now) else { return self.wait(now) };
+        if self.made == 0 {
+            deployment.cluster.budget.pay_in(self.retry.budget);
+        } else if self.last != Some(Cause::Unsent) && !deployment.cluster.budget.take() {
+            // What never reached an upstream burdens none.
+            log::debug!("cluster {}: no budget is left for another attempt", deployment.cluster.name());
+            return Next::Over(None);
+        }
+        self.made += 1;
+        Next::Try(deployment, flight)
+    }
+
+    fn pick(&self, now: Instant) -> Option<(&'a Deployment, InFlight)> {
+        let out: SmallVec<[Arc<Endpoint>; 4]> = self.dead.iter().chain(&self.tired).cloned().collect();
+        self.order.iter().filter(|index| !self.barred.contains(index)).find_map(|index| {
             let deployment = self.alias.deployments.get(*index)?;
-            let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &self.tried)?;
+            if deployment.rest.left(now).is_some() {
+                return None;
+            }
+            let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out)?;
             Some((deployment, flight))
         })
     }
 
-    /// Strikes an endpoint that failed.
-    pub fn strike(&mut self, endpoint: &Arc<Endpoint>) {
-        self.tried.push(Arc::clone(endpoint));
+    /// No place is left for now: how long until there is one again?
+    fn wait(&mut self, now: Instant) -> Next<'a> {
+        let usable = self.order.iter().filter(|index| !self.barred.contains(index));
+        let rests = usable.filter_map(|index| self.alias.deployments.get(*index)?.rest.left(now));
+        let rest = rests.min();
+        let tired = (!self.tired.is_empty()).then(|| self.backoff().max(self.asked));
+        let wait = match (tired, rest) {
+            (Some(tired), Some(rest)) => tired.min(rest),
+            (Some(wait), None) | (None, Some(wait)) => wait,
+            (None, None) => return Next::Over(None),
+        };
+        if wait > self.retry.max_delay || now + wait >= self.deadline {
+            return Next::Over(rest);
+        }
+        self.waits += 1;
+        self.asked = Duration::ZERO;
+        self.tired.clear();
+        Next::Wait(wait)
+    }
+
+    /// Anything from nothing to the delay, which doubles with every wait: so those who failed together do not come back
+    /// together.
+    fn backoff(&self) -> Duration {
+        let most = self.retry.delay.saturating_mul(1 << self.waits.min(16)).min(self.retry.max_delay);
+        most.mul_f64(fastrand::f64())
+    }
+
+    /// Notes how an attempt failed. `connected` says whether there was a connection. Says whether another may be made.
+    pub fn failed(
+        &mut self,
+        deployment: &'a Deployment,
+        endpoint: &Arc<Endpoint>,
+        connected: bool,
+        (cause, wait): (Option<Cause>, Option<Duration>),
+        now: Instant,
+    ) -> bool {
+        self.last = cause;
+        let Some(cause) = cause.filter(|cause| self.retry.causes.has(*cause)) else { return false };
+        match cause {
+            // A stale connection says nothing of its endpoint, which is tried again on a fresh one.
+            Cause::Unsent if connected => {}
+            Cause::Unsent => self.dead.push(Arc::clone(endpoint)),
+            Cause::Broken | Cause::Slow | Cause::Failed => {
+                self.tired.push(Arc::clone(endpoint));
+                self.asked = self.asked.max(wait.unwrap_or_default());
+            }
+            Cause::Limited => deployment.rest.until(now + wait.unwrap_or(RATE)),
+            Cause::Unserved => {
+                self.barred.extend(self.alias.deployments.iter().position(|d| std::ptr::eq(d, deployment)));
+                if let Some(wait) = wait {
+                    deployment.rest.until(now + wait.min(UNSERVED));
+                }
+            }
+        }
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clocks::Overrides;
     use crate::route::alias::{Sticky, UpstreamModel};
     use crate::route::pattern::Pattern;
+    use crate::snapshot::Causes;
     use crate::upstream::cluster::tests::cluster;
 
-    #[test]
-    fn every_endpoint_is_tried_once_and_attempts_are_bounded() {
+    const RETRY: Retry = Retry {
+        attempts: 10,
+        delay: Duration::from_millis(100),
+        max_delay: Duration::from_secs(1),
+        budget: 100,
+        causes: Causes::ALL,
+    };
+
+    fn alias() -> Alias {
         let deployment = |name: &str, urls: &[&str], priority| Deployment {
             priority,
             ..Deployment::new("m", Arc::new(cluster(name, urls)), UpstreamModel::AsSent)
         };
-        let alias = Alias {
+        Alias {
             pattern: Pattern::parse("m").unwrap(),
             name: "m".into(),
             deployments: vec![
@@ -77,20 +193,95 @@ mod tests {
             sticky: Sticky::No,
             clocks: Overrides::default(),
             listed: true,
-        };
-        let visit = |attempts| {
-            let now = Instant::now();
-            let retry = Retry { attempts, delay: Duration::ZERO };
-            let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, retry, now);
-            let mut seen = Vec::new();
-            while let Some((deployment, flight)) = plan.next(now) {
-                seen.push(deployment.cluster.name().to_owned());
-                plan.strike(flight.endpoint());
+        }
+    }
+
+    /// Where attempts go that all fail for `cause`, and the waits between them, up to the end.
+    fn visit(
+        alias: &Alias,
+        retry: Retry,
+        cause: Option<Cause>,
+        wait: Option<Duration>,
+    ) -> (Vec<String>, Option<Duration>) {
+        let mut now = Instant::now();
+        let deadline = now + Duration::from_secs(60);
+        let mut plan = Plan::new(alias, Operation::ChatCompletions, None, retry, deadline, now);
+        let mut seen = Vec::new();
+        loop {
+            match plan.next(now) {
+                Next::Try(deployment, flight) => {
+                    seen.push(deployment.cluster.name().to_owned());
+                    if !plan.failed(deployment, flight.endpoint(), false, (cause, wait), now) {
+                        return (seen, None);
+                    }
+                }
+                Next::Wait(wait) => {
+                    assert!(wait <= retry.max_delay);
+                    seen.push("wait".to_owned());
+                    now += wait;
+                }
+                Next::Over(rest) => return (seen, rest),
             }
-            seen
-        };
-        assert_eq!(visit(10), ["first", "first", "spare"]);
-        assert_eq!(visit(2), ["first", "first"]);
-        assert_eq!(visit(0).len(), 1, "there is always one attempt");
+        }
+    }
+
+    #[test]
+    fn what_is_dead_is_tried_once() {
+        let (seen, _) = visit(&alias(), RETRY, Some(Cause::Unsent), None);
+        assert_eq!(seen, ["first", "first", "spare"]);
+    }
+
+    #[test]
+    fn attempts_are_bounded_and_there_is_always_one() {
+        let attempts = |attempts| visit(&alias(), Retry { attempts, ..RETRY }, Some(Cause::Unsent), None).0;
+        assert_eq!(attempts(2), ["first", "first"]);
+        assert_eq!(attempts(0), ["first"]);
+    }
+
+    #[test]
+    fn every_place_is_tried_before_a_wait_and_again_after_it() {
+        let (seen, _) = visit(&alias(), Retry { attempts: 6, ..RETRY }, Some(Cause::Failed), None);
+        assert_eq!(seen, ["first", "first", "spare", "wait", "first", "first", "spare"]);
+    }
+
+    #[test]
+    fn what_is_limited_rests_and_the_client_is_told_for_how_long() {
+        let alias = alias();
+        let (seen, rest) = visit(&alias, RETRY, Some(Cause::Limited), Some(Duration::from_secs(7)));
+        assert_eq!(seen, ["first", "spare"], "a rate is a deployment's, not an endpoint's");
+        assert!(rest.is_some_and(|rest| rest > Duration::from_secs(6)), "{rest:?}");
+        let (seen, rest) = visit(&alias, RETRY, None, None);
+        assert!(seen.is_empty() && rest.is_some(), "the next exchange does not even ask");
+    }
+
+    #[test]
+    fn a_short_rest_is_waited_for() {
+        let wait = Duration::from_millis(300);
+        let retry = Retry { attempts: 4, ..RETRY };
+        let (seen, _) = visit(&alias(), retry, Some(Cause::Limited), Some(wait));
+        assert_eq!(seen, ["first", "spare", "wait", "first", "spare"]);
+    }
+
+    #[test]
+    fn what_cannot_serve_is_left_and_what_helps_nowhere_is_not_tried_again() {
+        assert_eq!(visit(&alias(), RETRY, Some(Cause::Unserved), None).0, ["first", "spare"]);
+        assert_eq!(visit(&alias(), RETRY, None, None).0, ["first"]);
+        let only = Retry { causes: Causes::of([Cause::Unsent]), ..RETRY };
+        assert_eq!(visit(&alias(), only, Some(Cause::Failed), None).0, ["first"]);
+    }
+
+    #[test]
+    fn nothing_begins_after_the_deadline_and_no_storm_is_made() {
+        let (alias, now) = (alias(), Instant::now());
+        let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, RETRY, now, now);
+        assert!(matches!(plan.next(now), Next::Try(..)), "the first attempt is always made");
+        assert!(matches!(plan.next(now), Next::Over(None)));
+        let attempts: usize = (0..1000)
+            .map(|_| {
+                let tries = visit(&alias, Retry { attempts: 3, ..RETRY }, Some(Cause::Failed), None).0;
+                tries.iter().filter(|place| *place != "wait").count()
+            })
+            .sum();
+        assert!((1000..=1130).contains(&attempts), "{attempts}: a tenth more, and what was saved");
     }
 }

@@ -74,6 +74,8 @@ pub struct Upstream {
     pub requests: IntCounterVec,
     /// Attempts that failed, by provider, cluster and kind.
     pub errors: IntCounterVec,
+    /// Attempts after which another was allowed, by cluster and cause.
+    pub failed_attempts: IntCounterVec,
     /// From the request sent to the response head, seconds, by provider and cluster.
     pub latency: HistogramVec,
     /// 1 for an endpoint that takes exchanges, by provider, cluster and endpoint.
@@ -209,6 +211,11 @@ impl Upstream {
                 "llm_provider_errors_total",
                 "Attempts that failed by the provider's fault",
                 &["provider", "cluster", "kind"],
+            ),
+            failed_attempts: make.counters(
+                "llm_provider_failed_attempts_total",
+                "Attempts that failed before the client was told anything, by why another may help",
+                &["cluster", "cause"],
             ),
             latency: make.histograms(
                 "llm_provider_latency_seconds",

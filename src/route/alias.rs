@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use http::HeaderName;
 use smallvec::SmallVec;
@@ -27,13 +28,43 @@ pub struct Deployment {
     pub priority: u32,
     /// Its series.
     pub series: Arc<DeploymentSeries>,
+    /// Until when its rate is used up.
+    pub rest: Arc<Rest>,
+}
+
+/// Until when a model is left alone that its upstream has refused for a rate or a quota. It is the model's at that
+/// cluster's credential, never the host's.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// Milliseconds since [`EPOCH`]; 0 is never.
+    until: AtomicU64,
+}
+
+/// The zero of the times kept in atomics.
+static EPOCH: LazyLock<Instant> = LazyLock::new(|| Instant::now() - Duration::from_millis(1));
+
+impl Rest {
+    /// It is left alone until then, or longer if it was to be already.
+    pub fn until(&self, at: Instant) {
+        let millis = at.saturating_duration_since(*EPOCH).as_millis();
+        self.until.fetch_max(u64::try_from(millis).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// How much longer it is left alone.
+    pub fn left(&self, now: Instant) -> Option<Duration> {
+        let until = self.until.load(Relaxed);
+        if until == 0 {
+            return None;
+        }
+        (*EPOCH + Duration::from_millis(until)).checked_duration_since(now).filter(|left| !left.is_zero())
+    }
 }
 
 impl Deployment {
     /// A deployment of the alias of that configured name, of weight 1 and priority 0.
     pub fn new(alias: &str, cluster: Arc<Cluster>, model: UpstreamModel) -> Self {
         let series = Arc::new(DeploymentSeries::new(cluster.spec.provider.name, cluster.name(), alias));
-        Self { cluster, model, weight: 1, priority: 0, series }
+        Self { cluster, model, weight: 1, priority: 0, series, rest: Arc::default() }
     }
 }
 
@@ -119,7 +150,9 @@ impl Alias {
             None => fastrand::f64(),
         };
         let draw = -uniform.max(f64::MIN_POSITIVE).ln() / f64::from(deployment.weight);
-        let unavailable = !deployment.cluster.available(now) || deployment.weight == 0;
+        let unavailable = !deployment.cluster.available(now)
+            || deployment.weight == 0
+            || deployment.rest.left(now).is_some();
         (unavailable, deployment.priority, draw)
     }
 
@@ -179,8 +212,6 @@ impl Aliases {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::upstream::cluster::tests::cluster;
     use crate::upstream::endpoint::Health;
@@ -252,6 +283,18 @@ mod tests {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 5)]);
         alias.deployments[0].cluster.endpoints()[0].probed(Health::Down, Duration::ZERO);
         assert_eq!(alias.order(CHAT, None, Instant::now()).as_slice(), [1, 0]);
+    }
+
+    #[test]
+    fn a_deployment_that_rests_goes_last_and_comes_back() {
+        let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 5)]);
+        let now = Instant::now();
+        alias.deployments[0].rest.until(now + Duration::from_secs(10));
+        alias.deployments[0].rest.until(now + Duration::from_secs(2));
+        assert_eq!(alias.order(CHAT, None, now).as_slice(), [1, 0]);
+        let left = alias.deployments[0].rest.left(now).unwrap();
+        assert!(left > Duration::from_secs(9) && left <= Duration::from_secs(10), "{left:?}");
+        assert_eq!(alias.order(CHAT, None, now + Duration::from_secs(11)).as_slice(), [0, 1]);
     }
 
     #[test]

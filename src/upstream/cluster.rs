@@ -1,6 +1,7 @@
 //! Endpoints that share a provider, a credential, a balancing strategy and a health policy.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -60,8 +61,47 @@ pub struct Cluster {
     pub links: Arc<Links>,
     /// Its series.
     pub series: ClusterSeries,
+    /// What may be sent again.
+    pub budget: Budget,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     balancer: Balancer,
+}
+
+/// What may be sent again of a cluster's requests: each first attempt pays in a share of an attempt, each further one
+/// takes a whole one out. So a cluster whose every request fails gets little more than it would without retries.
+#[derive(Debug)]
+pub struct Budget {
+    /// Thousandths of an attempt.
+    saved: AtomicI64,
+}
+
+/// What a cluster begins with, and what it can save: a few failures in a quiet hour are always tried again.
+const SAVED: i64 = 10_000;
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { saved: AtomicI64::new(SAVED) }
+    }
+}
+
+impl Budget {
+    /// A first attempt is made; `share` is in thousandths.
+    pub fn pay_in(&self, share: u32) {
+        // A lost update between threads loses a share of one attempt.
+        let saved = self.saved.load(Relaxed);
+        if saved < SAVED {
+            self.saved.store((saved + i64::from(share)).min(SAVED), Relaxed);
+        }
+    }
+
+    /// Whether another attempt may be made; it is paid for.
+    pub fn take(&self) -> bool {
+        let left = self.saved.fetch_sub(1000, Relaxed) - 1000;
+        if left < 0 {
+            self.saved.fetch_add(1000, Relaxed);
+        }
+        left >= 0
+    }
 }
 
 impl std::fmt::Debug for Cluster {
@@ -86,6 +126,7 @@ impl Cluster {
     pub fn new(spec: ClusterSpec, links: Arc<Links>) -> Self {
         let endpoints = spec.endpoints.iter().cloned().map(Endpoint::new).map(Arc::new).collect();
         Self {
+            budget: Budget::default(),
             balancer: Balancer::new(spec.strategy),
             endpoints: ArcSwap::from_pointee(endpoints),
             links,
@@ -187,6 +228,19 @@ pub(crate) mod tests {
             clocks: Overrides::default(),
         };
         Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
+    }
+
+    #[test]
+    fn a_budget_is_a_share_of_what_was_paid_in_and_a_reserve() {
+        let budget = Budget::default();
+        assert_eq!((0..100).filter(|_| budget.take()).count(), 10);
+        (0..1000).for_each(|_| budget.pay_in(100));
+        assert_eq!((0..100).filter(|_| budget.take()).count(), 10, "no more is saved than the reserve");
+        let again = (0..1000).filter(|_| {
+            budget.pay_in(100);
+            budget.take()
+        });
+        assert_eq!(again.count(), 100);
     }
 
     #[test]

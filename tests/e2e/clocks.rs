@@ -7,11 +7,12 @@ use serde_json::Value;
 
 use crate::dialects::{Dialect, events};
 use crate::support::scripted::{Scripted, Turn};
-use crate::support::{DEADLINE, Edge, Reply, cluster_of, listener, post, sim, soon};
+use crate::support::{DEADLINE, Edge, ONE_TRY, Reply, cluster_of, listener, post, sim, soon};
 
 async fn site(clocks: &str) -> (Edge, Sim) {
     let sim = sim(Config::default()).await;
-    (Edge::start(&cluster_of(&[sim.addr()], &format!("clocks: {{{clocks}}}"))).await, sim)
+    let config = cluster_of(&[sim.addr()], &format!("clocks: {{{clocks}}}")) + ONE_TRY;
+    (Edge::start(&config).await, sim)
 }
 
 async fn ask(edge: &Edge, dialect: Dialect, stream: bool, fault: &str) -> Reply {
@@ -81,7 +82,8 @@ async fn a_first_token_that_does_not_come_is_a_504_while_nothing_was_sent() {
 
 #[tokio::test]
 async fn events_without_content_are_no_first_token() {
-    told("first_token", "stall=1", "uT").await;
+    // And nothing of them is sent, so that another upstream could still take over.
+    refused("first_token", true, "stall=1", "uT").await;
 }
 
 #[tokio::test]
@@ -104,7 +106,8 @@ async fn attempts_and_exchanges_end_however_lively_they_are() {
     let engine = EngineConfig { decode_tps: Some(100.0), ..EngineConfig::default() };
     let sim = sim(Config { engine, ..Config::default() }).await;
     for clock in ["attempt", "exchange"] {
-        let edge = Edge::start(&cluster_of(&[sim.addr()], &format!("clocks: {{{clock}: 300ms}}"))).await;
+        let config = cluster_of(&[sim.addr()], &format!("clocks: {{{clock}: 300ms}}")) + ONE_TRY;
+        let edge = Edge::start(&config).await;
         for (stream, status) in [(true, 200), (false, 504)] {
             let fields = "x-sim-tokens: 100000\r\n";
             let reply = edge
@@ -187,7 +190,7 @@ async fn the_most_specific_clock_holds() {
         "clocks: {{head: 150ms}}\nclusters:\n{}{}\
          models: {{a: {{deployments: [{{cluster: a}}]}}, b: {{deployments: [{{cluster: b}}]}}, \
          own: {{deployments: [{{cluster: b}}], clocks: {{head: 900ms}}}}}}\n\
-         routes: [{{name: plain}}, {{name: slow, path: /slow, clocks: {{head: 600ms}}}}]\n",
+         routes: [{{name: plain}}, {{name: slow, path: /slow, clocks: {{head: 600ms}}}}]\n{ONE_TRY}",
         cluster("a", ""),
         cluster("b", "head: 350ms"),
     ))

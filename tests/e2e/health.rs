@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::dialects::Dialect;
 use crate::support::edge::endpoints;
 use crate::support::scripted::{Scripted, Turn, answer, json};
-use crate::support::{Client, DEADLINE, Edge, Reply, cluster_of, post, sim, soon};
+use crate::support::{Client, DEADLINE, Edge, ONE_TRY, Reply, cluster_of, post, sim, soon};
 
 /// A node that answers with its name, and to `/health` as it feels.
 async fn node(name: &'static str) -> (Scripted, Arc<AtomicBool>) {
@@ -142,7 +142,7 @@ async fn failing() -> Sim {
 async fn an_endpoint_that_keeps_failing_is_set_aside_for_a_while() {
     let (bad, good) = (failing().await, named("good").await);
     let settings = "balance: round_robin, ejection: {failures: 3, for: 1s, max_share: 0.5}";
-    let edge = Edge::start(&cluster_of(&[bad.addr(), good.addr()], settings)).await;
+    let edge = Edge::start(&(cluster_of(&[bad.addr(), good.addr()], settings) + ONE_TRY)).await;
     let mut failed = 0;
     while at(&edge.look("/snapshot").await.json(), bad.addr())["ejected"] == false {
         failed += u32::from(ask(&edge, "m", "").await.status == 500);

@@ -13,6 +13,8 @@ mod drain;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod failover;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 #[path = "../support/fixtures.rs"]

@@ -7,7 +7,7 @@ use forebay::sim::{Chunking, Config, Recorded, Replay, Sim};
 use serde_json::{Value, json};
 
 use crate::fixtures::{self, Exchange};
-use crate::support::{Edge, fleet, post, sim};
+use crate::support::{Edge, ONE_TRY, fleet, post, sim};
 
 /// The recorded exchanges that take no longer than this, or nothing and a line that says so.
 fn recorded(longest: usize) -> Option<Vec<Exchange>> {
@@ -37,7 +37,7 @@ async fn site(exchanges: &[Exchange], chunking: Chunking) -> (Edge, Sim) {
     let replay = Replay { recorded: recorded.collect(), chunking };
     let kept = Config { record: exchanges.len(), record_body: 64 << 20, ..Config::default() };
     let sim = sim(Config { replay: Some(replay), ..kept }).await;
-    let edge = Edge::start(&fleet(&sim)).await;
+    let edge = Edge::start(&(fleet(&sim) + ONE_TRY)).await;
     (edge, sim)
 }
 

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::dialects::{Dialect, events};
 use crate::support::h2client::H2Client;
-use crate::support::{Edge, Reply, cluster_of, get, listener, post, sim};
+use crate::support::{Edge, ONE_TRY, Reply, cluster_of, get, listener, post, sim};
 
 async fn site(settings: &str) -> (Edge, Sim) {
     let sim = sim(Config::default()).await;
-    (Edge::start(&[&cluster_of(&[sim.addr()], ""), settings].concat()).await, sim)
+    (Edge::start(&[&cluster_of(&[sim.addr()], ""), settings, ONE_TRY].concat()).await, sim)
 }
 
 async fn ask(edge: &Edge, dialect: Dialect, stream: bool, fields: &str) -> Reply {

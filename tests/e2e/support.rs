@@ -50,6 +50,9 @@ pub(crate) fn cluster_of(addresses: &[SocketAddr], settings: &str) -> String {
     )
 }
 
+/// Nothing is sent again that an upstream may have taken: what a test sees is what one attempt did.
+pub(crate) const ONE_TRY: &str = "retry: {on: [unsent], delay: 0s}\n";
+
 /// A listener with these settings beside its address.
 pub(crate) fn listener(settings: &str) -> String {
     format!("listeners: [{{address: \"127.0.0.1:${{SERVER_PORT}}\", {settings}}}]\n")

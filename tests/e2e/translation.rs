@@ -4,7 +4,7 @@ use forebay::sim::{Config, Sim};
 use serde_json::{Value, json};
 
 use crate::dialects::{Dialect, events};
-use crate::support::{Edge, Reply, cluster_of, post, sim};
+use crate::support::{Edge, ONE_TRY, Reply, cluster_of, post, sim};
 
 /// Who asks, and what the only upstream speaks.
 const PAIRS: [(Dialect, &str); 2] = [(Dialect::Chat, "messages"), (Dialect::Messages, "chat_completions")];
@@ -166,7 +166,7 @@ async fn a_strict_route_refuses_what_would_be_lost_and_a_bad_request_goes_nowher
 #[tokio::test]
 async fn an_error_of_the_upstream_is_one_of_the_clients_dialect() {
     for (dialect, speaks) in PAIRS {
-        let (edge, _sim) = site(speaks, "").await;
+        let (edge, _sim) = site(speaks, ONE_TRY).await;
         for (status, chat, messages) in [
             (400, 400, 400),
             (404, 404, 404),
@@ -193,7 +193,7 @@ async fn an_error_of_the_upstream_is_one_of_the_clients_dialect() {
 #[tokio::test]
 async fn a_stream_that_fails_ends_with_an_error_of_the_clients_dialect() {
     for (dialect, speaks) in PAIRS {
-        let (edge, _sim) = site(speaks, "").await;
+        let (edge, _sim) = site(speaks, ONE_TRY).await;
         let body = serde_json::from_str(&dialect.ask("m", true)).unwrap();
         for fault in ["cut=4", "reset=4", "bad_chunk=4", "error_event=4", "no_done"] {
             let id = fault.replace('=', "-");

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::HeaderName;
+use http::header::CONTENT_TYPE;
 
-use super::Terms;
+use super::{Answer, Terms};
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
-use crate::exchange::carry::Carry;
 use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::headers;
+use crate::exchange::verdict::{Failed, cause_of, wait_of};
 use crate::frame::sse::is_whole;
 use crate::meter::metrics::METRICS;
 use crate::upstream::cluster::Outcome;
@@ -22,60 +23,75 @@ const ERROR_BODY: usize = 256 << 10;
 /// How long it may take.
 const ERROR_TIME: Duration = Duration::from_secs(10);
 
-/// An upstream's error goes to the client as it is, if it is JSON and the client's own doing or limit. What is wrong
-/// with our credential is ours, and a page of HTML is nothing an SDK can read: both become errors of our own.
+/// What an upstream's error is to its client. It goes there as it is, if it is JSON and the client's own doing or limit.
+/// What is wrong with our credential is ours, and a page of HTML is nothing an SDK can read: both become errors of our
+/// own.
 pub(super) async fn failure(
     mut upstream: Upstream,
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
     status: u16,
-) -> Result<(), Error> {
+) -> Failed {
     upstream.judge(if matches!(status, 500 | 502..=599) { Outcome::Bad } else { Outcome::Neutral });
     count_failure(&upstream, status);
-    let body = match client
-        .unless_gone(async { Ok(tokio::time::timeout(ERROR_TIME, gather(&mut upstream)).await) })
-        .await?
-    {
-        Ok(body) => body?,
-        Err(_) => return Err(upstream.slow("the upstream's answer did not come in time")),
+    let body = match read_error(&mut upstream, client).await {
+        Ok(body) => body,
+        Err(error) => return error.into(),
     };
     let name = Arc::clone(upstream.endpoint());
-    let mut head = headers::reply(upstream.take_response()?, &context.id);
+    let head = match upstream.take_response() {
+        Ok(head) => head,
+        Err(error) => return error.into(),
+    };
     let readable = is_whole(&body) && matches!(body.first(), Some(b'{' | b'['));
     if readable {
         upstream.release().await;
     }
-    let ours = matches!(status, 401 | 403) && has_credential(context);
-    let said = crate::dialect::error::read(&body, None).map(|said| said.message).unwrap_or_default();
+    let read = crate::dialect::error::read(&body, head.fields.text(&X_AMZN_ERRORTYPE));
+    let (cause, wait) = (cause_of(status, read.as_ref()), wait_of(&head.fields, &body));
+    let said = read.map(|said| said.message).unwrap_or_default();
     let private = format!("{} answered {status}: {}", name.name, truncated(&said));
     log::debug!("{:?} failed with {status}", terms.operation);
-    if ours {
-        let public = "the upstream did not accept this gateway's credential";
-        return Err(Error::upstream(Kind::UpstreamFailed, public).because(private));
-    }
-    if matches!(terms.carry, Carry::Translated { .. }) {
-        let retry_after = head.fields.text(&RETRY_AFTER).and_then(|value| value.parse().ok());
-        return Err(translated(status, said, retry_after).because(private));
-    }
-    if !readable || client.sent() != Sent::Nothing {
-        return Err(Error::upstream(kind_of(status), public_of(status, &said)).because(private));
-    }
-    headers::put(&mut head, CONTENT_TYPE, "application/json");
-    context.note = private;
-    client.whole(head, body).await
+    let ours = matches!(status, 401 | 403) && has_credential(context);
+    let error = told(status, said, ours, terms, wait).because(private);
+    let passes = !ours && readable && client.sent() == Sent::Nothing && !terms.carry.translates();
+    let answer = passes.then(|| {
+        let mut head = headers::reply(head, &context.id);
+        headers::put(&mut head, CONTENT_TYPE, "application/json");
+        Answer::Error { head, body }
+    });
+    // What is not there does not come back when it says.
+    let wait = wait.filter(|_| !matches!(status, 400..=407));
+    Failed { error, cause, wait, answer }
 }
 
-/// What an upstream of another dialect said, for the client's own to say.
-fn translated(status: u16, said: String, retry_after: Option<u32>) -> Error {
-    let public = if said.is_empty() { public_of(status, &said) } else { said };
+/// Where AWS puts the class of an error.
+const X_AMZN_ERRORTYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+
+async fn read_error(upstream: &mut Upstream, client: &mut Client<'_>) -> Result<Bytes, Error> {
+    let reading = tokio::time::timeout(ERROR_TIME, gather(upstream));
+    match client.unless_gone(async { Ok(reading.await) }).await? {
+        Ok(body) => body,
+        Err(_) => Err(upstream.slow("the upstream's answer did not come in time")),
+    }
+}
+
+/// What an upstream said, in words for the client's own dialect.
+fn told(status: u16, said: String, ours: bool, terms: &Terms, wait: Option<Duration>) -> Error {
+    if ours {
+        let public = "the upstream did not accept this gateway's credential";
+        return Error::upstream(Kind::UpstreamFailed, public);
+    }
+    let in_its_words = terms.carry.translates() && !said.is_empty();
+    let public = if in_its_words { said } else { public_of(status, &said) };
     let kind = kind_of(status);
     let error = match kind {
         Kind::InvalidRequest | Kind::TooLarge | Kind::UnknownModel => Error::client(kind, public),
         _ => Error::upstream(kind, public),
     };
-    match retry_after {
-        Some(seconds) => error.after(seconds),
+    match wait {
+        Some(wait) => error.after(u32::try_from(wait.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX)),
         None => error,
     }
 }

@@ -7,24 +7,54 @@ use prometheus::local::LocalHistogram;
 
 use super::clocks::{Due, StreamClocks};
 use super::flow::{Flow, Let};
-use super::{Terms, joined};
+use super::{Answer, Opened, Terms, joined};
 use crate::dialect::usage::End;
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
 use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::headers;
+use crate::exchange::verdict::Failed;
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::meter::series::DeploymentSeries;
+use crate::snapshot::Cause;
 use crate::upstream::cluster::Outcome;
 
-/// What happened next in a stream.
-enum Next {
-    Chunk(Option<Bytes>),
+/// A stream under way.
+pub(in crate::exchange) struct Streaming {
+    upstream: Upstream,
+    flow: Flow,
+    /// What was let out, and not sent.
+    held: Let,
+    gaps: Gaps,
+    /// How the upstream's stream ended, once it has.
+    over: Option<Over>,
+    _counted: Counted,
+}
+
+/// How an upstream's stream ended.
+enum Over {
+    /// It closed it, or said its last.
+    Closed,
+    /// It broke.
     Broken(Error),
-    Gone(Error),
-    Tick,
+}
+
+/// Counts a stream while it lives.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        METRICS.http.streams.inc();
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        METRICS.http.streams.dec();
+    }
 }
 
 /// Times between events, kept aside until the stream is over: an event costs no shared counter.
@@ -55,29 +85,68 @@ impl Gaps {
     }
 }
 
-/// Relays a stream. One that breaks after its head is ended here, with an error event.
-pub(super) async fn stream(
-    mut upstream: Upstream,
+/// The most of a stream that is held before its first content, bytes.
+const HELD: usize = 256 << 10;
+
+/// Reads a stream up to its first content. The client is told nothing but heartbeats.
+pub(super) async fn open(
+    upstream: Upstream,
+    client: &mut Client<'_>,
+    context: &mut Context,
+    terms: &Terms,
+) -> Result<Opened, Failed> {
+    let flow = Flow::new(terms.operation, &terms.carry);
+    let (held, gaps) = (Let::new(), Gaps::new(&terms.series));
+    let mut streaming =
+        Box::new(Streaming { upstream, flow, held, gaps, over: None, _counted: Counted::new() });
+    let sent = context.timeline.sent.unwrap_or(context.timeline.began);
+    let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
+    while streaming.is_silent() {
+        streaming.step(client, context, terms, &mut clocks).await?;
+    }
+    if streaming.gaps.last.is_none()
+        && let Some(failed) = streaming.failed_at_once(context)
+    {
+        return Err(failed.unless(streaming, client));
+    }
+    Ok(Opened::Stream(streaming))
+}
+
+/// A failure before the first content.
+struct AtOnce {
+    error: Error,
+    cause: Cause,
+    /// Whether the upstream's own words can be passed on.
+    is_told: bool,
+}
+
+impl AtOnce {
+    fn unless(self, streaming: Box<Streaming>, client: &Client<'_>) -> Failed {
+        let passes = self.is_told && client.sent() == Sent::Nothing;
+        let answer = passes.then_some(Answer::Stream(streaming));
+        Failed { error: self.error, cause: Some(self.cause), wait: None, answer }
+    }
+}
+
+/// Relays the rest of a stream. One that breaks after its head is ended here, with an error event.
+pub(super) async fn deliver(
+    mut streaming: Streaming,
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
 ) -> Result<(), Error> {
     context.tally.stream = true;
-    let mut flow = Flow::new(terms.operation, &terms.carry);
-    METRICS.http.streams.inc();
-    let ended = pump(&mut upstream, client, context, terms, &mut flow).await;
-    METRICS.http.streams.dec();
-    context.tally.usage = flow.usage();
+    let ended = streaming.pump(client, context, terms).await;
+    context.tally.usage = streaming.flow.usage();
     match ended {
         Ok(()) => {
-            upstream.judge(Outcome::Good);
+            streaming.upstream.judge(Outcome::Good);
             client.end().await?;
-            drain(upstream).await;
+            drain(streaming.upstream).await;
             Ok(())
         }
         Err(error) if client.sent() == Sent::Stream && error.kind != Kind::ClientGone => {
-            cut(client, context, terms, &mut flow, &error).await;
-            drop(upstream);
+            cut(client, context, terms, &mut streaming.flow, &error).await;
             Err(error)
         }
         Err(error) => Err(error),
@@ -98,20 +167,53 @@ async fn cut(client: &mut Client<'_>, context: &Context, terms: &Terms, flow: &m
     }
 }
 
-async fn pump(
-    upstream: &mut Upstream,
-    client: &mut Client<'_>,
-    context: &mut Context,
-    terms: &Terms,
-    flow: &mut Flow,
-) -> Result<(), Error> {
-    let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-    let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
-    let mut gaps = Gaps::new(&terms.series);
-    loop {
+/// What happened next in a stream.
+enum Next {
+    Chunk(Option<Bytes>),
+    Broken(Error),
+    Gone(Error),
+    Tick,
+}
+
+impl Streaming {
+    /// Whether nothing has come that is worth telling.
+    fn is_silent(&self) -> bool {
+        let held: usize = self.held.iter().map(Bytes::len).sum();
+        self.gaps.last.is_none() && self.over.is_none() && held < HELD
+    }
+
+    /// Relays to the end.
+    async fn pump(
+        &mut self,
+        client: &mut Client<'_>,
+        context: &mut Context,
+        terms: &Terms,
+    ) -> Result<(), Error> {
+        self.send(client, context, terms).await?;
+        let sent = context.timeline.sent.unwrap_or(context.timeline.began);
+        let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
+        while self.over.is_none() {
+            self.step(client, context, terms, &mut clocks).await?;
+            if !self.held.is_empty() {
+                let read = self.gaps.last.unwrap_or(client.last);
+                self.send(client, context, terms).await?;
+                self.gaps.added.observe(client.last.saturating_duration_since(read).as_secs_f64());
+            }
+        }
+        self.finish(client, context, terms).await
+    }
+
+    /// Waits for what happens next, and takes it in.
+    async fn step(
+        &mut self,
+        client: &mut Client<'_>,
+        context: &mut Context,
+        terms: &Terms,
+        clocks: &mut StreamClocks<'_>,
+    ) -> Result<(), Error> {
         let next = tokio::select! {
             biased;
-            read = upstream.body() => match read {
+            read = self.upstream.body() => match read {
                 Ok(chunk) => Next::Chunk(chunk),
                 Err(error) => Next::Broken(error),
             },
@@ -122,80 +224,124 @@ async fn pump(
             // An HTTP/2 stream may end with an empty frame, which is no reply.
             Next::Chunk(Some(chunk)) if chunk.is_empty() => {}
             Next::Chunk(Some(chunk)) => {
-                let waited = context.timeline.first_token.is_none();
-                forward(&chunk, upstream, client, context, terms, flow, &mut gaps).await?;
-                if waited && context.timeline.first_token.is_some() {
+                if self.take(&chunk, context) {
                     // The timer was set for the first token: from now on the gap is shorter.
                     clocks.due(context.timeline.last_token, client.last);
                 }
-                if flow.is_closed() {
-                    return ending(upstream, client, context, terms, flow).await;
-                }
             }
-            Next::Chunk(None) => return ending(upstream, client, context, terms, flow).await,
-            Next::Broken(error) => return broken(upstream, client, context, terms, flow, error).await,
+            Next::Chunk(None) => self.over = Some(Over::Closed),
+            Next::Broken(error) => self.over = Some(Over::Broken(error)),
             Next::Gone(gone) => return Err(gone),
             Next::Tick => match clocks.due(context.timeline.last_token, client.last) {
                 Due::Nothing => {}
-                Due::Heartbeat if flow.at_boundary() => {
-                    client.heartbeat(terms.operation, &context.id).await?
+                Due::Heartbeat if self.flow.at_boundary() => {
+                    client.heartbeat(terms.operation, &context.id).await?;
                 }
                 Due::Heartbeat => {}
-                Due::Slow(why) => return Err(upstream.slow(why)),
+                Due::Slow(why) => return Err(self.upstream.slow(why)),
             },
         }
+        Ok(())
+    }
+
+    /// Takes one chunk in. Says whether it held the first content.
+    fn take(&mut self, chunk: &Bytes, context: &mut Context) -> bool {
+        let read = Instant::now();
+        let content = self.flow.push(chunk, &mut self.held);
+        let mut first = false;
+        if content > 0 {
+            first = self.gaps.token(read);
+            if first {
+                first_token(context, &self.upstream, read);
+            }
+            context.timeline.token(read);
+            context.tally.tokens += u64::from(content);
+        }
+        if self.flow.is_closed() {
+            self.over = Some(Over::Closed);
+        }
+        first
+    }
+
+    /// Sends what is held, and before the first of it the head.
+    async fn send(&mut self, client: &mut Client<'_>, context: &Context, terms: &Terms) -> Result<(), Error> {
+        let pieces = std::mem::take(&mut self.held);
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        if client.sent() == Sent::Nothing {
+            let mut head = headers::reply(self.upstream.take_response()?, &context.id);
+            terms.carry.mark(&mut head, "text/event-stream; charset=utf-8");
+            client.begin_stream(head).await?;
+        }
+        client.write(joined(pieces)).await?;
+        client.last = Instant::now();
+        Ok(())
+    }
+
+    /// The stream is over: was it whole?
+    async fn finish(
+        &mut self,
+        client: &mut Client<'_>,
+        context: &Context,
+        terms: &Terms,
+    ) -> Result<(), Error> {
+        let end = self.flow.finish(&mut self.held);
+        self.send(client, context, terms).await?;
+        let name = &self.upstream.endpoint().name;
+        let (told, broken) = (self.flow.failure().cloned(), self.over.take());
+        match (end, broken) {
+            // All that mattered had come before the connection broke, if it did.
+            (End::Complete, _) => Ok(()),
+            (End::Failed, Some(Over::Broken(error))) if told.is_some() => Err(error),
+            // The upstream has told the client itself, or the translation has; nothing is to be added.
+            (End::Failed, _) => {
+                log::debug!("{name} reported an error inside its stream");
+                self.upstream.judge(Outcome::Bad);
+                told.map_or(Ok(()), Err)
+            }
+            (End::Truncated, Some(Over::Broken(error))) => Err(error),
+            (End::Truncated, _) => {
+                let error = truncated(name);
+                self.upstream.judge(Outcome::Bad);
+                Err(error)
+            }
+        }
+    }
+
+    /// What went wrong with a stream that is over before its first content, if anything did.
+    fn failed_at_once(&mut self, context: &mut Context) -> Option<AtOnce> {
+        let over = self.over.as_ref()?;
+        let end = self.flow.finish(&mut self.held);
+        let at_once = |error, cause, is_told| Some(AtOnce { error, cause, is_told });
+        match (end, over, self.flow.failure()) {
+            (End::Complete, ..) => None,
+            (_, Over::Broken(error), _) => at_once(error.clone(), Cause::Broken, false),
+            (End::Truncated, ..) => {
+                self.upstream.judge(Outcome::Bad);
+                at_once(truncated(&self.upstream.endpoint().name), Cause::Broken, false)
+            }
+            (End::Failed, _, told) => {
+                let is_told = told.is_none();
+                let error = told.cloned().unwrap_or_else(|| self.reported());
+                self.upstream.judge(Outcome::Bad);
+                context.note = format!("{}: {}", self.upstream.endpoint().name, error.public);
+                at_once(error, Cause::Failed, is_told)
+            }
+        }
+    }
+
+    /// The error that the upstream put into its stream in the client's own dialect.
+    fn reported(&self) -> Error {
+        let said: Vec<u8> = self.held.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let data = said.split(|byte| *byte == b'\n').rev().find_map(|line| line.strip_prefix(b"data:"));
+        crate::dialect::ir::reported(data.unwrap_or_default().trim_ascii())
     }
 }
 
-/// Passes one chunk on.
-async fn forward(
-    chunk: &Bytes,
-    upstream: &mut Upstream,
-    client: &mut Client<'_>,
-    context: &mut Context,
-    terms: &Terms,
-    flow: &mut Flow,
-    gaps: &mut Gaps,
-) -> Result<(), Error> {
-    let read = Instant::now();
-    let mut pieces = Let::new();
-    let content = flow.push(chunk, &mut pieces);
-    if content > 0 {
-        if gaps.token(read) {
-            first_token(context, upstream, read);
-        }
-        context.timeline.token(read);
-        context.tally.tokens += u64::from(content);
-    }
-    deliver(pieces, upstream, client, context, terms, flow).await?;
-    gaps.added.observe(client.last.saturating_duration_since(read).as_secs_f64());
-    Ok(())
-}
-
-/// Sends pieces of the stream, and before the first of them its head.
-async fn deliver(
-    pieces: Let,
-    upstream: &mut Upstream,
-    client: &mut Client<'_>,
-    context: &Context,
-    terms: &Terms,
-    flow: &Flow,
-) -> Result<(), Error> {
-    if pieces.is_empty() {
-        return Ok(());
-    }
-    if client.sent() == Sent::Nothing {
-        // What failed before it began is no stream: the client is still to get a status of its own.
-        if let Some(error) = flow.failure() {
-            return Err(error.clone());
-        }
-        let mut head = headers::reply(upstream.take_response()?, &context.id);
-        terms.carry.mark(&mut head, "text/event-stream; charset=utf-8");
-        client.begin_stream(head).await?;
-    }
-    client.write(joined(pieces)).await?;
-    client.last = Instant::now();
-    Ok(())
+fn truncated(name: &str) -> Error {
+    Error::upstream(Kind::UpstreamFailed, "the upstream ended its stream before it was complete")
+        .because(format!("{name}: the stream has no terminal event"))
 }
 
 /// Notes how long the first token took.
@@ -207,64 +353,6 @@ fn first_token(context: &mut Context, upstream: &Upstream, read: Instant) {
     if let Some(series) = context.place.as_ref().and_then(|place| place.series.as_ref()) {
         series.first_token().observe(took.as_secs_f64());
     }
-}
-
-/// The stream is over: was it whole?
-async fn ending(
-    upstream: &mut Upstream,
-    client: &mut Client<'_>,
-    context: &Context,
-    terms: &Terms,
-    flow: &mut Flow,
-) -> Result<(), Error> {
-    let end = flush(upstream, client, context, terms, flow).await?;
-    let name = &upstream.endpoint().name;
-    match end {
-        End::Complete => Ok(()),
-        // The upstream has told the client itself, or the translation has; nothing is to be added.
-        End::Failed => {
-            log::debug!("{name} reported an error inside its stream");
-            upstream.judge(Outcome::Bad);
-            flow.failure().map_or(Ok(()), |error| Err(error.clone()))
-        }
-        End::Truncated => {
-            let error =
-                Error::upstream(Kind::UpstreamFailed, "the upstream ended its stream before it was complete")
-                    .because(format!("{name}: the stream has no terminal event"));
-            upstream.judge(Outcome::Bad);
-            Err(error)
-        }
-    }
-}
-
-async fn broken(
-    upstream: &mut Upstream,
-    client: &mut Client<'_>,
-    context: &Context,
-    terms: &Terms,
-    flow: &mut Flow,
-    error: Error,
-) -> Result<(), Error> {
-    match flush(upstream, client, context, terms, flow).await? {
-        // All that mattered had come before the connection broke.
-        End::Complete => Ok(()),
-        End::Failed if flow.failure().is_none() => Ok(()),
-        End::Failed | End::Truncated => Err(error),
-    }
-}
-
-/// Sends what the flow held.
-async fn flush(
-    upstream: &mut Upstream,
-    client: &mut Client<'_>,
-    context: &Context,
-    terms: &Terms,
-    flow: &mut Flow,
-) -> Result<End, Error> {
-    let mut pieces = Let::new();
-    let end = flow.finish(&mut pieces);
-    deliver(pieces, upstream, client, context, terms, flow).await?;
-    Ok(end)
 }
 
 /// How long the end of a reply whose content is complete is waited for, to keep its connection.
