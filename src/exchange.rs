@@ -161,7 +161,7 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
 
 /// Tells the client how the last attempt failed: in the upstream's own words where they can be passed on.
 async fn give_up(
-    failed: Failed,
+    failed: Box<Failed>,
     terms: Option<Terms>,
     client: &mut Client<'_>,
     context: &mut Context,

@@ -7,6 +7,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+pub mod balance;
 pub mod envelope;
 pub mod splice;
 

@@ -77,7 +77,7 @@ pub struct Listener {
     /// The largest request head: request line and headers together.
     pub max_head: Size,
     /// The most headers of a request.
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = 256))]
     pub max_headers: u32,
     /// Peers whose `x-forwarded-*` and `forwarded` headers are believed: your load balancers. From anyone else they
     /// are dropped.

@@ -98,22 +98,24 @@ impl Upstream {
         now: Instant,
     ) -> Result<(), Error> {
         self.sent = Some(now);
-        match timeout(clocks.write, self.link.send(head, body)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(broken)) => {
+        match self.link.send(head, body, clocks.write).await {
+            Ok(()) => Ok(()),
+            Err(Broken::Slow) => Err(self.slow("the upstream did not take the request in time")),
+            Err(broken) => {
                 let at = Instant::now();
                 if self.answered_early().await { Ok(()) } else { Err(self.broken(&broken, Sent::Part, at)) }
             }
-            Err(_) => Err(self.slow("the upstream did not take the request in time")),
         }
     }
 
     /// Whether the upstream has answered without reading the whole request: it may refuse a body for its size.
     async fn answered_early(&mut self) -> bool {
+        // Forebay's own HTTP/1 has looked for it already.
+        let Link::Any(_) = self.link else { return false };
         let Ok(Ok(reply)) = timeout(EARLY, self.link.head()).await else { return false };
-        let refused = reply.status >= 400;
-        self.reply = Some(reply);
-        refused
+        let answered = reply.status >= 200;
+        self.reply = Some(reply).filter(|_| answered);
+        answered
     }
 
     /// Waits for the final response head, under no clock of its own. May be dropped and called again.
@@ -131,6 +133,14 @@ impl Upstream {
             };
             match reply.status {
                 100 | 102..=199 if !self.link.is_h2() => {}
+                // RFC 9110 §15.5.9: the peer has grown tired of an idle connection as the request was sent on it.
+                408 if self.reused && self.link.closes() => {
+                    return Err(self.broken(
+                        &Broken::Refused("it answered 408".to_owned()),
+                        Sent::Whole,
+                        Instant::now(),
+                    ));
+                }
                 200..=599 => {
                     self.reply = Some(reply);
                     return Ok(());
@@ -190,6 +200,11 @@ impl Upstream {
         &self.cluster
     }
 
+    /// The exchange is over, and its place is free; only the end of the body is still to come.
+    pub fn leave(&mut self) {
+        self.flight.leave();
+    }
+
     /// Keeps the connection for the next exchange. Only after the end of the body.
     pub async fn release(self) {
         drop(self.flight);
@@ -216,6 +231,7 @@ impl Upstream {
         let untouched = match broken {
             Broken::Refused(_) => true,
             Broken::Rude(what) => return self.rude(what),
+            Broken::Slow => false,
             // A reset of an HTTP/2 stream may come in the middle of a request; after the whole of it, it is an answer.
             Broken::Failed(_) if sent == Sent::Whole || !self.link.is_h2() => false,
             Broken::Closed(_) | Broken::Failed(_) => {

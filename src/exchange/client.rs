@@ -105,8 +105,9 @@ impl<'a> Client<'a> {
         headers::put(&mut head, CONTENT_LENGTH, itoa::Buffer::new().format(body.len()));
         self.head(head, Sent::Whole).await?;
         self.bytes += body.len() as u64;
+        self.session.write(body, true).await?;
         self.sent = Sent::All;
-        self.session.write(body, true).await
+        Ok(())
     }
 
     /// Sends a piece of a body.
@@ -123,8 +124,9 @@ impl<'a> Client<'a> {
     /// # Errors
     /// [`crate::error::Kind::ClientGone`].
     pub async fn end(&mut self) -> Result<(), Error> {
+        self.session.write(Bytes::new(), true).await?;
         self.sent = Sent::All;
-        self.session.write(Bytes::new(), true).await
+        Ok(())
     }
 
     /// Sends `body` with that status in the client's dialect.

@@ -32,7 +32,7 @@ pub(super) struct Ask<'a> {
 }
 
 /// What came of an exchange's attempts: a reply to stay with, or how the last of them failed, and the terms of it.
-pub(super) type Reached = Result<(Opened, Terms), (Failed, Option<Terms>)>;
+pub(super) type Reached = Result<(Opened, Terms), (Box<Failed>, Option<Terms>)>;
 
 /// Tries one place after another until one gives a reply to stay with.
 pub(super) async fn reach(ask: Ask<'_>, client: &mut Client<'_>, context: &mut Context) -> Reached {
@@ -123,7 +123,7 @@ async fn attempt(
     terms: &mut Terms,
     client: &mut Client<'_>,
     context: &mut Context,
-) -> Result<Opened, Failed> {
+) -> Result<Opened, Box<Failed>> {
     let upstream = begin(ask, deployment, flight, terms, client, context).await?;
     relay::open(upstream, client, context, terms).await
 }

@@ -29,6 +29,7 @@ use super::screen::{self, Framing};
 use crate::dialect::Dialect;
 use crate::error::{Error, Kind};
 use crate::frame::chunked::{Chunks, Fault};
+use crate::frame::http1::{Stride, head_end};
 use crate::snapshot::HeadBounds;
 use crate::upstream::wrap::identify_by_inner;
 
@@ -73,6 +74,11 @@ struct State {
     phase: Phase,
     /// Read from the connection, not yet let through.
     held: BytesMut,
+    /// How much of it was looked through for the end of a head.
+    seen: usize,
+    /// Whether so much was sent ahead that it was thrown away: the connection can carry no other request.
+    flooded: bool,
+    stride: Stride,
     verdict: Option<Error>,
     /// What the head that was refused betrays of its sender.
     dialect: Dialect,
@@ -98,8 +104,15 @@ impl std::fmt::Debug for Guarded {
 impl Guarded {
     /// Guards an HTTP/1 connection that has just been accepted.
     pub fn new(inner: Stream, bounds: HeadBounds, h2c: bool) -> Self {
-        let state =
-            State { phase: Phase::Idle, held: BytesMut::new(), verdict: None, dialect: Dialect::OpenaiChat };
+        let state = State {
+            phase: Phase::Idle,
+            held: BytesMut::new(),
+            seen: 0,
+            flooded: false,
+            stride: Stride::default(),
+            verdict: None,
+            dialect: Dialect::OpenaiChat,
+        };
         Self { inner, bounds, h2c, corked: None, state: Mutex::new(state) }
     }
 
@@ -122,6 +135,7 @@ impl Guarded {
     /// is, since the connection is closed then.
     pub fn next(&self) {
         let mut state = self.lock();
+        state.seen = 0;
         if matches!(state.phase, Phase::Body { head: 0, rest: Rest::Length(0) }) {
             state.phase = Phase::Idle;
         }
@@ -165,16 +179,6 @@ fn fill(
     Poll::Ready(Ok(read.filled().len()))
 }
 
-/// The length of the head at the front of `held`, if its end is there. A head that ends its lines with a bare LF is
-/// found too, so that it is refused at once.
-fn head_end(held: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', held).find_map(|at| match held.get(at + 1..)? {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
-}
-
 impl State {
     /// Collects a head and screens it. Ready once the phase is another than `Idle` and `Head`, or at the end of input.
     fn collect(
@@ -187,14 +191,17 @@ impl State {
             // RFC 9112 §2.2: an empty line before the request line is ignored.
             while self.held.starts_with(b"\r\n") {
                 self.held.advance(2);
+                self.seen = 0;
             }
             if self.held.is_empty() {
                 self.phase = Phase::Idle;
             }
-            if let Some(end) = head_end(&self.held) {
+            if let Some(end) = head_end(&self.held, self.seen) {
+                self.seen = 0;
                 self.judge(end, &bounds);
                 return Poll::Ready(Ok(()));
             }
+            self.seen = self.held.len();
             if self.held.len() > bounds.bytes {
                 self.refuse(Error::client(Kind::HeadTooLarge, "the head of the request is too large"));
                 return Poll::Ready(Ok(()));
@@ -330,17 +337,21 @@ fn read_at_most(
 fn read_ahead(
     inner: &mut Stream,
     held: &mut BytesMut,
+    flooded: &mut bool,
     bounds: HeadBounds,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    while held.len() <= bounds.bytes {
-        match ready!(fill(inner, held, READ, cx))? {
-            0 => return Poll::Ready(Ok(())),
-            _ => continue,
+    loop {
+        if ready!(fill(inner, held, READ, cx))? == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        // More than a head was sent ahead. That the client leaves is seen only by reading on, so what comes is thrown
+        // away, and the connection is closed after the present exchange.
+        *flooded |= held.len() > bounds.bytes;
+        if *flooded {
+            *held = BytesMut::new();
         }
     }
-    // More than a head was sent ahead: no more is read until the present exchange is over.
-    Poll::Pending
 }
 
 /// Reads and forgets what a refused client goes on sending.
@@ -378,7 +389,9 @@ impl AsyncRead for Guarded {
             }
             Phase::Refused { .. } => return discard(inner, cx),
             Phase::Body { head, .. } if *head > 0 => *head -= give(held, *head, out),
-            Phase::Body { rest: Rest::Length(0), .. } => return read_ahead(inner, held, bounds, cx),
+            Phase::Body { rest: Rest::Length(0), .. } => {
+                return read_ahead(inner, held, &mut state.flooded, bounds, cx);
+            }
             Phase::Body { rest: Rest::Length(left), .. } => {
                 let most = usize::try_from(*left).unwrap_or(usize::MAX);
                 let size = if held.is_empty() {

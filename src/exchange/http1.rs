@@ -3,10 +3,11 @@
 //! Pingora's own session would parse the screened head again into two more copies, keep a buffer for each body, and
 //! write a reply's head apart from what follows. Here a head waits for the first piece of its body, and leaves with it.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
 use pingora_core::protocols::http::date::get_cached_date;
 use pingora_timeout::timeout;
@@ -146,7 +147,7 @@ impl Http1 {
         if framing == Framing::Chunks {
             reply.fields.set(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        self.keep &= framing != Framing::Close;
+        self.keep &= framing != Framing::Close && self.can_keep();
         reply.fields.set(DATE, get_cached_date());
         let connection = if self.keep { "keep-alive" } else { "close" };
         reply.fields.set(CONNECTION, HeaderValue::from_static(connection));
@@ -155,6 +156,13 @@ impl Http1 {
         let hidden = self.head.method == Method::HEAD;
         self.place = Place::Body(if hidden { Framing::Hidden } else { framing });
         self.begun = Some((reply.status, is_stream));
+    }
+
+    /// Whether the connection can carry another request as far as the body of this one goes: it is read, or little of it
+    /// is left and it was not promised to be read by asking for it.
+    fn can_keep(&self) -> bool {
+        let waits = self.head.headers.contains_key(EXPECT) && self.head.version == Version::HTTP_11;
+        self.guarded.is_read() || (self.guarded.is_nearly_read(SKIPPED) && !waits)
     }
 
     /// Sends a piece of the body, and with the last one its end.
@@ -214,15 +222,12 @@ impl Http1 {
 
     /// Sends what waits, and then `rest`.
     async fn flush(&mut self, rest: Option<Bytes>) -> Result<(), Error> {
-        let sending = push(&mut *self.guarded, &self.out, rest);
-        let sent = timeout(self.write, sending).await;
+        let sent = push(&mut *self.guarded, &self.out, rest, self.write).await;
+        // What was cut short cannot be followed by another reply.
+        self.keep &= sent.is_ok();
         // A buffer that has just been used is in the processor's cache; one kept from the last event is not.
         self.out = BytesMut::new();
-        match sent {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Error::client_gone().because(error)),
-            Err(_) => Err(Error::client_gone().because("it does not read what it is sent")),
-        }
+        sent.map_err(|error| Error::client_gone().because(error))
     }
 
     /// The connection for the next request, if it is in order.
@@ -253,16 +258,24 @@ impl Http1 {
     }
 }
 
+/// Sends `first` and then `rest`. Each write may take as long as `limit`.
 async fn push(
     stream: &mut (impl AsyncWrite + Unpin),
     first: &[u8],
     rest: Option<Bytes>,
-) -> std::io::Result<()> {
-    stream.write_all(first).await?;
-    if let Some(rest) = rest {
-        stream.write_all(&rest).await?;
+    limit: Duration,
+) -> io::Result<()> {
+    let slow = || io::Error::new(io::ErrorKind::TimedOut, "it does not read what it is sent");
+    for bytes in [first, rest.as_deref().unwrap_or_default()] {
+        let mut left = bytes;
+        while !left.is_empty() {
+            match timeout(limit, stream.write(left)).await.map_err(|_| slow())?? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                size => left = left.get(size..).unwrap_or_default(),
+            }
+        }
     }
-    stream.flush().await
+    timeout(limit, stream.flush()).await.map_err(|_| slow())?
 }
 
 /// Writes a number in hexadecimal digits.

@@ -85,7 +85,6 @@ pub async fn read(
         return Err(too_large(max_body));
     }
     let mut share = Share::none(budget);
-    share.grow(declared.unwrap_or(0), bounds.held)?;
     session.read_within(bounds.timeout);
     ask_for_body(session).await?;
     let gather = gather(session, declared, max_body, bounds.held, &mut share);
@@ -146,8 +145,10 @@ async fn gather(
             None if joined.is_empty() => whole = Some(chunk),
             first => {
                 if let Some(first) = first {
+                    // What was announced counts once it comes: announcing costs a client nothing.
                     let expected = declared.and_then(|length| usize::try_from(length).ok());
-                    joined.reserve(expected.unwrap_or(chunk.len() * 4).max(first.len() + chunk.len()));
+                    let known = first.len() + chunk.len();
+                    joined.reserve(expected.unwrap_or(known * 4).min(known * 16).max(known));
                     joined.extend_from_slice(&first);
                 }
                 joined.extend_from_slice(&chunk);

@@ -207,7 +207,8 @@ pub async fn failed(session: &mut Session, error: &PingoraError, context: &mut C
     let untold = downstream.begun().is_none();
     if untold {
         downstream.close();
-        reject(&mut downstream, context, &told).await;
+        // A client that has left needs no answer, and the connection ends with it.
+        let _ = reject(&mut downstream, context, &told).await;
     }
     let status = told.kind.status();
     context.failure.get_or_insert(told);

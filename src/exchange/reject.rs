@@ -25,20 +25,26 @@ pub(super) async fn answer_failure(
         return cut();
     }
     let Some((_, is_stream)) = session.begun() else {
-        reject(session, context, error).await;
-        return None;
+        // An answer that was cut short cannot be followed by another.
+        return reject(session, context, error).await.err().and_then(|_| cut());
     };
     if is_stream && !context.tally.stream {
-        end_stream(session, context, error).await;
-        return None;
+        return end_stream(session, context, error).await.err().and_then(|_| cut());
     }
     if context.ended { None } else { cut() }
 }
 
 /// Answers with an error, in the client's dialect; inside a stream that has begun, with an error event.
-pub(super) async fn reject(session: &mut Session<'_>, context: &mut Context, error: &Error) {
+///
+/// # Errors
+/// [`Kind::ClientGone`] where it could not be sent.
+pub(super) async fn reject(
+    session: &mut Session<'_>,
+    context: &mut Context,
+    error: &Error,
+) -> Result<(), Error> {
     if error.kind == Kind::ClientGone {
-        return;
+        return Ok(());
     }
     let status = dialect::error::status(context.dialect, error.kind);
     let body = dialect::error::render(context.dialect, error, &context.id);
@@ -56,17 +62,16 @@ pub(super) async fn reject(session: &mut Session<'_>, context: &mut Context, err
     }
     let write = context.snapshot.clocks.client_write;
     let mut client = Client::new(session.again(), context.dialect, write, Instant::now());
-    // A client that has left needs no answer.
-    let _ = client.whole(head, body).await;
+    let sent = client.whole(head, body).await;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
+    sent
 }
 
 /// Ends a stream that was committed before its upstream failed.
-async fn end_stream(session: &mut Session<'_>, context: &mut Context, error: &Error) {
-    let Some(operation) = context.operation else { return };
+async fn end_stream(session: &mut Session<'_>, context: &mut Context, error: &Error) -> Result<(), Error> {
+    let Some(operation) = context.operation else { return Ok(()) };
     let mark = dialect::usage::Mark::default();
     let event = dialect::stream::error_event(operation, error, &context.id, mark);
     context.tally.bytes_out += event.len() as u64;
-    // A client that has left needs no ending.
-    let _ = session.write(event, true).await;
+    session.write(event, true).await
 }

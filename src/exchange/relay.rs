@@ -126,7 +126,7 @@ pub(super) async fn open(
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
-) -> Result<Opened, Failed> {
+) -> Result<Opened, Box<Failed>> {
     let Some(head) = upstream.response() else {
         return Err(Error::gateway(Kind::Internal, "the reply has no head").into());
     };
@@ -153,7 +153,7 @@ pub(super) async fn open(
 }
 
 /// The upstream answered with what no client can be given.
-fn unfit(mut upstream: Upstream, why: &'static str) -> Result<Opened, Failed> {
+fn unfit(mut upstream: Upstream, why: &'static str) -> Result<Opened, Box<Failed>> {
     upstream.judge(Outcome::Bad);
     Err(Error::upstream(Kind::UpstreamFailed, why).because(&upstream.endpoint().name).again().into())
 }

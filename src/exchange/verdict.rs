@@ -33,7 +33,7 @@ pub(super) struct Failed {
     pub(super) answer: Option<Answer>,
 }
 
-impl From<Error> for Failed {
+impl From<Error> for Box<Failed> {
     fn from(error: Error) -> Self {
         let cause = match (error.retry, error.kind) {
             (Retry::Never, _) => None,
@@ -41,7 +41,7 @@ impl From<Error> for Failed {
             (Retry::Again, Kind::UpstreamTimeout) => Some(Cause::Slow),
             (Retry::Again, _) => Some(Cause::Broken),
         };
-        Self { error, cause, wait: None, answer: None }
+        Self::new(Failed { error, cause, wait: None, answer: None })
     }
 }
 

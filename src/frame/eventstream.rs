@@ -315,6 +315,71 @@ fn counted(bytes: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or(CUT)
 }
 
+// === Cuts ===
+
+/// Finds where messages end in a stream that passes, by their lengths alone. Neither headers nor the sum at the end of
+/// a message are looked at.
+#[derive(Debug, Default)]
+pub struct Cuts(Place);
+
+/// Where the byte after the last one seen would stand.
+#[derive(Debug)]
+enum Place {
+    /// In the prelude, of which this much has come.
+    Prelude([u8; PRELUDE], usize),
+    /// This many bytes before the end of a message.
+    Inside(usize),
+    /// Nowhere that is known: a prelude did not hold.
+    Lost,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Prelude([0; PRELUDE], 0)
+    }
+}
+
+impl Cuts {
+    /// Whether the bytes seen so far end between two messages.
+    pub fn at_boundary(&self) -> bool {
+        matches!(self.0, Place::Prelude(_, 0))
+    }
+
+    /// The end of the message that `bytes` go on with at offset `at`. Returns nothing where it does not end in `bytes`.
+    pub fn end(&mut self, bytes: &[u8], mut at: usize) -> Option<usize> {
+        loop {
+            let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+            match &mut self.0 {
+                Place::Lost => return None,
+                Place::Inside(left) if *left > rest.len() => {
+                    *left -= rest.len();
+                    return None;
+                }
+                Place::Inside(left) => {
+                    at += *left;
+                    self.0 = Place::default();
+                    return Some(at);
+                }
+                Place::Prelude(prelude, seen) => {
+                    for (place, byte) in prelude.iter_mut().skip(*seen).zip(rest) {
+                        (*place, *seen, at) = (*byte, *seen + 1, at + 1);
+                    }
+                    if *seen == PRELUDE {
+                        self.0 = inside(prelude).map_or(Place::Lost, Place::Inside);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a message has after its prelude; nothing if the prelude does not hold.
+fn inside(prelude: &[u8; PRELUDE]) -> Option<usize> {
+    let ([total, headers, sum], _) = words(prelude)?;
+    let holds = hash(prelude.get(..8)?) == sum && total as usize >= FRAME + headers as usize;
+    holds.then_some(total as usize - PRELUDE)
+}
+
 // === Writer ===
 
 /// A message that the format has no room for.

@@ -28,6 +28,48 @@ pub fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
 
+/// The length of the head at the front of `bytes`, if its end is there. One that ends its lines with a bare LF is found
+/// too, so that it is refused at once. What lies before `from` was looked through before.
+pub fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let start = from.saturating_sub(3);
+    memchr::memchr_iter(b'\n', bytes.get(start..)?).find_map(|at| match bytes.get(start + at + 1..)? {
+        [b'\n', ..] => Some(start + at + 2),
+        [b'\r', b'\n', ..] => Some(start + at + 3),
+        _ => None,
+    })
+}
+
+/// What a read asks for: little where little comes, since what it is read into is held whole for as long as any of it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Stride(usize);
+
+impl Stride {
+    /// The least, bytes.
+    pub const LEAST: usize = 4 << 10;
+    /// The most, bytes.
+    const MOST: usize = 64 << 10;
+
+    /// What the next read asks for, bytes.
+    pub fn size(self) -> usize {
+        self.0
+    }
+
+    /// So many bytes came.
+    pub fn came(&mut self, size: usize) {
+        if size >= self.0 {
+            self.0 = (self.0 * 4).min(Self::MOST);
+        } else if size < self.0 / 4 {
+            self.0 = Self::LEAST;
+        }
+    }
+}
+
+impl Default for Stride {
+    fn default() -> Self {
+        Self(Self::LEAST)
+    }
+}
+
 /// The fields of a head, in their order. There are few: looking through them is cheaper than a map.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(HeaderName, HeaderValue)>);
@@ -144,6 +186,9 @@ impl Reply {
     /// # Errors
     /// What is wrong with it.
     pub fn read(head: &Bytes) -> Result<(Self, Terms), &'static str> {
+        if memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head.get(at - 1) != Some(&b'\r')) {
+            return Err("a line of its head ends without a CR");
+        }
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
         let mut reply = httparse::Response::new(&mut []);
         let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -163,15 +208,11 @@ impl Reply {
 
     /// How the body of a reply to a POST or a GET is framed.
     fn terms(&self, is_11: bool) -> Result<Terms, &'static str> {
-        let mut keep = is_11;
-        for option in self.fields.all(&CONNECTION).flat_map(|value| value.split(|byte| *byte == b',')) {
-            let option = option.trim_ascii();
-            if option.eq_ignore_ascii_case(b"close") {
-                keep = false;
-            } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                keep = true;
-            }
-        }
+        let says = |wanted: &[u8]| {
+            let options = self.fields.all(&CONNECTION).flat_map(|value| value.split(|byte| *byte == b','));
+            options.map(<[u8]>::trim_ascii).any(|option| option.eq_ignore_ascii_case(wanted))
+        };
+        let mut keep = !says(b"close") && (is_11 || says(b"keep-alive"));
         if matches!(self.status, 100..200 | 204 | 304) {
             return Ok(Terms { framing: Framing::Length(0), keep });
         }
@@ -186,7 +227,9 @@ impl Reply {
             (None, Some(length)) => Framing::Length(length),
             (None, None) => Framing::Close,
         };
-        Ok(Terms { framing, keep: keep && framing != Framing::Close })
+        // RFC 9112 §6.1: a chunked reply of HTTP/1.0 may have been framed by somebody who does not know chunks.
+        keep &= framing != Framing::Close && (is_11 || framing != Framing::Chunked);
+        Ok(Terms { framing, keep })
     }
 
     /// Writes the status line and the fields, without the empty line.
@@ -288,12 +331,19 @@ mod tests {
                 Err("its transfer coding is not chunked"),
             ),
             ("200 OK\r\nno colon\r\n", Err("its head is malformed")),
+            ("200 OK\r\nX: a\nY: b\r\n", Err("a line of its head ends without a CR")),
+            (
+                "200 OK\r\nContent-Length: 5\r\nConnection: close, keep-alive\r\n",
+                terms(Framing::Length(5), false),
+            ),
         ] {
             assert_eq!(read(&format!("HTTP/1.1 {head}\r\n")).map(|(_, terms)| terms), expected, "{head:?}");
         }
         let old =
             |head: &str| read(&format!("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n{head}\r\n")).unwrap().1.keep;
         assert!(!old("") && old("Connection: keep-alive\r\n"));
+        let chunked = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n";
+        assert!(!read(chunked).unwrap().1.keep);
     }
 
     #[test]
@@ -319,6 +369,25 @@ mod tests {
         ] {
             let read = parts(&format!("GET / HTTP/{version}\r\nHost: a\r\n{connection}\r\n"));
             assert_eq!(keeps(read.version, &read.headers), kept, "{version} {connection}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_however_it_came() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n";
+        for seen in 0..28 {
+            assert_eq!(head_end(head, seen), Some(27), "{seen}");
+        }
+        assert_eq!(head_end(b"a\nb\n\nc", 0), Some(5));
+        assert_eq!(head_end(b"a\r\nb\r\n", 0), None);
+    }
+
+    #[test]
+    fn a_stride_grows_with_what_comes_and_shrinks_at_once() {
+        let mut stride = Stride::default();
+        for (came, next) in [(10, 4), (4096, 16), (16_384, 64), (65_536, 64), (40_000, 64), (100, 4)] {
+            stride.came(came);
+            assert_eq!(stride.size(), next << 10, "{came}");
         }
     }
 

@@ -199,7 +199,7 @@ impl Endpoint {
     /// Counts an exchange in; it is counted out when the guard is dropped, whatever happened to it.
     pub fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
-        InFlight { endpoint: Arc::clone(self) }
+        InFlight { endpoint: Arc::clone(self), left: false }
     }
 }
 
@@ -207,9 +207,17 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct InFlight {
     endpoint: Arc<Endpoint>,
+    left: bool,
 }
 
 impl InFlight {
+    /// The exchange is over before this is dropped.
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.left, true) {
+            self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// Where the exchange is.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
@@ -218,7 +226,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        self.leave();
     }
 }
 
@@ -293,8 +301,11 @@ pub(crate) mod tests {
         assert_eq!(endpoint.in_flight(), 2);
         drop(first);
         assert_eq!(second.endpoint().in_flight(), 1);
-        drop(second);
+        let mut second = second;
+        second.leave();
         assert_eq!(endpoint.in_flight(), 0);
+        drop(second);
+        assert_eq!(endpoint.in_flight(), 0, "it left once");
     }
 
     #[test]

@@ -7,11 +7,13 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use pingora_core::protocols::Stream;
+use pingora_timeout::timeout;
 use prometheus::IntGauge;
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -19,7 +21,7 @@ use tokio::net::TcpStream;
 
 use super::link::Broken;
 use crate::frame::chunked::Chunks;
-use crate::frame::http1::{Framing, Reply, Terms};
+use crate::frame::http1::{Framing, Reply, Stride, Terms, head_end};
 
 /// The parts of a request body, in their order.
 pub type Pieces = SmallVec<[Bytes; 5]>;
@@ -94,7 +96,16 @@ pub struct Http1 {
     place: Place,
     /// What the last head said.
     terms: Terms,
+    /// Whether the request was answered before all of it was sent.
+    cut_short: bool,
+    stride: Stride,
     _open: Open,
+}
+
+/// What came of an attempt to write.
+enum Step {
+    Wrote(usize),
+    Read(usize),
 }
 
 impl std::fmt::Debug for Http1 {
@@ -103,10 +114,8 @@ impl std::fmt::Debug for Http1 {
     }
 }
 
-/// What one read asks for, bytes: an event of a stream is far smaller.
-const READ: usize = 4 << 10;
-/// What one read asks for where much is to come, bytes.
-const LARGE: usize = 64 << 10;
+/// How long the answer of a peer that takes no more of a request is looked for.
+const EARLY: Duration = Duration::from_millis(200);
 /// The largest head that is read, bytes.
 const HEAD: usize = 64 << 10;
 /// Requests up to this size leave in one write, bytes: copying is cheaper than another write.
@@ -117,27 +126,90 @@ impl Http1 {
         open.inc();
         let terms = Terms { framing: Framing::Length(0), keep: true };
         let place = Place::Done { keep: true };
-        Self { wire, input: BytesMut::new(), place, terms, _open: Open(open.clone()) }
+        let (input, stride) = (BytesMut::new(), Stride::default());
+        Self { wire, input, place, terms, cut_short: false, stride, _open: Open(open.clone()) }
     }
 
-    /// Sends a request. `head` ends with its empty line.
+    /// Sends a request. `head` ends with its empty line; each write may take as long as `limit`. Where the peer answers
+    /// before it has taken everything, the rest is not sent.
     ///
     /// # Errors
-    /// [`Broken::Closed`] where the connection does not take it.
-    pub async fn send(&mut self, mut head: BytesMut, body: Pieces) -> Result<(), Broken> {
-        self.place = Place::Head;
+    /// [`Broken::Closed`] where the connection does not take it, [`Broken::Slow`] where it does not in time.
+    pub async fn send(&mut self, mut head: BytesMut, body: Pieces, limit: Duration) -> Result<(), Broken> {
+        (self.place, self.cut_short) = (Place::Head, false);
         let size = head.len() + body.iter().map(Bytes::len).sum::<usize>();
         if size <= JOINED {
             head.reserve(size - head.len());
             body.iter().for_each(|piece| head.extend_from_slice(piece));
-            self.wire.write_all(&head).await?;
+            self.push(&head, limit).await?;
         } else {
-            self.wire.write_all(&head).await?;
-            for mut piece in body {
-                self.wire.write_all_buf(&mut piece).await?;
+            self.push(&head, limit).await?;
+            for piece in body {
+                if self.cut_short {
+                    return Ok(());
+                }
+                self.push(&piece, limit).await?;
             }
         }
-        Ok(self.wire.flush().await?)
+        match timeout(limit, self.wire.flush()).await {
+            Ok(flushed) => Ok(flushed?),
+            Err(_) => Err(Broken::Slow),
+        }
+    }
+
+    /// Writes all of `bytes`, unless the peer answers meanwhile.
+    async fn push(&mut self, bytes: &[u8], limit: Duration) -> Result<(), Broken> {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.cut_short {
+            match timeout(limit, self.step(rest)).await {
+                Ok(Ok(Step::Wrote(size))) => rest = rest.get(size..).unwrap_or_default(),
+                Ok(Ok(Step::Read(0))) => return Err(Broken::ended()),
+                Ok(Ok(Step::Read(_))) => self.cut_short = self.is_answered(),
+                Ok(Err(error)) if self.answers_yet().await => {
+                    log::debug!("a request was answered before it was sent whole: {error}");
+                    self.cut_short = true;
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => return Err(Broken::Slow),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what the peer takes, or reads what it says instead.
+    async fn step(&mut self, bytes: &[u8]) -> io::Result<Step> {
+        std::future::poll_fn(|cx| {
+            match Pin::new(&mut self.wire).poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(wrote) => return Poll::Ready(wrote.map(Step::Wrote)),
+                Poll::Pending => {}
+            }
+            self.poll_fill(cx).map_ok(Step::Read)
+        })
+        .await
+    }
+
+    /// Whether a final answer has begun to come. Interim ones are passed over.
+    fn is_answered(&mut self) -> bool {
+        const STATUS: usize = b"HTTP/1.1 ".len();
+        while self.input.get(STATUS) == Some(&b'1') {
+            let Some(end) = head_end(&self.input, 0) else { return false };
+            self.input.advance(end);
+        }
+        self.input.len() > STATUS
+    }
+
+    /// Whether a peer that takes no more has answered before: it may refuse a body for its size.
+    async fn answers_yet(&mut self) -> bool {
+        let reading = async {
+            while !self.is_answered() {
+                if !matches!(self.fill().await, Ok(size) if size > 0) {
+                    return false;
+                }
+            }
+            true
+        };
+        matches!(timeout(EARLY, reading).await, Ok(true))
     }
 
     /// The next head, an interim one too. May be dropped and called again.
@@ -147,20 +219,22 @@ impl Http1 {
     pub async fn head(&mut self) -> Result<Reply, Broken> {
         let mut seen = 0;
         let end = loop {
-            if let Some(end) = memchr::memmem::find(self.input.get(seen..).unwrap_or_default(), b"\r\n\r\n") {
-                break seen + end + 4;
+            if let Some(end) = head_end(&self.input, seen) {
+                break end;
             }
             if self.input.len() > HEAD {
                 return Err(Broken::Rude("its head is too large"));
             }
-            seen = self.input.len().saturating_sub(3);
-            if self.fill(READ).await? == 0 {
+            seen = self.input.len();
+            if self.fill().await? == 0 {
                 let untouched = self.input.is_empty();
                 return Err(if untouched { Broken::ended() } else { Broken::Rude("its head breaks off") });
             }
         };
-        let (reply, terms) = Reply::read(&self.input.split_to(end).freeze()).map_err(Broken::Rude)?;
+        let (reply, mut terms) = Reply::read(&self.input.split_to(end).freeze()).map_err(Broken::Rude)?;
         if reply.status >= 200 {
+            // What was not sent of a request would be read as the next.
+            terms.keep &= !self.cut_short;
             self.terms = terms;
             self.place = match terms.framing {
                 Framing::Length(0) => Place::Done { keep: terms.keep },
@@ -172,6 +246,11 @@ impl Http1 {
         Ok(reply)
     }
 
+    /// Whether the peer said in its last head that the connection ends with its reply.
+    pub fn closes(&self) -> bool {
+        !self.terms.keep
+    }
+
     /// The next piece of the body, `None` at its end. May be dropped and called again.
     ///
     /// # Errors
@@ -181,12 +260,10 @@ impl Http1 {
             if let Some(piece) = self.take()? {
                 return Ok(Some(piece));
             }
-            let size = match self.place {
-                Place::Done { .. } => return Ok(None),
-                Place::Length(left) if left > READ as u64 => LARGE,
-                _ => READ,
-            };
-            if self.fill(size).await? == 0 {
+            if matches!(self.place, Place::Done { .. }) {
+                return Ok(None);
+            }
+            if self.fill().await? == 0 {
                 if !matches!(self.place, Place::Close) {
                     return Err(Broken::ended());
                 }
@@ -225,22 +302,26 @@ impl Http1 {
         Ok(Some(piece).filter(|piece| !piece.is_empty()))
     }
 
-    /// Reads what has come, up to `size` bytes. Says how many; 0 is the end.
-    async fn fill(&mut self, size: usize) -> io::Result<usize> {
-        if size > READ {
-            self.input.reserve(size);
-            return self.wire.read_buf(&mut self.input).await;
-        }
-        // Small reads go over the stack, so that a stream that waits holds no buffer, and the next event is not read
-        // into memory that has left the processor's cache.
-        std::future::poll_fn(|cx| {
-            let mut chunk = [MaybeUninit::uninit(); READ];
+    /// Reads what has come. Says how many bytes; 0 is the end.
+    async fn fill(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let size = if self.stride.size() > Stride::LEAST {
+            self.input.reserve(self.stride.size());
+            ready!(pin!(self.wire.read_buf(&mut self.input)).poll(cx))?
+        } else {
+            // Small reads go over the stack, so that a stream that waits holds no buffer, and the next event is not
+            // read into memory that has left the processor's cache.
+            let mut chunk = [MaybeUninit::uninit(); Stride::LEAST];
             let mut read = ReadBuf::uninit(&mut chunk);
             ready!(Pin::new(&mut self.wire).poll_read(cx, &mut read))?;
             self.input.extend_from_slice(read.filled());
-            Poll::Ready(Ok(read.filled().len()))
-        })
-        .await
+            read.filled().len()
+        };
+        self.stride.came(size);
+        Poll::Ready(Ok(size))
     }
 
     /// Whether the end of the body is told only by the end of the connection, so that a cut looks like an end.
@@ -282,9 +363,12 @@ mod tests {
         (Http1::new(Wire::Plain(client.unwrap()), &gauge), server.unwrap().0)
     }
 
+    const LIMIT: Duration = Duration::from_secs(5);
+
     async fn send(http1: &mut Http1, body: &[&'static [u8]]) {
         let head = BytesMut::from(&b"POST / HTTP/1.1\r\n\r\n"[..]);
-        http1.send(head, body.iter().map(|piece| Bytes::from_static(piece)).collect()).await.unwrap();
+        let body = body.iter().map(|piece| Bytes::from_static(piece)).collect();
+        http1.send(head, body, LIMIT).await.unwrap();
     }
 
     /// The body of a reply that comes as `pieces`, each once the one before was read.
@@ -378,6 +462,64 @@ mod tests {
         let (read, ()) = tokio::join!(server.read_exact(&mut all), send(&mut http1, &body));
         read.unwrap();
         assert!(all.starts_with(b"POST") && all[19..].iter().all(|byte| *byte == b'x'));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_before_all_was_sent_is_read_and_ends_the_connection() {
+        for closes in [false, true] {
+            let (mut http1, mut server) = pair().await;
+            let large = Bytes::from(vec![b'x'; 20 << 20]);
+            let head = BytesMut::from(&b"POST / HTTP/1.1\r\n\r\n"[..]);
+            let serving = async {
+                let mut some = [0; 100];
+                server.read_exact(&mut some).await.unwrap();
+                let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+                let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno";
+                server.write_all([interim, answer].concat().as_bytes()).await.unwrap();
+                if closes {
+                    server.shutdown().await.unwrap();
+                }
+            };
+            let (sent, ()) = tokio::join!(http1.send(head, Pieces::from_iter([large]), LIMIT), serving);
+            sent.unwrap();
+            assert_eq!(http1.head().await.unwrap().status, 413);
+            assert_eq!(http1.body().await.unwrap().unwrap(), "no");
+            assert!(http1.body().await.unwrap().is_none() && !http1.is_free());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_slow_and_one_that_goes_on_is_not() {
+        let (mut http1, mut server) = pair().await;
+        let large = || Pieces::from_iter([Bytes::from(vec![b'x'; 20 << 20])]);
+        let limit = Duration::from_millis(300);
+        let (sent, ()) = tokio::join!(http1.send(BytesMut::from(&b"P"[..]), large(), limit), async {});
+        assert!(matches!(sent, Err(Broken::Slow)));
+        let (mut http1, mut other) = pair().await;
+        std::mem::swap(&mut server, &mut other);
+        let taking = async {
+            let (mut taken, mut piece) = (0, vec![0; 1 << 20]);
+            while taken < 20 << 20 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                taken += server.read(&mut piece).await.unwrap();
+            }
+        };
+        let (sent, ()) = tokio::join!(http1.send(BytesMut::from(&b"P"[..]), large(), limit), taking);
+        assert!(sent.is_ok(), "in all it took longer than the limit of one write");
+    }
+
+    #[tokio::test]
+    async fn small_pieces_hold_little_memory() {
+        let (mut http1, mut server) = pair().await;
+        send(&mut http1, &[]).await;
+        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").await.unwrap();
+        http1.head().await.unwrap();
+        for _ in 0..50 {
+            server.write_all(b"x").await.unwrap();
+            let piece = http1.body().await.unwrap().unwrap();
+            let held = BytesMut::from(piece).capacity();
+            assert!(held <= 64, "{held} bytes for one");
+        }
     }
 
     #[tokio::test]

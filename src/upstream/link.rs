@@ -15,6 +15,7 @@ use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::{ErrorType, RetryType};
 use pingora_http::RequestHeader;
+use pingora_timeout::timeout;
 use prometheus::IntGauge;
 use tokio::net::TcpStream;
 
@@ -36,6 +37,8 @@ pub enum Broken {
     Failed(String),
     /// What came is not what the protocol allows.
     Rude(&'static str),
+    /// The peer did not take what it was sent in time.
+    Slow,
 }
 
 impl Broken {
@@ -50,6 +53,7 @@ impl fmt::Display for Broken {
         match self {
             Self::Refused(why) | Self::Closed(why) | Self::Failed(why) => f.write_str(why),
             Self::Rude(why) => f.write_str(why),
+            Self::Slow => f.write_str("it does not take what it is sent"),
         }
     }
 }
@@ -114,12 +118,15 @@ impl Any {
         matches!(self.0, HttpSession::H2(_))
     }
 
-    async fn send(&mut self, head: Box<RequestHeader>, body: Pieces) -> Result<(), Broken> {
-        self.0.write_request_header(head).await?;
-        for piece in body {
-            self.0.write_request_body(piece, false).await?;
+    async fn send(&mut self, head: Box<RequestHeader>, body: Pieces, limit: Duration) -> Result<(), Broken> {
+        within(limit, self.0.write_request_header(head)).await?;
+        for mut piece in body {
+            while !piece.is_empty() {
+                let part = piece.split_to(piece.len().min(WRITE));
+                within(limit, self.0.write_request_body(part, false)).await?;
+            }
         }
-        Ok(self.0.finish_request_body().await?)
+        within(limit, self.0.finish_request_body()).await
     }
 
     async fn head(&mut self) -> Result<Reply, Broken> {
@@ -158,15 +165,23 @@ impl Link {
         })
     }
 
-    /// Sends a request, whose head is one of this connection.
+    /// Sends a request, whose head is one of this connection. Each write may take as long as `limit`.
     ///
     /// # Errors
-    /// [`Broken::Closed`] where the connection does not take it.
-    pub async fn send(&mut self, head: Head, body: Pieces) -> Result<(), Broken> {
+    /// [`Broken::Closed`] where the connection does not take it, [`Broken::Slow`] where it does not in time.
+    pub async fn send(&mut self, head: Head, body: Pieces, limit: Duration) -> Result<(), Broken> {
         match (self, head) {
-            (Self::One(session), Head::One(head)) => session.send(head, body).await,
-            (Self::Any(session), Head::Any(head)) => session.send(head, body).await,
+            (Self::One(session), Head::One(head)) => session.send(head, body, limit).await,
+            (Self::Any(session), Head::Any(head)) => session.send(head, body, limit).await,
             _ => Err(Broken::Rude("the head is for another connection")),
+        }
+    }
+
+    /// Whether the peer said in its last head that the connection ends with its reply.
+    pub fn closes(&self) -> bool {
+        match self {
+            Self::One(session) => session.closes(),
+            Self::Any(_) => false,
         }
     }
 
@@ -198,6 +213,17 @@ impl Link {
             Self::One(session) => session.ends_by_close(),
             Self::Any(session) => session.ends_by_close(),
         }
+    }
+}
+
+/// How much Pingora is given to write at a time, bytes.
+const WRITE: usize = 64 << 10;
+
+/// What Pingora does, if it does it in time.
+async fn within(limit: Duration, work: impl Future<Output = pingora_core::Result<()>>) -> Result<(), Broken> {
+    match timeout(limit, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Broken::Slow),
     }
 }
 

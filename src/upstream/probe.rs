@@ -179,6 +179,8 @@ async fn check_address(cluster: &Cluster, endpoint: &Endpoint, handle: &Prepared
     }
 }
 
+/// A check has a clock of its own, which is shorter.
+const PROBE_WRITE: Duration = Duration::from_secs(60);
 /// The most of a reply that is searched for the expected text, bytes.
 const BODY: usize = 64 * 1024;
 
@@ -192,7 +194,7 @@ async fn ask(links: &Links, peer: &HttpPeer, endpoint: &Endpoint, check: &HttpCh
         head.set(name, value);
     }
     let head = link.head_of(&head).map_err(text)?;
-    link.send(head, Pieces::new()).await.map_err(text)?;
+    link.send(head, Pieces::new(), PROBE_WRITE).await.map_err(text)?;
     let status = link.head().await.map_err(text)?.status;
     if !check.statuses.contains(&status) {
         return Err(format!("it answered {status} to {} {}", check.method, check.path));

@@ -6,12 +6,9 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
-use super::{Guarded, Phase, READ, Rest, read_ahead};
+use super::{Guarded, Phase, Rest, read_ahead};
 use crate::dialect::Dialect;
 use crate::error::Error;
-
-/// What one read of a large body asks for, bytes.
-const LARGE: usize = 64 << 10;
 
 /// What came instead of a piece of a body.
 #[derive(Debug)]
@@ -55,11 +52,9 @@ impl Guarded {
         let (inner, state, _) = self.parts();
         loop {
             let Phase::Body { head: 0, rest } = &mut state.phase else { return Ok(None) };
-            let wanted = match rest {
-                Rest::Length(0) => return Ok(None),
-                Rest::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX).clamp(READ, LARGE),
-                Rest::Chunks(_) => LARGE,
-            };
+            if matches!(rest, Rest::Length(0)) {
+                return Ok(None);
+            }
             if !state.held.is_empty() {
                 let piece = match rest.take(&mut state.held) {
                     Ok(piece) => piece,
@@ -76,16 +71,27 @@ impl Guarded {
                 }
                 continue;
             }
-            state.held.reserve(wanted);
-            if inner.read_buf(&mut state.held).await? == 0 {
-                return Err(Unread::Gone(io::ErrorKind::UnexpectedEof.into()));
+            state.held.reserve(state.stride.size());
+            match inner.read_buf(&mut state.held).await? {
+                0 => return Err(Unread::Gone(io::ErrorKind::UnexpectedEof.into())),
+                size => state.stride.came(size),
             }
         }
     }
 
-    /// Whether the whole body was read, and nothing was refused.
+    /// Whether the whole body was read, and nothing was refused or thrown away.
     pub fn is_read(&self) -> bool {
-        matches!(self.lock().phase, Phase::Body { head: 0, rest: Rest::Length(0) })
+        let state = self.lock();
+        !state.flooded && matches!(state.phase, Phase::Body { head: 0, rest: Rest::Length(0) })
+    }
+
+    /// Whether no more than that is left to read of the body.
+    pub fn is_nearly_read(&self, most: usize) -> bool {
+        let state = self.lock();
+        match &state.phase {
+            Phase::Body { rest: Rest::Length(left), .. } => !state.flooded && *left <= most as u64,
+            _ => false,
+        }
     }
 
     /// Waits until the client leaves. What it sends ahead is kept for later. May be dropped and called again.
@@ -96,7 +102,7 @@ impl Guarded {
         std::future::poll_fn(|cx| {
             let (inner, state, bounds) = self.parts();
             if matches!(state.phase, Phase::Body { head: 0, rest: Rest::Length(0) }) {
-                read_ahead(inner, &mut state.held, bounds, cx)
+                read_ahead(inner, &mut state.held, &mut state.flooded, bounds, cx)
             } else {
                 Poll::Pending
             }

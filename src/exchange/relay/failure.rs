@@ -29,10 +29,10 @@ const ERROR_TIME: Duration = Duration::from_secs(10);
 pub(super) async fn failure(
     mut upstream: Upstream,
     client: &mut Client<'_>,
-    context: &mut Context,
+    context: &Context,
     terms: &Terms,
     status: u16,
-) -> Failed {
+) -> Box<Failed> {
     upstream.judge(if matches!(status, 500 | 502..=599) { Outcome::Bad } else { Outcome::Neutral });
     count_failure(&upstream, status);
     let body = match read_error(&mut upstream, client).await {
@@ -63,7 +63,7 @@ pub(super) async fn failure(
     });
     // What is not there does not come back when it says.
     let wait = wait.filter(|_| !matches!(status, 400..=407));
-    Failed { error, cause, wait, answer }
+    Box::new(Failed { error, cause, wait, answer })
 }
 
 /// Where AWS puts the class of an error.

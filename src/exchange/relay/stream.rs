@@ -94,7 +94,7 @@ pub(super) async fn open(
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
-) -> Result<Opened, Failed> {
+) -> Result<Opened, Box<Failed>> {
     let flow = Flow::new(terms.operation, &terms.carry);
     let (held, gaps) = (Let::new(), Gaps::new(&terms.series));
     let mut streaming =
@@ -121,10 +121,10 @@ struct AtOnce {
 }
 
 impl AtOnce {
-    fn unless(self, streaming: Box<Streaming>, client: &Client<'_>) -> Failed {
+    fn unless(self, streaming: Box<Streaming>, client: &Client<'_>) -> Box<Failed> {
         let passes = self.is_told && client.sent() == Sent::Nothing;
         let answer = passes.then_some(Answer::Stream(streaming));
-        Failed { error: self.error, cause: Some(self.cause), wait: None, answer }
+        Box::new(Failed { error: self.error, cause: Some(self.cause), wait: None, answer })
     }
 }
 
@@ -358,10 +358,21 @@ fn first_token(context: &mut Context, upstream: &Upstream, read: Instant) {
 /// How long the end of a reply whose content is complete is waited for, to keep its connection.
 const TAIL: Duration = Duration::from_millis(200);
 
-/// Reads the end of a body whose content has passed, and keeps the connection if it comes.
+/// Reads the end of a body whose content has passed, and keeps the connection if it comes. Where it has not come yet, the
+/// exchange does not wait for it.
 async fn drain(mut upstream: Upstream) {
-    let tail = async { while let Ok(Some(_)) = upstream.body().await {} };
-    if tokio::time::timeout(TAIL, tail).await.is_ok() {
-        upstream.release().await;
+    let at_once = tokio::time::timeout(Duration::ZERO, tail(&mut upstream)).await;
+    if at_once.is_ok() {
+        return upstream.release().await;
     }
+    upstream.leave();
+    tokio::spawn(async move {
+        if tokio::time::timeout(TAIL, tail(&mut upstream)).await.is_ok() {
+            upstream.release().await;
+        }
+    });
+}
+
+async fn tail(upstream: &mut Upstream) {
+    while let Ok(Some(_)) = upstream.body().await {}
 }

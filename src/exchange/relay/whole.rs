@@ -19,6 +19,7 @@ use crate::exchange::verdict::Failed;
 use crate::exchange::{compress, headers};
 use crate::frame::http1::Reply;
 use crate::frame::sse::is_whole;
+use crate::json::balance::Balance;
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::upstream::cluster::Outcome;
@@ -53,7 +54,7 @@ pub(super) async fn open(
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
-) -> Result<Opened, Failed> {
+) -> Result<Opened, Box<Failed>> {
     let bound = match terms.carry {
         Carry::Verbatim { .. } => HELD,
         Carry::Translated { .. } => TRANSLATED,
@@ -61,7 +62,7 @@ pub(super) async fn open(
     let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
     let (mut size, mut complete) = (0, false);
     while size < bound {
-        let Some(chunk) = next_piece(&mut upstream, client, terms).await? else {
+        let Some(chunk) = next_piece(&mut upstream, client, terms, context.timeline.tried).await? else {
             complete = true;
             break;
         };
@@ -105,9 +106,7 @@ fn verbatim(
     let cut = if upstream.ends_by_close() { !is_whole(&body) } else { is_open(&body) };
     if cut {
         upstream.judge(Outcome::Bad);
-        return Err(Error::upstream(Kind::UpstreamFailed, "the upstream broke off its reply")
-            .because(format!("{}: the body ends in the middle", upstream.endpoint().name))
-            .again());
+        return Err(cut_off(upstream).again());
     }
     Ok((SmallVec::from_iter([body]), Content::Whole(tap.finish())))
 }
@@ -146,10 +145,12 @@ pub(super) async fn deliver(
         Content::Part(mut tap) => {
             let length = length.as_ref().and_then(|value| value.to_str().ok());
             client.begin_whole(head, length).await?;
+            let mut balance = Balance::default();
             for piece in pieces {
+                balance.push(&piece);
                 client.write(piece).await?;
             }
-            rest(upstream, client, context, terms, &mut tap).await?;
+            rest(upstream, client, context, terms, &mut tap, balance).await?;
             context.tally.usage = tap.finish();
         }
     }
@@ -177,6 +178,11 @@ async fn at_once(
     client.whole(head, body).await
 }
 
+fn cut_off(upstream: &Upstream) -> Error {
+    Error::upstream(Kind::UpstreamFailed, "the upstream broke off its reply")
+        .because(format!("{}: the body ends in the middle", upstream.endpoint().name))
+}
+
 /// Whether a body begins a JSON object that it does not end: its length was announced too short.
 fn is_open(body: &[u8]) -> bool {
     body.trim_ascii().starts_with(b"{") && !body.trim_ascii().ends_with(b"}")
@@ -189,24 +195,39 @@ async fn rest(
     context: &mut Context,
     terms: &Terms,
     tap: &mut ReplyTap,
+    mut balance: Balance,
 ) -> Result<(), Error> {
-    while let Some(chunk) = next_piece(&mut upstream, client, terms).await? {
+    while let Some(chunk) = next_piece(&mut upstream, client, terms, context.timeline.tried).await? {
         context.timeline.token(Instant::now());
         tap.push(&chunk);
+        balance.push(&chunk);
         client.write(chunk).await?;
+    }
+    if balance.is_open() {
+        upstream.judge(Outcome::Bad);
+        return Err(cut_off(&upstream));
     }
     upstream.judge(Outcome::Good);
     upstream.release().await;
     client.end().await
 }
 
-/// The next piece of a whole reply, under the gap clock and as long as the client is there.
+/// The next piece of a whole reply, under the clocks of an attempt that was begun when it was `tried`, and as long as the
+/// client is there.
 async fn next_piece(
     upstream: &mut Upstream,
     client: &mut Client<'_>,
     terms: &Terms,
+    tried: Instant,
 ) -> Result<Option<Bytes>, Error> {
-    let limit = terms.clocks.gap.min(terms.deadline.saturating_duration_since(Instant::now()));
+    let now = Instant::now();
+    let end = terms.deadline.min(tried + terms.clocks.attempt);
+    let left = end.saturating_duration_since(now);
+    // A timer that is due lets what is ready go first, and what floods is always ready.
+    if left.is_zero() {
+        return Err(upstream.slow("the exchange took too long"));
+    }
+    let limit = terms.clocks.gap.min(left);
     match client.unless_gone(async { Ok(tokio::time::timeout(limit, upstream.body()).await) }).await? {
         Ok(piece) => piece,
         Err(_) => Err(upstream.slow("the upstream's reply fell silent")),
