@@ -4,14 +4,22 @@
 //! synchronous and never sees a socket or a provider.
 
 pub mod chat;
+pub mod cohere;
+pub mod converse;
 pub mod error;
+pub mod gemini;
 pub mod ir;
 pub mod messages;
 pub mod models;
+mod named;
+pub mod ollama;
 pub mod request;
+pub mod responses;
 pub mod stream;
 pub mod translate;
 pub mod usage;
+
+pub use named::Named;
 
 /// A wire protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +30,10 @@ pub enum Dialect {
     OpenaiResponses,
     /// Anthropic Messages.
     Anthropic,
+    /// Gemini `generateContent`.
+    Gemini,
+    /// Bedrock Converse.
+    Converse,
 }
 
 /// One thing that can be asked: what a method and a path denote.
@@ -39,30 +51,37 @@ pub enum Operation {
     Messages,
     /// `POST /v1/messages/count_tokens`
     CountTokens,
+    /// `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`
+    GenerateContent,
+    /// `POST /model/{model}/converse` and `/converse-stream`
+    Converse,
     /// `GET /v1/models`
     Models,
 }
 
 impl Operation {
     /// Every operation, in the order in which manuals list them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
         Self::Responses,
         Self::Messages,
         Self::CountTokens,
+        Self::GenerateContent,
+        Self::Converse,
         Self::Models,
     ];
 
     /// The operation at `path`, which is the part of the target after the route's base path. Both `/v1/x` and `/x`
-    /// are taken, because SDKs differ in whether `base_url` holds the `/v1`.
+    /// are taken, because SDKs differ in whether `base_url` holds the `/v1`. A path that names its model is read by
+    /// [`Self::named`].
     pub fn at(path: &str) -> Option<Self> {
         let path = path.strip_prefix("/v1").unwrap_or(path);
-        Self::ALL.into_iter().find(|operation| operation.path() == path)
+        Self::ALL.into_iter().find(|operation| operation.path() == path && !path.is_empty())
     }
 
-    /// The path of this operation below `/v1`.
+    /// The path of this operation below `/v1`; empty where it names the model ([`Self::path_of`]).
     pub fn path(self) -> &'static str {
         match self {
             Self::ChatCompletions => "/chat/completions",
@@ -71,6 +90,7 @@ impl Operation {
             Self::Responses => "/responses",
             Self::Messages => "/messages",
             Self::CountTokens => "/messages/count_tokens",
+            Self::GenerateContent | Self::Converse => "",
             Self::Models => "/models",
         }
     }
@@ -84,6 +104,8 @@ impl Operation {
             Self::Responses => "responses",
             Self::Messages => "messages",
             Self::CountTokens => "count_tokens",
+            Self::GenerateContent => "generate_content",
+            Self::Converse => "converse",
             Self::Models => "models",
         }
     }
@@ -104,11 +126,34 @@ impl Operation {
             }
             Self::Responses => Dialect::OpenaiResponses,
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
+            Self::GenerateContent => Dialect::Gemini,
+            Self::Converse => Dialect::Converse,
         }
     }
 
-    /// Whether the operation can answer with a stream of server-sent events.
+    /// Whether the operation can answer with a stream.
     pub fn streams(self) -> bool {
-        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
+        match self {
+            Self::ChatCompletions
+            | Self::Completions
+            | Self::Responses
+            | Self::Messages
+            | Self::GenerateContent
+            | Self::Converse => true,
+            Self::Embeddings | Self::CountTokens | Self::Models => false,
+        }
+    }
+
+    /// The media type of its streams.
+    pub fn stream_media(self) -> &'static str {
+        match self {
+            Self::Converse => "application/vnd.amazon.eventstream",
+            _ => "text/event-stream",
+        }
+    }
+
+    /// Whether the model, and whether the reply streams, are said by the path, and not by the body.
+    pub fn names_model(self) -> bool {
+        matches!(self, Self::GenerateContent | Self::Converse)
     }
 }

@@ -129,7 +129,7 @@ fn moved() -> Error {
 /// Runs one exchange, step by step.
 async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut Context) -> Result<(), Error> {
     admit(shared, session, context)?;
-    let Some(Wanted { operation, query }) = route(session.head(), context)? else {
+    let Some(Wanted { operation, query, named }) = route(session.head(), context)? else {
         return Err(moved());
     };
     identify(session.head(), context)?;
@@ -140,12 +140,19 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     let envelope =
         Envelope::parse(&body.bytes).map_err(|fault| dialect::request::fault_error(operation, fault))?;
     dialect::request::check(operation, &envelope)?;
-    let alias = find_alias(operation, &envelope, context)?;
+    let (model, stream) = match &named {
+        Some(named) => (named.model.as_str(), named.stream),
+        None => {
+            (envelope.model.as_ref().map_or("", |model| model.text.as_ref()), envelope.stream == Some(true))
+        }
+    };
+    let alias = find_alias(operation, model, context)?;
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let mut client = Client::new(session.again(), context.dialect, clocks.client_write, now);
     let policy = context.route.as_ref().map_or(Policy::Lenient, |route| route.loss);
-    let asked = Asked::new(operation, &body.bytes, &envelope, policy);
+    let stream = stream && operation.streams();
+    let asked = Asked::new(operation, &body.bytes, &envelope, (model, stream), policy);
     let reached = reach(Ask { asked, query, alias: &alias }, &mut client, context).await;
     // Nothing is sent again from here on: a stream does not hold its prompt.
     drop(envelope);
@@ -193,12 +200,7 @@ async fn receive(
     Ok(body)
 }
 
-fn find_alias(
-    operation: Operation,
-    envelope: &Envelope<'_>,
-    context: &mut Context,
-) -> Result<Arc<Alias>, Error> {
-    let name = envelope.model.as_ref().map_or("", |model| model.text.as_ref());
+fn find_alias(operation: Operation, name: &str, context: &mut Context) -> Result<Arc<Alias>, Error> {
     context.model = name.chars().take(256).collect();
     let allowed = context.route.as_ref().is_some_and(|route| route.allows(name))
         && context.principal.as_ref().is_some_and(|principal| principal.may_use(name));

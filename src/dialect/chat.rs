@@ -12,10 +12,12 @@ pub mod stream;
 use super::ir::Origin;
 
 /// What `reasoning_details` call the origin of a seal.
-const FORMATS: [(Origin, &str); 3] = [
+const FORMATS: [(Origin, &str); 4] = [
     (Origin::Messages, "anthropic-claude-v1"),
     (Origin::Gemini, "google-gemini-v1"),
     (Origin::Responses, "openai-responses-v1"),
+    // OpenRouter has no name for this one.
+    (Origin::Converse, "amazon-bedrock-converse-v1"),
 ];
 
 /// The origin that `format` stands for: chat's own where it is unknown.

@@ -1,18 +1,20 @@
 //! Error bodies: what a client is shown in its own dialect, and what an upstream's body says.
 //!
-//! | [`Kind`] | OpenAI type / code | Anthropic type |
-//! |---|---|---|
-//! | invalid request | `invalid_request_error` | `invalid_request_error` |
-//! | unauthenticated | `invalid_request_error` / `invalid_api_key` | `authentication_error` |
-//! | unknown model | `invalid_request_error` / `model_not_found` | `not_found_error` |
-//! | rate limited | `requests` / `rate_limit_exceeded` | `rate_limit_error` |
-//! | overloaded | `service_unavailable_error` / `server_is_overloaded` | `overloaded_error` |
-//! | upstream failed | `server_error` | `api_error` |
+//! | [`Kind`] | OpenAI type / code | Anthropic type | Gemini status | Converse class |
+//! |---|---|---|---|---|
+//! | invalid request | `invalid_request_error` | `invalid_request_error` | `INVALID_ARGUMENT` | `ValidationException` |
+//! | unauthenticated | `invalid_request_error` / `invalid_api_key` | `authentication_error` | `UNAUTHENTICATED` | `UnrecognizedClientException` |
+//! | unknown model | `invalid_request_error` / `model_not_found` | `not_found_error` | `NOT_FOUND` | `ResourceNotFoundException` |
+//! | rate limited | `requests` / `rate_limit_exceeded` | `rate_limit_error` | `RESOURCE_EXHAUSTED` | `ThrottlingException` |
+//! | overloaded | `service_unavailable_error` / `server_is_overloaded` | `overloaded_error` | `UNAVAILABLE` | `ServiceUnavailableException` |
+//! | upstream failed | `server_error` | `api_error` | `INTERNAL` | `InternalServerException` |
+//!
+//! Converse has the class in a header: [`class`].
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::Dialect;
+use super::{Dialect, converse, gemini};
 use crate::error::{Error, Kind};
 use crate::json::quote_into;
 
@@ -24,9 +26,17 @@ pub fn status(dialect: Dialect, kind: Kind) -> u16 {
     match (dialect, kind) {
         (Dialect::OpenaiResponses, Kind::UnknownModel) => 400,
         (Dialect::Anthropic, Kind::Overloaded) => 529,
-        (Dialect::Anthropic, Kind::UpstreamFailed) => 500,
+        (Dialect::Anthropic | Dialect::Gemini | Dialect::Converse, Kind::UpstreamFailed) => 500,
+        // AWS has these so: it knows no 401, and a model that takes too long is a 408.
+        (Dialect::Converse, Kind::Unauthenticated) => 403,
+        (Dialect::Converse, Kind::UpstreamTimeout) => 408,
         _ => kind.status(),
     }
+}
+
+/// The class of an error, for the header `x-amzn-errortype`, in the dialect that has it there.
+pub fn class(dialect: Dialect, kind: Kind) -> Option<&'static str> {
+    (dialect == Dialect::Converse).then(|| converse::class(kind))
 }
 
 /// The JSON body of an error, as `dialect`'s API writes it. Only Anthropic's names the request.
@@ -45,6 +55,8 @@ pub fn render(dialect: Dialect, error: &Error, request_id: &str) -> Bytes {
             openai_object(&mut out, dialect, error);
             out.push(b'}');
         }
+        Dialect::Gemini => out = gemini::error(error),
+        Dialect::Converse => out = converse::error(error),
     }
     Bytes::from(out)
 }
@@ -318,6 +330,19 @@ mod tests {
     }
 
     #[test]
+    fn gemini_has_the_status_in_the_body_and_converse_the_class_in_a_header() {
+        let failed = Error::upstream(Kind::UpstreamFailed, "m").after(3);
+        assert_eq!(
+            rendered(Dialect::Gemini, &failed),
+            json!({"error": {"code": 500, "message": "m", "status": "INTERNAL", "details": [
+                {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3s"}]}})
+        );
+        assert_eq!(rendered(Dialect::Converse, &failed), json!({"message": "m"}));
+        assert_eq!(class(Dialect::Converse, Kind::UpstreamFailed), Some("InternalServerException"));
+        assert_eq!(class(Dialect::Gemini, Kind::UpstreamFailed), None);
+    }
+
+    #[test]
     fn members_stand_in_the_order_of_the_real_apis() {
         let error = Error::policy(Kind::RateLimited, "slow");
         assert_eq!(
@@ -337,6 +362,9 @@ mod tests {
         assert_eq!(status(Dialect::Anthropic, Kind::UnknownModel), 404);
         assert_eq!(status(Dialect::Anthropic, Kind::Overloaded), 529);
         assert_eq!(status(Dialect::OpenaiChat, Kind::Overloaded), 503);
+        assert_eq!(status(Dialect::Gemini, Kind::UpstreamFailed), 500);
+        assert_eq!(status(Dialect::Converse, Kind::UpstreamTimeout), 408);
+        assert_eq!(status(Dialect::Converse, Kind::Unauthenticated), 403);
     }
 
     #[test]

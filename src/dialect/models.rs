@@ -1,4 +1,4 @@
-//! Lists of models, which the same path serves in both families' shapes.
+//! Lists of models, which the same path serves in every family's shape. Bedrock lists models elsewhere.
 
 use bytes::Bytes;
 
@@ -12,7 +12,10 @@ const OWNER: &str = "forebay";
 pub fn list<'a>(dialect: Dialect, ids: impl Iterator<Item = &'a str>, created: u64) -> Bytes {
     let mut out = match dialect {
         Dialect::Anthropic => b"{\"data\":[".to_vec(),
-        Dialect::OpenaiChat | Dialect::OpenaiResponses => b"{\"object\":\"list\",\"data\":[".to_vec(),
+        Dialect::Gemini => b"{\"models\":[".to_vec(),
+        Dialect::OpenaiChat | Dialect::OpenaiResponses | Dialect::Converse => {
+            b"{\"object\":\"list\",\"data\":[".to_vec()
+        }
     };
     let (mut first, mut last) = (None, None);
     for id in ids {
@@ -46,7 +49,12 @@ fn entry(out: &mut Vec<u8>, dialect: Dialect, id: &str, created: u64) {
             member(out, ",\"display_name\":", Some(id));
             member(out, ",\"created_at\":", Some(&rfc3339(created)));
         }
-        Dialect::OpenaiChat | Dialect::OpenaiResponses => {
+        Dialect::Gemini => {
+            member(out, "{\"name\":", Some(&format!("models/{id}")));
+            member(out, ",\"displayName\":", Some(id));
+            out.extend_from_slice(b",\"supportedGenerationMethods\":[\"generateContent\"]");
+        }
+        Dialect::OpenaiChat | Dialect::OpenaiResponses | Dialect::Converse => {
             member(out, "{\"id\":", Some(id));
             out.extend_from_slice(b",\"object\":\"model\",\"created\":");
             out.extend_from_slice(itoa::Buffer::new().format(created).as_bytes());
@@ -97,8 +105,17 @@ mod tests {
     }
 
     #[test]
+    fn gemini_lists_models_under_their_path() {
+        assert_eq!(
+            list(Dialect::Gemini, ["a", "b/c"].into_iter(), 7),
+            r#"{"models":[{"name":"models/a","displayName":"a","supportedGenerationMethods":["generateContent"]},{"name":"models/b/c","displayName":"b/c","supportedGenerationMethods":["generateContent"]}]}"#
+        );
+        assert_eq!(list(Dialect::Gemini, std::iter::empty(), 7), r#"{"models":[]}"#);
+    }
+
+    #[test]
     fn one_model_is_an_entry_of_the_list() {
-        for dialect in [Dialect::OpenaiChat, Dialect::Anthropic] {
+        for dialect in [Dialect::OpenaiChat, Dialect::Anthropic, Dialect::Gemini, Dialect::Converse] {
             let one = one(dialect, "m", 1_780_944_532);
             let list = list(dialect, std::iter::once("m"), 1_780_944_532);
             assert!(memchr::memmem::find(&list, &one).is_some());

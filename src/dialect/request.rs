@@ -27,7 +27,8 @@ pub struct Rewrite {
     pub asked: Asked,
 }
 
-/// What changes in a request body for one attempt: the model's name, unless `upstream_model` is nothing, and, with
+/// What changes in a request body for one attempt: the model's name, unless `upstream_model` is nothing or the path
+/// has the name ([`Operation::path_of`]), and, with
 /// `ask_usage`, a request for usage in a stream of a dialect that sends none unasked. Nothing else in the body moves.
 pub fn edits(
     operation: Operation,
@@ -36,7 +37,7 @@ pub fn edits(
     ask_usage: bool,
 ) -> Rewrite {
     let mut edits = Edits::new();
-    if let Some(model) = upstream_model {
+    if let Some(model) = upstream_model.filter(|_| !operation.names_model()) {
         rename(&mut edits, envelope, model);
     }
     let must_ask = matches!(operation, Operation::ChatCompletions | Operation::Completions)
@@ -60,12 +61,15 @@ pub fn edits(
 /// [`Kind::InvalidRequest`] where the model is missing.
 pub fn check(operation: Operation, envelope: &Envelope<'_>) -> Result<(), Error> {
     let model = envelope.model.as_ref().map(|model| model.text.as_ref());
-    if model.is_some_and(|model| !model.is_empty()) || operation == Operation::Models {
+    let elsewhere = operation == Operation::Models || operation.names_model();
+    if elsewhere || model.is_some_and(|model| !model.is_empty()) {
         return Ok(());
     }
     let invalid = |public: &'static str| Error::client(Kind::InvalidRequest, public);
     Err(match (operation.dialect(), model) {
-        (Dialect::OpenaiChat, _) => invalid("you must provide a model parameter"),
+        (Dialect::OpenaiChat | Dialect::Gemini | Dialect::Converse, _) => {
+            invalid("you must provide a model parameter")
+        }
         (Dialect::OpenaiResponses, _) => invalid("Missing required parameter: 'model'.").param("model"),
         (Dialect::Anthropic, None) => invalid("model: Field required").param("model"),
         (Dialect::Anthropic, Some(_)) => {
@@ -78,11 +82,15 @@ pub fn check(operation: Operation, envelope: &Envelope<'_>) -> Result<(), Error>
 pub fn fault_error(operation: Operation, fault: Fault) -> Error {
     let public = match (fault.field(), operation.dialect()) {
         (Some(_), Dialect::OpenaiChat | Dialect::OpenaiResponses) => format!("Invalid request: {fault}."),
-        (Some(field), Dialect::Anthropic) => format!("{field}: {fault}"),
+        (Some(field), Dialect::Anthropic | Dialect::Gemini | Dialect::Converse) => {
+            format!("{field}: {fault}")
+        }
         (None, Dialect::OpenaiChat | Dialect::OpenaiResponses) => {
             format!("We could not parse the JSON body of your request: {fault}.")
         }
-        (None, Dialect::Anthropic) => format!("The request body is not valid JSON: {fault}"),
+        (None, Dialect::Anthropic | Dialect::Gemini | Dialect::Converse) => {
+            format!("The request body is not valid JSON: {fault}")
+        }
     };
     let error = Error::client(Kind::InvalidRequest, public);
     match fault.field() {
@@ -209,6 +217,20 @@ mod tests {
         assert_eq!(model(r#"{"x":1}"#, "b"), r#"{"model":"b","x":1}"#);
         assert_eq!(model("{ }", "b"), r#"{"model":"b" }"#);
         assert_eq!(model(r#"{"model":"\u0062"}"#, "b"), r#"{"model":"\u0062"}"#);
+    }
+
+    #[test]
+    fn a_model_that_the_path_names_is_not_put_into_the_body() {
+        for operation in [Operation::GenerateContent, Operation::Converse] {
+            let body = r#"{"contents":[],"stream":true}"#;
+            assert_eq!(rewritten(operation, body, Some("m"), true), (body.to_owned(), Asked::Nobody));
+            assert!(check(operation, &Envelope::parse(b"{}").unwrap()).is_ok());
+            let error = fault_error(operation, Envelope::parse(b"{").unwrap_err());
+            assert_eq!(
+                error.public,
+                "The request body is not valid JSON: the JSON ends unexpectedly at byte 1"
+            );
+        }
     }
 
     #[test]

@@ -4,16 +4,18 @@ use bytes::Bytes;
 
 use super::error::{member, openai_object, openai_type, render};
 use super::usage::Mark;
-use super::{Dialect, Operation};
+use super::{Dialect, Operation, converse, gemini};
 use crate::error::Error;
 use crate::frame::sse;
 use crate::json::quote;
 
-/// What tells a client between two events that its stream is alive, in a way no SDK takes for data.
+/// What tells a client between two events that its stream is alive, in a way no SDK takes for data. It is empty where
+/// the dialect has nothing of the kind: Google's SDKs take a comment for data, and AWS has no frame that says nothing.
 pub fn heartbeat(operation: Operation) -> &'static [u8] {
     match operation.dialect() {
         Dialect::Anthropic => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
         Dialect::OpenaiChat | Dialect::OpenaiResponses => b": keep-alive\n\n",
+        Dialect::Gemini | Dialect::Converse => b"",
     }
 }
 
@@ -36,6 +38,8 @@ pub fn error_event(operation: Operation, error: &Error, request_id: &str, mark: 
             let failed = response_failed(error, next.saturating_add(1), request_id, mark);
             sse::event(&mut out, Some("response.failed"), &failed);
         }
+        Dialect::Gemini => sse::event(&mut out, None, &gemini::error(error)),
+        Dialect::Converse => converse::stream::exception(&mut out, error),
     }
     Bytes::from(out)
 }
@@ -136,6 +140,17 @@ mod tests {
         let told = events(&error_event(Operation::Responses, &broken(), "r1", Mark::default()));
         assert_eq!(told[0].1["sequence_number"], 0);
         assert_eq!(told[1].1["response"]["id"], "resp_r1");
+    }
+
+    #[test]
+    fn a_broken_gemini_ends_with_an_error_and_a_broken_converse_with_an_exception() {
+        let told = events(&error_event(Operation::GenerateContent, &broken(), "r", Mark::default()));
+        let error = json!({"error": {"code": 500, "message": "the upstream broke off; try again", "status": "INTERNAL"}});
+        assert_eq!(told, [(String::new(), error)]);
+        let bytes = error_event(Operation::Converse, &broken(), "r", Mark::default());
+        let told = gemini::tests::frames(&bytes);
+        let body = r#"{"message":"the upstream broke off; try again"}"#;
+        assert_eq!(told, [("modelStreamErrorException".to_owned(), body.to_owned())]);
     }
 
     #[test]

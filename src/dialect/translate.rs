@@ -4,7 +4,7 @@
 //! write its folder after the contract of [`super::ir`], and add a line to each `match` below: the compiler names them.
 
 use super::ir::{Event, Fold, Law, Notes, Origin, Reply, ReplyTo, Request, Target};
-use super::{Operation, chat, messages};
+use super::{Operation, chat, converse, gemini, messages, responses};
 use crate::error::Error;
 
 mod stream;
@@ -18,6 +18,12 @@ pub enum Client {
     Chat,
     /// Anthropic Messages.
     Messages,
+    /// OpenAI Responses.
+    Responses,
+    /// Gemini `generateContent`.
+    Gemini,
+    /// Bedrock Converse.
+    Converse,
 }
 
 /// A dialect in which upstreams may be asked.
@@ -27,17 +33,26 @@ pub enum Upstream {
     Chat,
     /// Anthropic Messages.
     Messages,
+    /// OpenAI Responses.
+    Responses,
+    /// Gemini `generateContent`.
+    Gemini,
+    /// Bedrock Converse.
+    Converse,
 }
 
 impl Client {
     /// Every dialect of clients.
-    pub const ALL: [Self; 2] = [Self::Chat, Self::Messages];
+    pub const ALL: [Self; 5] = [Self::Chat, Self::Messages, Self::Responses, Self::Gemini, Self::Converse];
 
     /// What clients ask in it.
     pub fn operation(self) -> Operation {
         match self {
             Self::Chat => Operation::ChatCompletions,
             Self::Messages => Operation::Messages,
+            Self::Responses => Operation::Responses,
+            Self::Gemini => Operation::GenerateContent,
+            Self::Converse => Operation::Converse,
         }
     }
 
@@ -46,10 +61,14 @@ impl Client {
         match self {
             Self::Chat => Origin::Chat,
             Self::Messages => Origin::Messages,
+            Self::Responses => Origin::Responses,
+            Self::Gemini => Origin::Gemini,
+            Self::Converse => Origin::Converse,
         }
     }
 
-    /// Reads a request.
+    /// Reads a request. Where the path names the model and says whether the reply streams ([`Operation::named`]), the
+    /// request lacks both: the caller has to fill in [`Request::model`] and [`Request::delivery`].
     ///
     /// # Errors
     ///
@@ -58,6 +77,9 @@ impl Client {
         match self {
             Self::Chat => chat::request::decode(body),
             Self::Messages => messages::request::decode(body),
+            Self::Responses => responses::request::decode(body),
+            Self::Gemini => gemini::request::decode(body),
+            Self::Converse => converse::request::decode(body),
         }
     }
 
@@ -66,6 +88,9 @@ impl Client {
         match self {
             Self::Chat => chat::reply::encode(reply, to, notes),
             Self::Messages => messages::reply::encode(reply, to, notes),
+            Self::Responses => responses::reply::encode(reply, to, notes),
+            Self::Gemini => gemini::reply::encode(reply, to, notes),
+            Self::Converse => converse::reply::encode(reply, to, notes),
         }
     }
 
@@ -74,19 +99,25 @@ impl Client {
         match self {
             Self::Chat => Encoder::Chat(chat::stream::Encoder::new(to)),
             Self::Messages => Encoder::Messages(messages::stream::Encoder::new(to)),
+            Self::Responses => Encoder::Responses(responses::stream::Encoder::new(to)),
+            Self::Gemini => Encoder::Gemini(gemini::stream::Encoder::new(to)),
+            Self::Converse => Encoder::Converse(converse::stream::Encoder::new(to)),
         }
     }
 }
 
 impl Upstream {
     /// Every dialect of upstreams.
-    pub const ALL: [Self; 2] = [Self::Chat, Self::Messages];
+    pub const ALL: [Self; 5] = [Self::Chat, Self::Messages, Self::Responses, Self::Gemini, Self::Converse];
 
     /// What upstreams are asked in it.
     pub fn operation(self) -> Operation {
         match self {
             Self::Chat => Operation::ChatCompletions,
             Self::Messages => Operation::Messages,
+            Self::Responses => Operation::Responses,
+            Self::Gemini => Operation::GenerateContent,
+            Self::Converse => Operation::Converse,
         }
     }
 
@@ -95,14 +126,15 @@ impl Upstream {
         match self {
             Self::Chat => Origin::Chat,
             Self::Messages => Origin::Messages,
+            Self::Responses => Origin::Responses,
+            Self::Gemini => Origin::Gemini,
+            Self::Converse => Origin::Converse,
         }
     }
 
     /// The media type of its streams.
     pub fn stream_media(self) -> &'static str {
-        match self {
-            Self::Chat | Self::Messages => "text/event-stream",
-        }
+        self.operation().stream_media()
     }
 
     /// Writes a request.
@@ -119,6 +151,9 @@ impl Upstream {
         match self {
             Self::Chat => chat::request::encode(request, target, notes),
             Self::Messages => messages::request::encode(request, target, notes),
+            Self::Responses => responses::request::encode(request, target, notes),
+            Self::Gemini => gemini::request::encode(request, target, notes),
+            Self::Converse => converse::request::encode(request, target, notes),
         }
     }
 
@@ -133,6 +168,9 @@ impl Upstream {
         match self {
             Self::Chat => chat::reply::decode(body, &mut sink),
             Self::Messages => messages::reply::decode(body, &mut sink),
+            Self::Responses => responses::reply::decode(body, &mut sink),
+            Self::Gemini => gemini::reply::decode(body, &mut sink),
+            Self::Converse => converse::reply::decode(body, &mut sink),
         }
         fold.finish()
     }
@@ -142,6 +180,9 @@ impl Upstream {
         match self {
             Self::Chat => Decoder::Chat(chat::stream::Decoder::default()),
             Self::Messages => Decoder::Messages(messages::stream::Decoder::default()),
+            Self::Responses => Decoder::Responses(responses::stream::Decoder::default()),
+            Self::Gemini => Decoder::Gemini(gemini::stream::Decoder::default()),
+            Self::Converse => Decoder::Converse(converse::stream::Decoder::default()),
         }
     }
 }
@@ -153,6 +194,12 @@ pub enum Decoder {
     Chat(chat::stream::Decoder),
     /// Messages.
     Messages(messages::stream::Decoder),
+    /// Responses.
+    Responses(responses::stream::Decoder),
+    /// Gemini.
+    Gemini(gemini::stream::Decoder),
+    /// Converse.
+    Converse(converse::stream::Decoder),
 }
 
 impl Decoder {
@@ -161,6 +208,9 @@ impl Decoder {
         match self {
             Self::Chat(decoder) => decoder.push(bytes, sink),
             Self::Messages(decoder) => decoder.push(bytes, sink),
+            Self::Responses(decoder) => decoder.push(bytes, sink),
+            Self::Gemini(decoder) => decoder.push(bytes, sink),
+            Self::Converse(decoder) => decoder.push(bytes, sink),
         }
     }
 
@@ -169,6 +219,9 @@ impl Decoder {
         match self {
             Self::Chat(decoder) => decoder.finish(sink),
             Self::Messages(decoder) => decoder.finish(sink),
+            Self::Responses(decoder) => decoder.finish(sink),
+            Self::Gemini(decoder) => decoder.finish(sink),
+            Self::Converse(decoder) => decoder.finish(sink),
         }
     }
 }
@@ -180,6 +233,12 @@ pub enum Encoder {
     Chat(chat::stream::Encoder),
     /// Messages.
     Messages(messages::stream::Encoder),
+    /// Responses.
+    Responses(responses::stream::Encoder),
+    /// Gemini.
+    Gemini(gemini::stream::Encoder),
+    /// Converse.
+    Converse(converse::stream::Encoder),
 }
 
 impl Encoder {
@@ -188,6 +247,9 @@ impl Encoder {
         match self {
             Self::Chat(encoder) => encoder.push(event, out),
             Self::Messages(encoder) => encoder.push(event, out),
+            Self::Responses(encoder) => encoder.push(event, out),
+            Self::Gemini(encoder) => encoder.push(event, out),
+            Self::Converse(encoder) => encoder.push(event, out),
         }
     }
 
@@ -196,6 +258,9 @@ impl Encoder {
         match self {
             Self::Chat(encoder) => encoder.law(),
             Self::Messages(encoder) => encoder.law(),
+            Self::Responses(encoder) => encoder.law(),
+            Self::Gemini(encoder) => encoder.law(),
+            Self::Converse(encoder) => encoder.law(),
         }
     }
 
@@ -204,6 +269,9 @@ impl Encoder {
         match self {
             Self::Chat(encoder) => encoder.notes(),
             Self::Messages(encoder) => encoder.notes(),
+            Self::Responses(encoder) => encoder.notes(),
+            Self::Gemini(encoder) => encoder.notes(),
+            Self::Converse(encoder) => encoder.notes(),
         }
     }
 }

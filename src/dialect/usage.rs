@@ -1,6 +1,6 @@
 //! Reading usage, first content and the end out of replies that pass by verbatim.
 //!
-//! A [`StreamTap`] watches a stream of server-sent events, a [`ReplyTap`] a whole reply. Neither changes a byte, but
+//! A [`StreamTap`] watches a stream of events, in whichever frames its dialect has them, a [`ReplyTap`] a whole reply. Neither changes a byte, but
 //! for one case: where Forebay asked an OpenAI chat stream for usage on its own, the event that carries nothing else
 //! is taken out again.
 //!
@@ -11,14 +11,19 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::Operation;
+use crate::frame::eventstream::Cuts;
 use crate::frame::sse::{self, Blocks, Event};
 
 mod chat;
+mod converse;
+mod framing;
+mod gemini;
 mod messages;
 mod reply;
 mod responses;
 mod wire;
 
+use framing::Framing;
 pub use reply::ReplyTap;
 pub use responses::Head;
 
@@ -102,10 +107,10 @@ pub struct Mark<'a> {
     pub response: Option<&'a Head>,
 }
 
-/// Watches a stream of server-sent events on its way to the client.
+/// Watches a stream of events on its way to the client.
 #[derive(Debug)]
 pub struct StreamTap {
-    blocks: Blocks,
+    framing: Framing,
     partial: Partial,
     /// What is held back, in a tap that strips.
     hold: Option<Hold>,
@@ -140,6 +145,8 @@ enum Script {
     Chat(chat::Chat),
     Messages(messages::Messages),
     Responses(responses::Responses),
+    Gemini(gemini::Gemini),
+    Converse(converse::Converse),
 }
 
 /// What an event carries.
@@ -159,24 +166,30 @@ impl StreamTap {
         let script = match operation {
             Operation::Messages | Operation::CountTokens => Script::Messages(messages::Messages::default()),
             Operation::Responses => Script::Responses(responses::Responses::default()),
+            Operation::GenerateContent => Script::Gemini(gemini::Gemini::default()),
+            Operation::Converse => Script::Converse(converse::Converse::default()),
             Operation::ChatCompletions
             | Operation::Completions
             | Operation::Embeddings
             | Operation::Models => Script::Chat(chat::Chat::default()),
         };
         let hold = (strip && matches!(script, Script::Chat(_))).then_some(Hold::Between { stripped: false });
-        Self { blocks: Blocks::default(), partial: Partial::default(), hold, script }
+        let framing = match script {
+            Script::Converse(_) => Framing::Cuts(Cuts::default()),
+            _ => Framing::Blocks(Blocks::default()),
+        };
+        Self { framing, partial: Partial::default(), hold, script }
     }
 
     /// Takes the next chunk of the stream and lets out what may pass, without copying.
     pub fn push(&mut self, chunk: &Bytes, out: &mut impl FnMut(Bytes)) -> Seen {
         let mut seen = Seen { events: 0, content: 0, finish: Finish::Open };
-        let mut start = usize::from(self.blocks.owes_lf(chunk));
+        let mut start = usize::from(self.framing.owes_lf(chunk));
         let mut done = match self.hold {
             Some(Hold::Between { stripped: true }) => start,
             _ => 0,
         };
-        while let Some(end) = self.blocks.end(chunk, start) {
+        while let Some(end) = self.framing.end(chunk, start) {
             let carries = self.block(chunk.get(start..end).unwrap_or_default());
             seen.events += u32::from(carries.is_some());
             seen.content += u32::from(carries == Some(Carries::Content));
@@ -203,8 +216,9 @@ impl StreamTap {
     /// an error event can follow ([`Self::at_boundary`]).
     pub fn finish(&mut self, out: &mut impl FnMut(Bytes)) -> End {
         let partial = std::mem::take(&mut self.partial);
-        let last = Event::read(&partial.bytes).filter(|event| !partial.cut && sse::is_whole(&event.data));
-        let carries = last.map(|event| self.script.event(&event));
+        let lacks_its_end = Event::read(&partial.bytes).is_some_and(|event| sse::is_whole(&event.data));
+        let last = (lacks_its_end && !partial.cut).then_some(partial.bytes);
+        let carries = last.and_then(|bytes| self.script.block(&bytes));
         let end = match self.finish_so_far() {
             Finish::Open => End::Truncated,
             Finish::Done => End::Complete,
@@ -218,7 +232,7 @@ impl StreamTap {
             && matches!(hold, Hold::Held(..))
             && hold.end(unwanted, out)
         {
-            self.blocks = Blocks::default();
+            self.framing = Framing::Blocks(Blocks::default());
         }
         end
     }
@@ -229,23 +243,27 @@ impl StreamTap {
             Script::Chat(chat) => chat.finish(),
             Script::Messages(messages) => messages.finish(),
             Script::Responses(responses) => responses.finish(),
+            Script::Gemini(gemini) => gemini.finish(),
+            Script::Converse(converse) => converse.finish(),
         }
     }
 
     /// Whether the last event of the stream has passed (`[DONE]`, `message_stop`, `response.completed` and its like),
-    /// so that nothing worth waiting for follows.
+    /// so that nothing worth waiting for follows. Gemini has none: its stream ends when the upstream closes it.
     pub fn is_closed(&self) -> bool {
         match &self.script {
             Script::Chat(chat) => chat.is_closed(),
             Script::Messages(messages) => messages.finish() != Finish::Open,
             Script::Responses(responses) => responses.is_closed(),
+            Script::Gemini(_) => false,
+            Script::Converse(converse) => converse.is_closed(),
         }
     }
 
     /// Whether the bytes let out so far end between two events, so that another can be put there.
     pub fn at_boundary(&self) -> bool {
         match &self.hold {
-            None | Some(Hold::Between { .. }) => self.blocks.at_boundary(),
+            None | Some(Hold::Between { .. }) => self.framing.at_boundary(),
             Some(Hold::Held(..)) => true,
             Some(Hold::Passing) => false,
         }
@@ -257,6 +275,8 @@ impl StreamTap {
             Script::Chat(chat) => chat.usage(),
             Script::Messages(messages) => messages.usage(),
             Script::Responses(responses) => responses.usage(),
+            Script::Gemini(gemini) => gemini.usage(),
+            Script::Converse(converse) => converse.usage(),
         }
     }
 
@@ -264,18 +284,20 @@ impl StreamTap {
     pub fn mark(&self) -> Mark<'_> {
         match &self.script {
             Script::Responses(responses) => responses.mark(),
-            Script::Chat(_) | Script::Messages(_) => Mark::default(),
+            Script::Chat(_) | Script::Messages(_) | Script::Gemini(_) | Script::Converse(_) => {
+                Mark::default()
+            }
         }
     }
 
     /// Reads the event that ends with `bytes`, and says what it carries, if it has data.
     fn block(&mut self, bytes: &[u8]) -> Option<Carries> {
         if self.partial.bytes.is_empty() {
-            return Event::read(bytes).map(|event| self.script.event(&event));
+            return self.script.block(bytes);
         }
         self.partial.add(bytes);
         let Partial { bytes: mut whole, .. } = std::mem::take(&mut self.partial);
-        let carries = Event::read(&whole).map(|event| self.script.event(&event));
+        let carries = self.script.block(&whole);
         if whole.capacity() <= SPARE {
             whole.clear();
             self.partial.bytes = whole;
@@ -285,11 +307,15 @@ impl StreamTap {
 }
 
 impl Script {
-    fn event(&mut self, event: &Event<'_>) -> Carries {
+    /// Reads an event, and says what it carries, if it has data.
+    fn block(&mut self, bytes: &[u8]) -> Option<Carries> {
+        let event = || Event::read(bytes);
         match self {
-            Self::Chat(chat) => chat.event(event),
-            Self::Messages(messages) => messages.event(event),
-            Self::Responses(responses) => responses.event(event),
+            Self::Chat(chat) => Some(chat.event(&event()?)),
+            Self::Messages(messages) => Some(messages.event(&event()?)),
+            Self::Responses(responses) => Some(responses.event(&event()?)),
+            Self::Gemini(gemini) => Some(gemini.event(&event()?)),
+            Self::Converse(converse) => converse.message(bytes),
         }
     }
 }
@@ -682,6 +708,106 @@ mod tests {
         assert_eq!((told.end, told.closed), (End::Failed, false));
     }
 
+    /// A stream of Gemini's, with an event that only carries a seal, and the usage of each as the sum so far.
+    fn gemini(events: &[&str]) -> String {
+        events.iter().map(|data| format!("data: {data}\r\n\r\n")).collect()
+    }
+
+    const PART: &str = r#"{"candidates":[{"content":{"parts":[{"text":"a"}]}}],"usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":1}}"#;
+    const SEALED: &str = r#"{"candidates":[{"content":{"parts":[{"text":"","thoughtSignature":"s"}]}}],"usageMetadata":{"trafficType":"ON_DEMAND"}}"#;
+    const LAST: &str = r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f"}}]},"finishReason":"STOP"}],"usageMetadata":
+        {"promptTokenCount":5,"candidatesTokenCount":2,"thoughtsTokenCount":3,"cachedContentTokenCount":4}}"#;
+
+    #[test]
+    fn a_gemini_stream_is_done_when_every_candidate_is() {
+        let last = LAST.replace('\n', " ");
+        let stream = |events: &[&str]| whole(Operation::GenerateContent, true, &gemini(events));
+        let told = stream(&[SEALED, PART, &last]);
+        assert_eq!((told.events, told.content, told.end, told.closed), (3, 2, End::Complete, false));
+        let usage = told.usage.unwrap();
+        assert_eq!(usage.input, Input { total: Some(5), cached: Some(4), written: None });
+        assert_eq!(usage.output, Output { total: Some(5), reasoning: Some(3) });
+        let told = stream(&[PART, SEALED]);
+        assert_eq!((told.end, totals(&told)), (End::Truncated, (Some(5), Some(1))));
+        let second = PART.replace("{\"content\"", "{\"index\":1,\"content\"");
+        assert_eq!(stream(&[PART, &second, &last]).end, End::Truncated);
+        let open = PART.replace("]}}],", "]},\"finishReason\":\"FINISH_REASON_UNSPECIFIED\"}],");
+        assert_eq!(stream(&[&open]).end, End::Truncated);
+        assert_eq!(stream(&[r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#]).end, End::Complete);
+        assert_eq!(stream(&[r#"{"promptFeedback":{}}"#]).end, End::Truncated);
+        assert_eq!(stream(&[PART, r#"{"error":{"code":503}}"#]).end, End::Failed);
+        let cut = gemini(&[PART, &last]);
+        assert_eq!(whole(Operation::GenerateContent, true, cut.trim_end()).end, End::Complete);
+    }
+
+    /// A stream of Converse's.
+    fn converse(events: &[(&str, &str)]) -> Vec<u8> {
+        use crate::frame::eventstream::{Value::Text, message};
+        let mut out = Vec::new();
+        for (kind, payload) in events {
+            let (name, class) = match kind.ends_with("Exception") {
+                true => (":exception-type", "exception"),
+                false => (":event-type", "event"),
+            };
+            message(&mut out, &[(name, Text(kind)), (":message-type", Text(class))], payload.as_bytes())
+                .unwrap();
+        }
+        out
+    }
+
+    const BEGIN: (&str, &str) = ("messageStart", r#"{"role":"assistant"}"#);
+    const SAID: (&str, &str) = ("contentBlockDelta", r#"{"delta":{"text":"\"signature\"\n\ndata: x\n\n"}}"#);
+    const SIGNED: (&str, &str) = ("contentBlockDelta", r#"{"delta":{"reasoningContent":{"signature":"s"}}}"#);
+    const STOPS: (&str, &str) = ("messageStop", r#"{"stopReason":"end_turn"}"#);
+    const METERED: (&str, &str) = (
+        "metadata",
+        r#"{"usage":{"inputTokens":5,"outputTokens":9,"totalTokens":15,"cacheReadInputTokens":1}}"#,
+    );
+
+    #[test]
+    fn a_converse_stream_is_over_when_its_end_and_its_usage_have_come() {
+        let stream = |events: &[(&str, &str)]| {
+            let bytes = converse(events);
+            let told = tap(Operation::Converse, true, std::iter::once(bytes.as_slice()));
+            assert_eq!(told.out, bytes);
+            for size in [1, 3, 100] {
+                assert_eq!(tap(Operation::Converse, false, bytes.chunks(size)), told);
+            }
+            told
+        };
+        for events in [[BEGIN, SAID, SIGNED, STOPS, METERED], [BEGIN, SAID, SIGNED, METERED, STOPS]] {
+            let told = stream(&events);
+            assert_eq!((told.events, told.content, told.end, told.closed), (5, 1, End::Complete, true));
+            let usage = told.usage.unwrap();
+            assert_eq!(usage.input, Input { total: Some(6), cached: Some(1), written: None });
+            assert_eq!(usage.output, Output { total: Some(9), reasoning: None });
+        }
+        let told = stream(&[BEGIN, STOPS]);
+        assert_eq!((told.end, told.closed, told.usage), (End::Complete, false, None));
+        assert_eq!(stream(&[BEGIN, SAID]).end, End::Truncated);
+        let told = stream(&[BEGIN, SAID, ("throttlingException", "{}")]);
+        assert_eq!((told.end, told.closed), (End::Failed, true));
+    }
+
+    #[test]
+    fn nothing_is_put_inside_a_message_or_behind_a_broken_one() {
+        let bytes = converse(&[BEGIN, SAID]);
+        let mut tap = StreamTap::new(Operation::Converse, false);
+        let mut ends = Vec::new();
+        for (at, byte) in (1..).zip(&bytes) {
+            tap.push(&Bytes::copy_from_slice(&[*byte]), &mut drop);
+            if tap.at_boundary() {
+                ends.push(at);
+            }
+        }
+        assert_eq!(ends, [converse(&[BEGIN]).len(), bytes.len()]);
+        let mut broken = bytes;
+        broken[2] ^= 1;
+        let mut tap = StreamTap::new(Operation::Converse, false);
+        let seen = tap.push(&Bytes::from(broken), &mut drop);
+        assert_eq!((seen.events, tap.at_boundary(), tap.finish(&mut drop)), (0, false, End::Truncated));
+    }
+
     #[test]
     fn nothing_is_put_inside_an_event() {
         let mut tap = StreamTap::new(Operation::ChatCompletions, false);
@@ -726,7 +852,7 @@ mod tests {
         fn a_tap_says_the_same_of_any_split(
             stream in stream(),
             cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..20),
-            operation in proptest::sample::select(vec![Operation::ChatCompletions, Operation::Messages, Operation::Responses]),
+            operation in proptest::sample::select(Operation::ALL.to_vec()),
             strip in any::<bool>(),
         ) {
             let bytes = stream.as_bytes();
@@ -743,8 +869,12 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_upset_a_tap(bytes in proptest::collection::vec(any::<u8>(), 0..200), strip in any::<bool>()) {
-            let told = tap(Operation::ChatCompletions, strip, bytes.chunks(7));
+        fn no_bytes_upset_a_tap(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            strip in any::<bool>(),
+            operation in proptest::sample::select(Operation::ALL.to_vec()),
+        ) {
+            let told = tap(operation, strip, bytes.chunks(7));
             prop_assert!(bytes.starts_with(&told.out));
             prop_assert!(strip || told.out.len() == bytes.len());
         }

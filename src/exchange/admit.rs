@@ -70,6 +70,14 @@ pub(super) struct Wanted {
     pub(super) operation: Operation,
     /// The query with its question mark; empty without one.
     pub(super) query: String,
+    /// What the path says that other dialects say in the body.
+    pub(super) named: Option<Named>,
+}
+
+/// The model that a path names, and whether the reply streams.
+pub(super) struct Named {
+    pub(super) model: String,
+    pub(super) stream: bool,
 }
 
 /// Finds the route, and on one for models the operation; `None` on a raw one.
@@ -89,7 +97,12 @@ pub(super) fn route(head: &Parts, context: &mut Context) -> Result<Option<Wanted
         return Ok(None);
     }
     let is_model = rest.strip_prefix("/v1").unwrap_or(&rest).starts_with("/models/");
-    let found = if is_model { Some(Operation::Models) } else { Operation::at(&rest) };
+    let named = Operation::named(&rest);
+    let found = match &named {
+        Some(named) => Some(named.operation),
+        None if is_model => Some(Operation::Models),
+        None => Operation::at(&rest),
+    };
     context.dialect = match found {
         Some(operation) if operation != Operation::Models => operation.dialect(),
         _ => dialect_of(&head.headers),
@@ -101,7 +114,8 @@ pub(super) fn route(head: &Parts, context: &mut Context) -> Result<Option<Wanted
         return Err(Error::client(Kind::MethodNotAllowed, why));
     }
     let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    Ok(Some(Wanted { operation, query }))
+    let named = named.map(|named| Named { model: named.model.into_owned(), stream: named.stream });
+    Ok(Some(Wanted { operation, query, named }))
 }
 
 /// The host that a request names, without its port.

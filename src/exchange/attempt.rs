@@ -78,7 +78,7 @@ impl Upstream {
     /// Only if a configured path is no path, which `check` refuses.
     pub fn request(&self, request: &Request<'_>) -> Result<Head, Error> {
         let endpoint = self.flight.endpoint();
-        let target = [endpoint.spec.origin.prefix.as_str(), request.operation.path(), request.query];
+        let target = [endpoint.spec.origin.prefix.as_str(), request.path, request.query];
         let mut head = Outgoing::new(&Method::POST, endpoint, target, Some(request.length));
         headers::request(request, &self.cluster, &mut head);
         self.link.head_of(&head).map_err(|broken| {

@@ -1,6 +1,7 @@
 //! How a request is written for one attempt, and how its reply is to be read: as it is where both sides speak the same
 //! dialect, through the intermediate representation elsewhere.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,7 @@ use http::header::CONTENT_TYPE;
 use smallvec::smallvec;
 
 use super::headers::put;
-use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target};
+use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target, Text};
 use crate::dialect::translate::{Client, Passage, Upstream};
 use crate::dialect::{self, Operation};
 use crate::error::Error;
@@ -26,6 +27,8 @@ use crate::upstream::http1::Pieces;
 pub enum Carry {
     /// As it is.
     Verbatim {
+        /// What is asked.
+        operation: Operation,
         /// Whether usage was asked for by Forebay alone, so that the client must not see it.
         strip: bool,
     },
@@ -49,8 +52,8 @@ impl Carry {
     /// Whether a reply of that media type is a stream.
     pub(super) fn is_stream(&self, media: &[u8]) -> bool {
         let expected = match self {
-            Self::Verbatim { .. } => "text/event-stream",
-            Self::Translated { upstream, .. } => upstream.stream_media(),
+            Self::Verbatim { operation, .. } => operation.stream_media(),
+            Self::Translated { upstream, .. } => upstream.operation().stream_media(),
         };
         media.starts_with(expected.as_bytes())
     }
@@ -61,8 +64,13 @@ impl Carry {
     }
 
     /// Says in the head of a reply what a translation made of it; a verbatim one speaks for itself.
-    pub(super) fn mark(&self, head: &mut Reply, media: &str) {
-        let Self::Translated { lost, .. } = self else { return };
+    pub(super) fn mark(&self, head: &mut Reply, streams: bool) {
+        let Self::Translated { lost, client, .. } = self else { return };
+        let media = match client.operation().stream_media() {
+            _ if !streams => "application/json",
+            "text/event-stream" => "text/event-stream; charset=utf-8",
+            media => media,
+        };
         put(head, CONTENT_TYPE, media);
         if !lost.is_empty() {
             put(head, X_FOREBAY_DROPPED, lost);
@@ -73,8 +81,8 @@ impl Carry {
 /// A request as it goes upstream.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// What the upstream is asked.
-    pub(super) operation: Operation,
+    /// Where the upstream is asked, below its base.
+    pub(super) path: Cow<'static, str>,
     /// The body.
     pub(super) pieces: Pieces,
     /// Its length, bytes.
@@ -91,6 +99,10 @@ pub(super) struct Asked<'a> {
     pub(super) body: &'a Bytes,
     /// What is read of it.
     pub(super) envelope: &'a Envelope<'a>,
+    /// The model, as the client calls it.
+    pub(super) model: &'a str,
+    /// Whether the client wants a stream.
+    pub(super) stream: bool,
     /// What is done about fields that an upstream has no place for.
     pub(super) policy: Policy,
     /// All of it, once an upstream of another dialect needs it.
@@ -102,14 +114,10 @@ impl<'a> Asked<'a> {
         operation: Operation,
         body: &'a Bytes,
         envelope: &'a Envelope<'a>,
+        (model, stream): (&'a str, bool),
         policy: Policy,
     ) -> Self {
-        Self { operation, body, envelope, policy, read: OnceLock::new() }
-    }
-
-    /// Whether the client wants a stream.
-    pub(super) fn is_stream(&self) -> bool {
-        self.operation.streams() && self.envelope.stream == Some(true)
+        Self { operation, body, envelope, model, stream, policy, read: OnceLock::new() }
     }
 
     /// Writes the request for a cluster, where the model is called `model` if not as the client calls it. `id` is the
@@ -135,8 +143,9 @@ impl<'a> Asked<'a> {
         let length = spliced_len(self.body.len(), &rewrite.edits);
         let pieces = joined_if_small(splice(self.body, &rewrite.edits), length);
         let strip = rewrite.asked == dialect::request::Asked::Forebay;
-        let carry = Carry::Verbatim { strip };
-        Written { operation: self.operation, pieces, length, carry }
+        let carry = Carry::Verbatim { operation: self.operation, strip };
+        let path = self.operation.path_of(model.unwrap_or(self.model), self.stream);
+        Written { path, pieces, length, carry }
     }
 
     fn translated(
@@ -147,22 +156,33 @@ impl<'a> Asked<'a> {
         model: Option<&str>,
         id: &str,
     ) -> Result<Written, Error> {
-        let read = self.read.get_or_init(|| client.request(self.body));
+        let read = self.read.get_or_init(|| self.read(client));
         let request = read.as_ref().map_err(Clone::clone)?;
-        let sent = self.envelope.model.as_ref().map_or("", |model| model.text.as_ref());
-        let model = model.unwrap_or(sent);
+        let model = model.unwrap_or(self.model);
         let facts = facts(cluster.provider, model);
         let mut notes = Notes::new(self.policy);
         let body = upstream.request(request, &Target { model, facts: &facts }, &mut notes)?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let delivery = if self.is_stream() { request.delivery } else { Delivery::Whole };
-        let to = ReplyTo { model: sent.to_owned(), id: id.to_owned(), created, delivery };
+        let to =
+            ReplyTo { model: self.model.to_owned(), id: id.to_owned(), created, delivery: request.delivery };
         Ok(Written {
-            operation: upstream.operation(),
+            path: upstream.operation().path_of(model, self.stream),
             length: body.len(),
             pieces: smallvec![body.into()],
             carry: Carry::Translated { upstream, client, to, lost: lost(&notes) },
         })
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// The whole request. What its path says is put where other dialects have it.
+    fn read(&self, client: Client) -> Result<Request<'a>, Error> {
+        let mut request = client.request(self.body)?;
+        if self.operation.names_model() {
+            request.model = Text::from(self.model);
+            request.delivery = if self.stream { Delivery::StreamWithUsage } else { Delivery::Whole };
+        }
+        Ok(request)
     }
 }
 

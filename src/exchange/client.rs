@@ -144,11 +144,16 @@ impl<'a> Client<'a> {
     /// # Errors
     /// [`crate::error::Kind::ClientGone`].
     pub async fn heartbeat(&mut self, operation: Operation, id: &str) -> Result<(), Error> {
+        let beat = crate::dialect::stream::heartbeat(operation);
+        self.last = Instant::now();
+        // Some dialects have nothing that says nothing: their clients have to wait in silence.
+        if beat.is_empty() {
+            return Ok(());
+        }
         if self.sent == Sent::Nothing {
             self.begin_stream(headers::status(200, id)).await?;
         }
-        self.last = Instant::now();
-        self.write(Bytes::from_static(crate::dialect::stream::heartbeat(operation))).await
+        self.write(Bytes::from_static(beat)).await
     }
 
     async fn head(&mut self, mut head: Reply, sent: Sent) -> Result<(), Error> {

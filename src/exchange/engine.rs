@@ -84,7 +84,7 @@ fn deadline(ask: &Ask<'_>, headers: &HeaderMap, context: &Context) -> Instant {
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&ask.alias.clocks);
     let said = SAYS.iter().filter_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse::<f64>().ok());
     let patience = said
-        .filter(|seconds| *seconds > 0.0 && !ask.asked.is_stream())
+        .filter(|seconds| *seconds > 0.0 && !ask.asked.stream)
         .filter_map(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .min();
     context.timeline.began + patience.map_or(clocks.exchange, |patience| patience.min(clocks.exchange))
@@ -147,7 +147,7 @@ fn terms(ask: &Ask<'_>, deployment: &Deployment, context: &Context) -> Terms {
         operation: ask.asked.operation,
         clocks,
         deadline: context.timeline.began + clocks.exchange,
-        carry: Carry::Verbatim { strip: false },
+        carry: Carry::Verbatim { operation: ask.asked.operation, strip: false },
         compress: context.route.as_ref().is_some_and(|route| route.compress),
         series: Arc::clone(&deployment.series),
     }
@@ -186,8 +186,13 @@ async fn begin(
     context.timeline.connected = Some(connected);
     let head = upstream.request(&headers::Request {
         client: client.headers(),
-        operation: written.operation,
-        query: if passage == Passage::Verbatim { &ask.query } else { "" },
+        path: &written.path,
+        // A query goes where its dialect is spoken; one that names a model has what it needs in its path.
+        query: if passage == Passage::Verbatim && !ask.asked.operation.names_model() {
+            &ask.query
+        } else {
+            ""
+        },
         is_translated: passage != Passage::Verbatim,
         id: &context.id,
         forwarded: &context.forwarded,
@@ -220,7 +225,7 @@ async fn await_head(
     context: &mut Context,
 ) -> Result<(), Error> {
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-    let is_stream = ask.asked.is_stream();
+    let is_stream = ask.asked.stream;
     let clocks = &terms.clocks;
     let clock = if is_stream { clocks.head.min(clocks.first_token) } else { clocks.head };
     let limit = (sent + clock).min(context.timeline.tried + clocks.attempt).min(terms.deadline);

@@ -7,7 +7,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::access::KEY_HEADERS;
-use crate::dialect::Operation;
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
 use crate::snapshot::Network;
@@ -19,8 +18,8 @@ use crate::upstream::outgoing::Outgoing;
 pub struct Request<'a> {
     /// The client's headers.
     pub client: &'a HeaderMap,
-    /// What is asked.
-    pub operation: Operation,
+    /// Where the upstream is asked, below its base.
+    pub path: &'a str,
     /// The client's query, with its question mark; may be empty.
     pub query: &'a str,
     /// Whether the client speaks another dialect than the upstream, so that what its dialect's headers ask for is not
@@ -278,7 +277,7 @@ mod tests {
         ]);
         let made = Request {
             client: &client,
-            operation: Operation::Messages,
+            path: "/messages",
             query: "?beta=true",
             is_translated: false,
             id: "id-1",

@@ -1,8 +1,8 @@
 //! Moves a reply to the client: a stream event by event, a whole reply in one piece, an upstream's error as it is or
 //! in the client's dialect.
 //!
-//! It goes in two steps. [`open`] reads up to the first content, or to the end of what is small, and tells the client
-//! nothing but heartbeats; until then another attempt may take over. [`Opened::deliver`] is the rest.
+//! It goes in two steps. `open` reads up to the first content, or to the end of what is small, and tells the client
+//! nothing but heartbeats; until then another attempt may take over. `Opened::deliver` is the rest.
 
 mod clocks;
 mod failure;
@@ -88,6 +88,9 @@ impl Opened {
         }
     }
 }
+
+/// Where AWS puts the class of an error.
+pub(super) const X_AMZN_ERRORTYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 /// Tells the official SDKs whether to try again.
 pub(super) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

@@ -165,24 +165,30 @@ pub fn target(method: &[u8], target: &[u8]) -> Result<(), Error> {
 }
 
 /// The path with the slashes of a model's name in the clear. SDKs escape the name that they ask for, slashes and all;
-/// what asks for one is answered here, from a table, so that no upstream could read it in another way.
+/// what asks for one is answered here, or sent on under a path that is made anew, so that no upstream could read it in
+/// another way.
 fn plain<'a>(method: &[u8], path: &'a [u8]) -> Cow<'a, [u8]> {
-    const MODELS: &[u8] = b"/models/";
-    let name = memchr::memmem::find(path, MODELS).map(|at| at + MODELS.len());
-    match name {
-        Some(at) if method == b"GET" && hides_slash(&path[at..]) => {
-            let (before, name) = path.split_at(at);
-            let mut plain = before.to_vec();
-            let mut rest = name;
-            while let Some((first, more)) = rest.split_first() {
-                let hidden = rest.get(..3).is_some_and(|escape| escape.eq_ignore_ascii_case(b"%2f"));
-                plain.push(if hidden { b'/' } else { *first });
-                rest = if hidden { &rest[3..] } else { more };
-            }
-            plain.into()
-        }
-        _ => path.into(),
+    let Some(at) = named_at(method, path).filter(|at| hides_slash(&path[*at..])) else { return path.into() };
+    let (before, name) = path.split_at(at);
+    let mut plain = before.to_vec();
+    let mut rest = name;
+    while let Some((first, more)) = rest.split_first() {
+        let hidden = rest.get(..3).is_some_and(|escape| escape.eq_ignore_ascii_case(b"%2f"));
+        plain.push(if hidden { b'/' } else { *first });
+        rest = if hidden { &rest[3..] } else { more };
     }
+    plain.into()
+}
+
+/// Where a path begins to name a model that it asks for: `GET .../models/NAME`, or `POST .../model/NAME/converse`.
+fn named_at(method: &[u8], path: &[u8]) -> Option<usize> {
+    let (before, after): (&[u8], &[&[u8]]) = match method {
+        b"GET" => (b"/models/", &[b""]),
+        b"POST" => (b"/model/", &[b"/converse", b"/converse-stream"]),
+        _ => return None,
+    };
+    let at = memchr::memmem::find(path, before)?;
+    after.iter().any(|end| path.ends_with(end)).then_some(at + before.len())
 }
 
 /// Whether a path has an escaped slash, which nothing but the name of a model may have.

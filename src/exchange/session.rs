@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version};
 use pingora_core::ErrorType;
 use pingora_core::protocols::GetSocketDigest;
 use pingora_core::protocols::http::ServerSession;
@@ -14,7 +14,7 @@ use pingora_http::ResponseHeader;
 use super::guard::Guarded;
 use super::guard::direct::Unread;
 use super::http1::Http1;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Operation};
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
 
@@ -160,10 +160,7 @@ impl Session<'_> {
     /// # Errors
     /// [`Kind::ClientGone`].
     pub async fn begin(&mut self, reply: Reply) -> Result<(), Error> {
-        let is_stream = reply
-            .fields
-            .get(&CONTENT_TYPE)
-            .is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
+        let is_stream = reply.fields.get(&CONTENT_TYPE).is_some_and(is_stream);
         match self {
             Self::Own(session) => {
                 session.begin_reply(reply, is_stream);
@@ -198,11 +195,15 @@ impl Session<'_> {
                 };
                 let head = session.response_written().filter(|head| is_reply(head.status))?;
                 let media = head.headers.get(CONTENT_TYPE);
-                let is_stream = media.is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
-                Some((head.status.as_u16(), is_stream))
+                Some((head.status.as_u16(), media.is_some_and(is_stream)))
             }
         }
     }
+}
+
+/// Whether a media type is that of a stream.
+fn is_stream(media: &HeaderValue) -> bool {
+    Operation::ALL.iter().any(|operation| media.as_bytes().starts_with(operation.stream_media().as_bytes()))
 }
 
 /// A head as Pingora writes it.

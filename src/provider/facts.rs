@@ -8,7 +8,8 @@
 use super::Provider;
 use crate::dialect::ir::Facts;
 use crate::dialect::ir::target::{
-    Instructions, Knob, LimitName, Media, MidInstructions, Replay, Sampling, Structured, Taken, ToolIds,
+    Instructions, Knob, LimitName, Media, MidInstructions, Replay, Sampling, Structured, Taken, ToolHistory,
+    ToolIds,
 };
 
 /// A row: for which providers, for models that begin with what, and what holds for them.
@@ -129,6 +130,35 @@ const ROWS: &[Row] = &[
         providers: &["openai", "azure"],
         models: &["gpt-3", "gpt-4"],
         holds: |facts| facts.thinking = Knob::None,
+    },
+    // Gemini thinks by a number of tokens in its second family, by a word since, and not at all before.
+    Row { providers: &["gemini"], models: &[], holds: |facts| facts.top_k = Taken::Yes },
+    Row { providers: &["gemini"], models: &["gemini-2.5"], holds: |facts| facts.thinking = Knob::Budget },
+    Row {
+        providers: &["gemini"],
+        models: &["gemini-1", "gemini-2.0", "gemma"],
+        holds: |facts| facts.thinking = Knob::None,
+    },
+    Row {
+        providers: &["bedrock-converse"],
+        models: &[],
+        holds: |facts| {
+            facts.tool_ids = ToolIds::Plain(64);
+            facts.tool_history = ToolHistory::NeedsTools;
+            facts.media.urls = Taken::No;
+            facts.thinking = Knob::None;
+            facts.structured = Structured::Tool;
+            facts.default_limit = 4096;
+        },
+    },
+    Row {
+        providers: &["bedrock-converse"],
+        models: &["anthropic.", "us.anthropic.", "eu.anthropic.", "apac.anthropic.", "global.anthropic."],
+        holds: |facts| {
+            facts.thinking = Knob::Budget;
+            facts.sampling = Sampling::UpTo(1.0);
+            facts.default_limit = 8192;
+        },
     },
     Row {
         providers: &["anthropic"],

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{Auth, FreeProbe, Provider};
 use crate::dialect::Operation::{
-    self, ChatCompletions, Completions, CountTokens, Embeddings, Messages, Responses,
+    self, ChatCompletions, Completions, Converse, CountTokens, Embeddings, GenerateContent, Messages,
+    Responses,
 };
 
 const CHAT: &[Operation] = &[ChatCompletions];
@@ -58,6 +59,15 @@ pub static PROVIDERS: &[Provider] = &[
         base_url: Some("https://generativelanguage.googleapis.com/v1beta/openai"),
         ..CLOUD
     },
+    Provider {
+        name: "gemini",
+        base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
+        prefix: "/v1beta",
+        auth: Auth::Header("x-goog-api-key"),
+        speaks: &[GenerateContent],
+        ..CLOUD
+    },
+    Provider { name: "bedrock-converse", prefix: "", speaks: &[Converse], ..CLOUD },
     Provider { name: "bedrock", prefix: "/openai/v1", speaks: CHAT, ..CLOUD },
     Provider { name: "cohere", base_url: Some("https://api.cohere.ai/compatibility/v1"), ..CLOUD },
     Provider { name: "mistral", base_url: Some("https://api.mistral.ai/v1"), ..CLOUD },

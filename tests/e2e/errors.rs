@@ -160,9 +160,10 @@ async fn unknown_models() {
 async fn a_model_that_cannot_be_asked_for_this() {
     let (edge, sim) = site().await;
     let mut client = edge.connect().await;
-    for (path, name) in [(EMBEDDINGS, "embeddings"), (RESPONSES, "responses")] {
+    // What has no translation.
+    for (path, name) in [(EMBEDDINGS, "embeddings")] {
         let expected = invalid(&format!("the model `bare` cannot be asked for {name} here"), json!("model"));
-        let reply = client.ask(&post(path, KEY, r#"{"model":"bare","input":"x"}"#)).await;
+        let reply = client.ask(&post(path, KEY, r#"{"model":"bare","input":"x","prompt":"x"}"#)).await;
         assert_error(&reply, 400, &expected, path);
     }
     assert_eq!(sim.requests().len(), 0);

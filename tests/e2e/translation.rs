@@ -4,6 +4,7 @@ use forebay::sim::{Config, Sim};
 use serde_json::{Value, json};
 
 use crate::dialects::{Dialect, events};
+use crate::support::scripted::{self, Scripted, Turn};
 use crate::support::{Edge, ONE_TRY, Reply, cluster_of, post, sim};
 
 /// Who asks, and what the only upstream speaks.
@@ -219,6 +220,120 @@ async fn a_stream_that_fails_ends_with_an_error_of_the_clients_dialect() {
             assert!(reply.status >= 500 && dialect.refusal(&reply).is_some(), "{fault}: {reply:?}");
         }
         edge.idle().await;
+    }
+}
+
+// === Dialects whose path names the model ===
+
+/// The events of a stream of AWS frames: their names and payloads.
+fn frames(bytes: &[u8]) -> Vec<(String, Value)> {
+    let mut told = Vec::new();
+    let mut reader = forebay::frame::eventstream::Reader::default();
+    let tell = &mut |message: forebay::frame::eventstream::Message<'_>| {
+        let name = message.headers.text(":event-type");
+        let name = name.or_else(|| message.headers.text(":exception-type")).unwrap();
+        told.push((name.to_owned(), serde_json::from_slice(message.payload).unwrap()));
+    };
+    reader.push(bytes, tell).unwrap();
+    reader.finish().unwrap();
+    told
+}
+
+#[tokio::test]
+async fn clients_of_google_and_of_aws_reach_any_upstream() {
+    let gemini = json!({"contents": [{"role": "user", "parts": [{"text": "Say something."}]}]});
+    let converse = json!({"messages": [{"role": "user", "content": [{"text": "Say something."}]}]});
+    for speaks in ["chat_completions", "messages", "responses"] {
+        let (edge, _sim) = site(speaks, "").await;
+        let mut client = edge.connect().await;
+        let whole = client.ask(&post("/v1beta/models/m:generateContent", "", gemini.to_string())).await;
+        assert_eq!(whole.status, 200, "{whole:?}");
+        let text = whole.json()["candidates"][0]["content"]["parts"][0]["text"].clone();
+        let path = "/v1beta/models/m:streamGenerateContent?alt=sse&key=secret";
+        let stream = client.ask(&post(path, "", gemini.to_string())).await;
+        assert!(stream.header("content-type").unwrap().starts_with("text/event-stream"), "{stream:?}");
+        let events = events(&String::from_utf8_lossy(&stream.body).replace("\r\n", "\n").into_bytes());
+        let parts =
+            |data: &Value| data["candidates"][0]["content"]["parts"][0]["text"].as_str().map(str::to_owned);
+        let said: String = events.iter().filter_map(|(_, data)| parts(data)).collect();
+        assert_eq!(json!(said).as_str().map(str::len), text.as_str().map(str::len), "{stream:?}");
+        assert_eq!(events.last().unwrap().1["candidates"][0]["finishReason"], "STOP");
+
+        let whole = client.ask(&post("/model/m/converse", "", converse.to_string())).await;
+        assert_eq!(whole.json()["output"]["message"]["role"], "assistant", "{whole:?}");
+        assert!(whole.json()["usage"]["totalTokens"].as_u64() > Some(0));
+        let stream = client.ask(&post("/model/m/converse-stream", "", converse.to_string())).await;
+        assert_eq!(stream.header("content-type"), Some("application/vnd.amazon.eventstream"));
+        let told = frames(&stream.body);
+        let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(
+            names.starts_with(&["messageStart"]) && names.ends_with(&["messageStop", "metadata"]),
+            "{names:?}"
+        );
+        // Errors are those of each dialect.
+        let unknown = client.ask(&post("/model/m/converse", "", "{}")).await;
+        assert!(unknown.status == 400 && unknown.header("x-amzn-errortype").is_some(), "{unknown:?}");
+        let unknown = client.ask(&post("/v1beta/models/m:generateContent", "", "{\"contents\":1}")).await;
+        assert_eq!(unknown.json()["error"]["status"], "INVALID_ARGUMENT", "{unknown:?}");
+        edge.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn an_aws_stream_that_breaks_ends_with_an_exception() {
+    let (edge, _sim) = site("chat_completions", ONE_TRY).await;
+    let body = json!({"messages": [{"role": "user", "content": [{"text": "Say something."}]}]}).to_string();
+    let request = post("/model/m/converse-stream", "x-sim-fault: cut=6\r\n", body);
+    let stream = edge.connect().await.ask(&request).await;
+    let told = frames(&stream.body);
+    assert!(stream.whole && told.last().unwrap().0.ends_with("Exception"), "{told:?}");
+}
+
+#[tokio::test]
+async fn upstreams_of_google_and_of_aws_are_asked_by_path_and_answer_any_client() {
+    let upstream = Scripted::start(|asked| {
+        let target = asked.text.lines().next().unwrap();
+        if target.contains("/model/eu.anthropic.claude%3A0/converse ") {
+            Turn::Say(scripted::json(
+                200,
+                r#"{"output":{"message":{"role":"assistant","content":[{"text":"from aws"}]}},"stopReason":"end_turn","usage":{"inputTokens":3,"outputTokens":2,"totalTokens":5},"metrics":{"latencyMs":1}}"#,
+            ))
+        } else if target.contains("/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse ") {
+            let event = r#"data: {"candidates":[{"content":{"role":"model","parts":[{"text":"from google"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":2,"totalTokenCount":5}}"#;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            Turn::SayAndClose(format!("{head}{event}\r\n\r\n").into_bytes())
+        } else {
+            Turn::Say(scripted::json(404, "{}"))
+        }
+    })
+    .await;
+    let cluster = |name: &str, provider: &str, base: &str| {
+        let addr = upstream.addr;
+        format!(
+            "  {name}: {{provider: {provider}, api_key: file:key, base_url: \"http://{addr}{base}\", health: {{check: none}}}}\n"
+        )
+    };
+    let clusters =
+        ["clusters:\n", &cluster("aws", "bedrock-converse", ""), &cluster("google", "gemini", "/v1beta")];
+    let models = "models:\n  claude: {deployments: [{cluster: aws, model: \"eu.anthropic.claude:0\"}]}\n  \
+                  gemini: {deployments: [{cluster: google, model: gemini-3-pro}]}\n";
+    let config = (clusters.concat() + models).replace("file:key", "env:TEST_KEY");
+    let edge = Edge::start_with(&config, &[("TEST_KEY", "hidden")]).await;
+    for dialect in Dialect::ALL {
+        let mut client = edge.connect().await;
+        let reply = client.ask(&post(dialect.path(), "", dialect.ask("claude", false))).await;
+        assert!(
+            dialect.is_answer(&reply) && reply.body.windows(8).any(|part| part == b"from aws"),
+            "{reply:?}"
+        );
+        let reply = client.ask(&post(dialect.path(), "", dialect.ask("gemini", true))).await;
+        assert!(dialect.is_complete(&events(&reply.body)), "{reply:?}");
+        assert!(reply.body.windows(11).any(|part| part == b"from google"), "{reply:?}");
+    }
+    for text in upstream.received() {
+        let aws = text.contains("/converse ");
+        let credential = if aws { "authorization: Bearer hidden" } else { "x-goog-api-key: hidden" };
+        assert!(text.contains(credential) && !text.contains("\"model\""), "{text}");
     }
 }
 

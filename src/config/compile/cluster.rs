@@ -105,6 +105,8 @@ fn speaks(cluster: &schema::Cluster, row: &Provider, path: &Path, check: &mut Ch
         Speaks::Responses => Operation::Responses,
         Speaks::Messages => Operation::Messages,
         Speaks::CountTokens => Operation::CountTokens,
+        Speaks::GenerateContent => Operation::GenerateContent,
+        Speaks::Converse => Operation::Converse,
     };
     named.iter().map(operation).collect()
 }

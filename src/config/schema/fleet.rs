@@ -67,6 +67,10 @@ pub enum Speaks {
     Messages,
     /// Anthropic's count of tokens.
     CountTokens,
+    /// Gemini `generateContent`.
+    GenerateContent,
+    /// Bedrock Converse.
+    Converse,
 }
 
 /// Who runs an API.
@@ -81,6 +85,12 @@ pub enum Provider {
     Azure,
     /// Google Gemini, its OpenAI-compatible API.
     Google,
+    /// Google Gemini, its own API.
+    Gemini,
+    /// Amazon Bedrock with an API key, its Converse API; `base_url` holds the region, such as
+    /// `https://bedrock-runtime.us-east-1.amazonaws.com`.
+    #[serde(rename = "bedrock-converse")]
+    BedrockConverse,
     /// Amazon Bedrock with an API key, its OpenAI-compatible API; `base_url` holds the region, such as
     /// `https://bedrock-runtime.us-east-1.amazonaws.com`.
     Bedrock,
@@ -130,6 +140,8 @@ impl Provider {
             Self::Anthropic => "anthropic",
             Self::Azure => "azure",
             Self::Google => "google",
+            Self::Gemini => "gemini",
+            Self::BedrockConverse => "bedrock-converse",
             Self::Bedrock => "bedrock",
             Self::Cohere => "cohere",
             Self::Mistral => "mistral",
@@ -154,7 +166,7 @@ impl Provider {
 
     /// Whether the provider has no address of its own, so that the cluster must give one.
     pub fn needs_address(self) -> bool {
-        matches!(self, Self::Azure | Self::Bedrock) || self.is_node()
+        matches!(self, Self::Azure | Self::Bedrock | Self::BedrockConverse) || self.is_node()
     }
 
     /// Whether this is software that people run themselves, rather than a cloud.

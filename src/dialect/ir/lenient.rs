@@ -11,6 +11,11 @@ use super::{Json, Text};
 pub struct Raw<'a>(Option<&'a RawValue>);
 
 impl<'a> Raw<'a> {
+    /// This value.
+    pub fn of(raw: &'a RawValue) -> Self {
+        Self(Some(raw).filter(|raw| raw.get() != "null"))
+    }
+
     /// The value's text, if it is there and not `null`.
     pub fn get(self) -> Option<&'a str> {
         self.0.map(RawValue::get)
@@ -58,8 +63,7 @@ impl<'a> Raw<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Raw<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&'de RawValue>::deserialize(deserializer)?;
-        Ok(Self(Some(raw).filter(|raw| raw.get() != "null")))
+        <&'de RawValue>::deserialize(deserializer).map(Self::of)
     }
 }
 

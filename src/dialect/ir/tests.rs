@@ -261,6 +261,8 @@ fn arguments_take_both_forms() {
     let own = |is_object, object: &str, string: &str| (is_object, object.to_owned(), string.to_owned());
     assert_eq!(text(""), own(true, "{}", "\"{}\""));
     assert_eq!(text("{\"a\":1}"), own(true, "{\"a\":1}", "\"{\\\"a\\\":1}\""));
+    assert_eq!(text("{\r\n \"a\":\n1}").1, "{ \"a\":1}");
+    assert_eq!(forms(Arguments::Object(Json::checked("{\n}"))).1, "{}");
     assert_eq!(text("[1"), own(false, "{\"input\":\"[1\"}", "\"[1\""));
     assert_eq!(forms(Arguments::Object(Json::checked("{}"))), own(true, "{}", "\"{}\""));
 }

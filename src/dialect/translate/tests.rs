@@ -63,5 +63,34 @@ fn upstream_of(client: Client) -> Upstream {
     match client {
         Client::Chat => Upstream::Chat,
         Client::Messages => Upstream::Messages,
+        Client::Responses => Upstream::Responses,
+        Client::Gemini => Upstream::Gemini,
+        Client::Converse => Upstream::Converse,
+    }
+}
+
+#[test]
+fn what_is_asked_passes_verbatim_or_by_translation_or_not_at_all() {
+    use Operation::{ChatCompletions, Converse, CountTokens, GenerateContent, Messages};
+    let translated = |client, upstream| Some(Passage::Translated { client, upstream });
+    for (asked, spoken, passage) in [
+        (GenerateContent, &[ChatCompletions, GenerateContent][..], Some(Passage::Verbatim)),
+        (GenerateContent, &[CountTokens, Messages], translated(Client::Gemini, Upstream::Messages)),
+        (ChatCompletions, &[Converse], translated(Client::Chat, Upstream::Converse)),
+        (Converse, &[GenerateContent], translated(Client::Converse, Upstream::Gemini)),
+        (CountTokens, &[Messages], None),
+        (Messages, &[CountTokens], None),
+    ] {
+        assert_eq!(Passage::of(asked, spoken), passage, "{asked:?} to {spoken:?}");
+    }
+}
+
+#[test]
+fn each_row_of_the_table_is_a_dialect_of_its_own() {
+    for (index, client) in Client::ALL.into_iter().enumerate() {
+        let upstream = upstream_of(client);
+        assert_eq!((client as usize, upstream as usize, Upstream::ALL[index]), (index, index, upstream));
+        assert_eq!((client.operation(), client.origin()), (upstream.operation(), upstream.origin()));
+        assert!(client.operation().streams());
     }
 }

@@ -38,7 +38,7 @@ enum Stage {
 
 /// Which choices there are, one bit each. Those from the 64th on share the last bit.
 #[derive(Debug, Default)]
-struct Choices {
+pub(super) struct Choices {
     seen: u64,
     finished: u64,
 }
@@ -87,7 +87,9 @@ impl Chat {
             chunk.choices.and_then(|choices| serde_json::from_str(choices.get()).ok());
         let mut content = false;
         for choice in choices.iter().flatten() {
-            self.choices.note(choice);
+            // Some servers write an empty finish reason where they mean none.
+            let finished = choice.finish_reason.is_some_and(holds);
+            self.choices.note(choice.index.0.unwrap_or(0), finished);
             self.report(choice.usage);
             content |= choice.has_content();
             if choice.finish_reason.is_some_and(|reason| reason.get() == "\"error\"") {
@@ -116,16 +118,15 @@ impl Chat {
 }
 
 impl Choices {
-    fn note(&mut self, choice: &Choice<'_>) {
-        let bit = 1 << choice.index.0.unwrap_or(0).min(63);
+    pub(super) fn note(&mut self, index: u64, finished: bool) {
+        let bit = 1 << index.min(63);
         self.seen |= bit;
-        // Some servers write an empty finish reason where they mean none.
-        if choice.finish_reason.is_some_and(holds) {
+        if finished {
             self.finished |= bit;
         }
     }
 
-    fn all_finished(&self) -> bool {
+    pub(super) fn all_finished(&self) -> bool {
         self.seen != 0 && self.seen == self.finished
     }
 }

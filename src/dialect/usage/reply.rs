@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 use super::Usage;
 use super::wire::{Claude, Count, Counts};
-use crate::dialect::{Dialect, Operation};
+use crate::dialect::ir::lenient::Raw;
+use crate::dialect::{Dialect, Operation, converse, gemini};
 
 /// The largest reply that is kept whole, in bytes.
 const WHOLE: usize = 1 << 20;
@@ -60,31 +61,37 @@ fn in_whole(operation: Operation, body: &[u8]) -> Option<Usage> {
     let reply: Reply<'_> = serde_json::from_slice(body).ok()?;
     match operation {
         Operation::CountTokens => {
-            let mut counts = Counts::default();
+            let (mut claude, mut counts) = (Claude::default(), Counts::default());
             counts.input_tokens = reply.input_tokens;
-            usage(operation, &counts)
+            claude.update(&counts);
+            claude.usage()
         }
-        _ => usage(operation, &Counts::read(reply.usage?)?),
+        Operation::GenerateContent => usage(operation, reply.usage_metadata?),
+        _ => usage(operation, reply.usage?),
     }
 }
 
 /// The last usage object in the end of a reply. Its key cannot stand unescaped inside a string.
 fn in_tail(operation: Operation, tail: &[u8]) -> Option<Usage> {
-    const KEY: &[u8] = b"\"usage\"";
-    let at = memchr::memmem::rfind(tail, KEY)?;
-    let after = tail.get(at + KEY.len()..)?.trim_ascii_start().strip_prefix(b":")?;
-    let counts = serde_json::Deserializer::from_slice(after).into_iter::<Counts<'_>>().next()?.ok()?;
-    usage(operation, &counts)
+    let key = match operation {
+        Operation::GenerateContent => &b"\"usageMetadata\""[..],
+        _ => b"\"usage\"",
+    };
+    let at = memchr::memmem::rfind(tail, key)?;
+    let after = tail.get(at + key.len()..)?.trim_ascii_start().strip_prefix(b":")?;
+    usage(operation, serde_json::Deserializer::from_slice(after).into_iter::<&RawValue>().next()?.ok()?)
 }
 
-fn usage(operation: Operation, counts: &Counts<'_>) -> Option<Usage> {
+fn usage(operation: Operation, raw: &RawValue) -> Option<Usage> {
     match operation.dialect() {
         Dialect::Anthropic => {
             let mut claude = Claude::default();
-            claude.update(counts);
+            claude.update(&Counts::read(raw)?);
             claude.usage()
         }
-        Dialect::OpenaiChat | Dialect::OpenaiResponses => counts.openai(),
+        Dialect::OpenaiChat | Dialect::OpenaiResponses => Counts::read(raw)?.openai(),
+        Dialect::Gemini => gemini::reply::usage(Raw::of(raw)),
+        Dialect::Converse => converse::reply::usage(Raw::of(raw)),
     }
 }
 
@@ -92,6 +99,8 @@ fn usage(operation: Operation, counts: &Counts<'_>) -> Option<Usage> {
 struct Reply<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow, rename = "usageMetadata")]
+    usage_metadata: Option<&'a RawValue>,
     #[serde(default)]
     input_tokens: Count,
 }
@@ -135,6 +144,26 @@ mod tests {
     fn counting_tokens_counts_input() {
         let usage = tapped(Operation::CountTokens, r#"{"input_tokens":2095}"#, 4).unwrap();
         assert_eq!((usage.input.total, usage.output.total), (Some(2095), None));
+    }
+
+    #[test]
+    fn gemini_and_converse_report_under_names_of_their_own() {
+        let gemini = r#"{"candidates":[{"usageMetadata":{"promptTokenCount":99}}],"usageMetadata":{"promptTokenCount":5,
+            "toolUsePromptTokenCount":2,"candidatesTokenCount":3,"thoughtsTokenCount":4,"cachedContentTokenCount":1}}"#;
+        let converse = r#"{"output":{"usage":{"inputTokens":99}},"usage":{"inputTokens":4,"outputTokens":7,
+            "cacheReadInputTokens":1,"cacheWriteInputTokens":2}}"#;
+        for (operation, body, written, reasoning) in [
+            (Operation::GenerateContent, gemini, None, Some(4)),
+            (Operation::Converse, converse, Some(2), None),
+        ] {
+            let large = format!("{{\"x\":\"{}\",{}", "x".repeat(WHOLE), body.trim_start_matches('{'));
+            for (body, size) in [(body, 1), (body, 1000), (large.as_str(), 70_000)] {
+                let usage = tapped(operation, body, size).unwrap();
+                assert_eq!(usage.input, Input { total: Some(7), cached: Some(1), written });
+                assert_eq!(usage.output, Output { total: Some(7), reasoning });
+            }
+            assert_eq!(tapped(operation, "{}", 9), None);
+        }
     }
 
     #[test]

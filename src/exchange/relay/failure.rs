@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderName;
 use http::header::CONTENT_TYPE;
 
-use super::{Answer, Terms};
+use super::{Answer, Terms, X_AMZN_ERRORTYPE};
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
 use crate::exchange::client::{Client, Sent};
@@ -65,9 +64,6 @@ pub(super) async fn failure(
     let wait = wait.filter(|_| !matches!(status, 400..=407));
     Box::new(Failed { error, cause, wait, answer })
 }
-
-/// Where AWS puts the class of an error.
-const X_AMZN_ERRORTYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 async fn read_error(upstream: &mut Upstream, client: &mut Client<'_>) -> Result<Bytes, Error> {
     let reading = tokio::time::timeout(ERROR_TIME, gather(upstream));

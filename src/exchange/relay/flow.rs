@@ -24,7 +24,7 @@ impl Flow {
     /// A flow at the start of a stream that answers `operation`.
     pub(super) fn new(operation: Operation, carry: &Carry) -> Self {
         match carry {
-            Carry::Verbatim { strip } => Self::Verbatim(Box::new(StreamTap::new(operation, *strip))),
+            Carry::Verbatim { strip, .. } => Self::Verbatim(Box::new(StreamTap::new(operation, *strip))),
             Carry::Translated { upstream, client, to, .. } => {
                 Self::Translated(Box::new(translate::Stream::new(*upstream, *client, to.clone())))
             }

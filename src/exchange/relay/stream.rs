@@ -271,7 +271,7 @@ impl Streaming {
         }
         if client.sent() == Sent::Nothing {
             let mut head = headers::reply(self.upstream.take_response()?, &context.id);
-            terms.carry.mark(&mut head, "text/event-stream; charset=utf-8");
+            terms.carry.mark(&mut head, true);
             client.begin_stream(head).await?;
         }
         client.write(joined(pieces)).await?;

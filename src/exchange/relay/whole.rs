@@ -136,7 +136,7 @@ pub(super) async fn deliver(
     let Held { upstream, head, pieces, content, read } = held;
     let length = head.fields.get(&CONTENT_LENGTH).cloned();
     let mut head = headers::reply(head, &context.id);
-    terms.carry.mark(&mut head, "application/json");
+    terms.carry.mark(&mut head, false);
     match content {
         Content::Whole(usage) => {
             context.tally.usage = usage;

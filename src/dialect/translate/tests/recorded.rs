@@ -7,10 +7,12 @@ use std::{env, fs};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 
 use super::*;
-use crate::dialect::ir::{Block, Stop, Whole};
-use crate::dialect::usage::Usage;
+use crate::dialect::gemini::tests::{Wire, frames};
+use crate::dialect::ir::{Attachment, Block, Stop, Whole};
+use crate::dialect::usage::{End, ReplyTap, StreamTap, Usage};
 
 /// A recorded reply.
 struct Recorded {
@@ -21,7 +23,7 @@ struct Recorded {
 
 impl Recorded {
     fn is_stream(&self) -> bool {
-        [b"data:".as_slice(), b"event:", b":"].iter().any(|start| self.body.starts_with(start))
+        self.body.trim_ascii_start().first() != Some(&b'{')
     }
 
     fn decoded(&self) -> Result<Reply, Error> {
@@ -36,20 +38,22 @@ fn recorded_replies_lose_nothing_on_their_way() {
         println!("skipped: there are no recordings beside this checkout");
         return;
     }
-    let (mut streams, mut wholes, mut failed) = (0, 0, Vec::new());
+    let (mut counts, mut failed) = ([[0; 2]; Upstream::ALL.len()], Vec::new());
     for recorded in &recordings {
         match recorded.decoded() {
-            Ok(reply) => survives(recorded, &reply),
+            Ok(reply) => {
+                survives(recorded, &reply);
+                assert_eq!(tapped(recorded), reply.usage, "{}", recorded.file);
+            }
             Err(error) => failed.push(format!("{}: {error}", recorded.file)),
         }
-        *(if recorded.is_stream() { &mut streams } else { &mut wholes }) += 1;
+        counts[recorded.upstream as usize][usize::from(recorded.is_stream())] += 1;
     }
-    println!(
-        "{streams} streams, {wholes} whole replies; {} of them fail:\n{}",
-        failed.len(),
-        failed.join("\n")
-    );
-    assert!(streams > 80 && wholes > 200, "{streams} streams, {wholes} whole replies");
+    for upstream in [Upstream::Chat, Upstream::Messages, Upstream::Gemini, Upstream::Converse] {
+        let [wholes, streams] = counts[upstream as usize];
+        println!("{upstream:?}: {wholes} whole replies, {streams} streams");
+        assert!(wholes > 60 && streams > 20, "{upstream:?}: {wholes}, {streams}");
+    }
     // One recording splices two messages together, in the midst of a tool call.
     assert!(failed.iter().all(|file| file.contains("spliced-message-start")), "{}", failed.join("\n"));
 }
@@ -58,27 +62,59 @@ fn recorded_replies_lose_nothing_on_their_way() {
 fn survives(recorded: &Recorded, reply: &Reply) {
     let Recorded { file, upstream, body } = recorded;
     let expected = kept(reply);
-    let (text, reasoning, calls) = naive(recorded);
-    assert_eq!((&expected.text, &expected.reasoning), (&text, &reasoning), "{file}");
-    assert_eq!(
-        expected.calls.iter().map(|(_, name, _)| name).collect::<Vec<_>>(),
-        calls.iter().collect::<Vec<_>>()
-    );
+    let found = naive(recorded);
+    assert_eq!((&expected.text, &expected.reasoning), (&found.text, &found.reasoning), "{file}");
+    let names: Vec<&String> = expected.calls.iter().map(|(_, name, _)| name).collect();
+    assert_eq!(names, found.calls.iter().collect::<Vec<_>>(), "{file}");
+    if let Some(total) = found.total {
+        let Usage { input, output } = expected.usage;
+        assert_eq!(input.total.unwrap_or(0) + output.total.unwrap_or(0), total, "{file}");
+    }
     for client in Client::ALL {
         let back = upstream_of(client);
         let whole = client.reply(reply, &to(Delivery::Whole), &mut Notes::default());
         let again = back.reply(&whole).unwrap_or_else(|error| panic!("{file} to {client:?}: {error}"));
-        assert_eq!(kept(&again).but(&expected), expected, "{file} to {client:?}");
+        assert_eq!(kept(&again).but(&expected, client), expected, "{file} to {client:?}");
+        if back == *upstream {
+            assert_eq!(seals(&again), seals(reply), "{file}");
+        }
         if recorded.is_stream() {
             let out = streamed(*upstream, client, Delivery::StreamWithUsage, [body.as_slice()]);
             let again = folded(back, &out).unwrap_or_else(|error| panic!("{file} to {client:?}: {error}"));
-            assert_eq!(kept(&again).but(&expected), expected, "{file} streamed to {client:?}");
+            assert_eq!(kept(&again).but(&expected, client), expected, "{file} streamed to {client:?}");
             for size in [1, 7, 100] {
                 let cut = streamed(*upstream, client, Delivery::StreamWithUsage, body.chunks(size));
                 assert!(cut == out, "{file} to {client:?} in pieces of {size}");
             }
         }
     }
+}
+
+/// The usage that the tap of a verbatim reply reads.
+fn tapped(recorded: &Recorded) -> Option<Usage> {
+    let operation = recorded.upstream.operation();
+    let pieces = recorded.body.chunks(50).map(Bytes::copy_from_slice);
+    if !recorded.is_stream() {
+        let mut tap = ReplyTap::new(operation);
+        pieces.for_each(|piece| tap.push(&piece));
+        return tap.finish();
+    }
+    let mut tap = StreamTap::new(operation, false);
+    for piece in pieces {
+        tap.push(&piece, &mut drop);
+    }
+    assert_eq!(tap.finish(&mut drop), End::Complete, "{}", recorded.file);
+    tap.usage()
+}
+
+/// The seals of a reply.
+fn seals(reply: &Reply) -> Vec<String> {
+    let attached = reply.blocks.iter().flat_map(|whole| &whole.attached);
+    let seal = |what: &Attachment<'_>| match what {
+        Attachment::Signature { text, .. } => Some(text.plain().into_owned()),
+        Attachment::Opaque(_) => None,
+    };
+    attached.filter_map(seal).collect()
 }
 
 /// What must survive.
@@ -92,9 +128,14 @@ struct Kept {
 }
 
 impl Kept {
-    /// What a dialect has to say although nothing is known of it is no loss.
-    fn but(mut self, expected: &Self) -> Self {
+    /// What a client's dialect has to say although nothing is known of it is no loss, nor is what it has no word for.
+    fn but(mut self, expected: &Self, client: Client) -> Self {
         let (usage, wanted) = (&mut self.usage, &expected.usage);
+        match client {
+            Client::Gemini => usage.input.written = wanted.input.written,
+            Client::Converse => usage.output.reasoning = wanted.output.reasoning,
+            Client::Chat | Client::Messages | Client::Responses => {}
+        }
         // Some hosts report more from the cache than there was altogether.
         if wanted.input.cached > wanted.input.total && usage.input.cached == usage.input.total {
             usage.input.cached = wanted.input.cached;
@@ -102,7 +143,9 @@ impl Kept {
         let counts = [
             (&mut usage.input.total, wanted.input.total),
             (&mut usage.input.cached, wanted.input.cached),
+            (&mut usage.input.written, wanted.input.written),
             (&mut usage.output.total, wanted.output.total),
+            (&mut usage.output.reasoning, wanted.output.reasoning),
         ];
         for (count, wanted) in counts {
             *count = count.filter(|count| *count > 0 || wanted.is_some());
@@ -146,51 +189,94 @@ fn kept(reply: &Reply) -> Kept {
     }
 }
 
-/// What a naive reader, which builds trees, finds in a recording: answer, reasoning, names of calls.
-fn naive(recorded: &Recorded) -> (String, String, Vec<String>) {
-    let documents: Vec<Value> = if recorded.is_stream() {
-        events(&recorded.body).into_iter().map(|(_, data)| data).collect()
-    } else {
-        vec![serde_json::from_slice(&recorded.body).unwrap()]
+/// What a naive reader, which builds trees, finds in a recording.
+#[derive(Default)]
+struct Naive {
+    text: String,
+    reasoning: String,
+    calls: Vec<String>,
+    /// All tokens, where a dialect's sum can be relied on.
+    total: Option<u64>,
+}
+
+fn naive(recorded: &Recorded) -> Naive {
+    let Recorded { upstream, body, .. } = recorded;
+    let documents: Vec<Value> = match (recorded.is_stream(), upstream) {
+        (false, _) => vec![serde_json::from_slice(body).unwrap()],
+        (true, Upstream::Converse) => {
+            frames(body).iter().map(|(_, payload)| serde_json::from_str(payload).unwrap()).collect()
+        }
+        (true, _) => events(body).into_iter().map(|(_, data)| data).collect(),
     };
-    let mut found = (String::new(), String::new(), Vec::new());
+    let mut found = Naive::default();
     for document in &documents {
-        for choice in array(&document["choices"]) {
-            let delta = if choice["delta"].is_null() { &choice["message"] } else { &choice["delta"] };
-            naive_chat(delta, &mut found);
+        match upstream {
+            Upstream::Gemini => naive_gemini(document, &mut found),
+            Upstream::Converse => naive_converse(document, &mut found),
+            Upstream::Messages => naive_messages(document, &mut found),
+            _ => array(&document["choices"]).for_each(|choice| naive_chat(choice, &mut found)),
         }
-        let blocks = array(&document["content"]).chain(array(&document["message"]["content"]));
-        for block in blocks.chain(Some(&document["content_block"])) {
-            if block["type"] == "text" {
-                found.0.push_str(word(&block["text"]));
-            }
-            found.1.push_str(word(&block["thinking"]));
-            if block["type"] == "tool_use" {
-                found.2.push(word(&block["name"]).to_owned());
-            }
-        }
-        found.0.push_str(word(&document["delta"]["text"]));
-        found.1.push_str(word(&document["delta"]["thinking"]));
     }
     found
 }
 
-fn naive_chat(delta: &Value, (text, reasoning, calls): &mut (String, String, Vec<String>)) {
-    text.push_str(word(&delta["content"]));
+fn naive_chat(choice: &Value, found: &mut Naive) {
+    let delta = if choice["delta"].is_null() { &choice["message"] } else { &choice["delta"] };
+    found.text.push_str(word(&delta["content"]));
     for chunk in array(&delta["content"]) {
-        text.push_str(word(&chunk["text"]));
-        array(&chunk["thinking"]).for_each(|part| reasoning.push_str(word(&part["text"])));
+        found.text.push_str(word(&chunk["text"]));
+        array(&chunk["thinking"]).for_each(|part| found.reasoning.push_str(word(&part["text"])));
     }
-    text.push_str(word(&delta["refusal"]));
+    found.text.push_str(word(&delta["refusal"]));
     match (word(&delta["reasoning_content"]), word(&delta["reasoning"])) {
         ("", "") => array(&delta["reasoning_details"]).for_each(|detail| {
-            reasoning.push_str(word(&detail["text"]));
-            reasoning.push_str(word(&detail["summary"]));
+            found.reasoning.push_str(word(&detail["text"]));
+            found.reasoning.push_str(word(&detail["summary"]));
         }),
-        ("", words) | (words, _) => reasoning.push_str(words),
+        ("", words) | (words, _) => found.reasoning.push_str(words),
     }
     let names = array(&delta["tool_calls"]).map(|call| word(&call["function"]["name"]).to_owned());
-    calls.extend(names.filter(|name| !name.is_empty()));
+    found.calls.extend(names.filter(|name| !name.is_empty()));
+}
+
+fn naive_messages(document: &Value, found: &mut Naive) {
+    let blocks = array(&document["content"]).chain(array(&document["message"]["content"]));
+    for block in blocks.chain([&document["content_block"]]) {
+        if block["type"] == "text" {
+            found.text.push_str(word(&block["text"]));
+        }
+        found.reasoning.push_str(word(&block["thinking"]));
+        if block["type"] == "tool_use" {
+            found.calls.push(word(&block["name"]).to_owned());
+        }
+    }
+    found.text.push_str(word(&document["delta"]["text"]));
+    found.reasoning.push_str(word(&document["delta"]["thinking"]));
+}
+
+fn naive_gemini(document: &Value, found: &mut Naive) {
+    for part in array(&document["candidates"][0]["content"]["parts"]) {
+        let place = if part["thought"] == true { &mut found.reasoning } else { &mut found.text };
+        place.push_str(word(&part["text"]));
+        found.calls.extend(part["functionCall"]["name"].as_str().map(str::to_owned));
+    }
+    found.total = document["usageMetadata"]["totalTokenCount"].as_u64().or(found.total);
+}
+
+fn naive_converse(document: &Value, found: &mut Naive) {
+    let blocks = || array(&document["output"]["message"]["content"]);
+    for block in blocks().chain([&document["delta"]]) {
+        found.text.push_str(word(&block["text"]));
+        array(&block["citationsContent"]["content"])
+            .for_each(|cited| found.text.push_str(word(&cited["text"])));
+        let thought = &block["reasoningContent"];
+        found.reasoning.push_str(word(&thought["reasoningText"]["text"]));
+        found.reasoning.push_str(word(&thought["text"]));
+    }
+    let calls = blocks().chain([&document["start"]]).map(|block| &block["toolUse"]);
+    let own = calls.filter(|call| call["type"] != "server_tool_use");
+    found.calls.extend(own.filter_map(|call| call["name"].as_str().map(str::to_owned)));
+    found.total = document["usage"]["totalTokens"].as_u64().or(found.total);
 }
 
 fn word(value: &Value) -> &str {
@@ -222,20 +308,27 @@ fn files(folder: Option<PathBuf>) -> Vec<PathBuf> {
     found
 }
 
+const PATHS: [(&str, Upstream); 6] = [
+    ("/chat/completions", Upstream::Chat),
+    ("/v1/messages", Upstream::Messages),
+    (":generateContent", Upstream::Gemini),
+    (":streamGenerateContent", Upstream::Gemini),
+    ("/converse", Upstream::Converse),
+    ("/converse-stream", Upstream::Converse),
+];
+
 fn ruby() -> Vec<Recorded> {
     let mut found = Vec::new();
     for path in files(folder("ruby_llm")) {
         let text = fs::read_to_string(&path).unwrap();
-        if !(text.contains("/chat/completions") || text.contains("/v1/messages")) {
+        if !PATHS.iter().any(|(path, _)| text.contains(path)) {
             continue;
         }
         let recording: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
         for interaction in recording["http_interactions"].as_sequence().unwrap() {
-            let upstream = match interaction["request"]["uri"].as_str().unwrap().split('?').next().unwrap() {
-                uri if uri.ends_with("/chat/completions") => Upstream::Chat,
-                uri if uri.ends_with("/v1/messages") => Upstream::Messages,
-                _ => continue,
-            };
+            let uri = interaction["request"]["uri"].as_str().unwrap().split('?').next().unwrap();
+            let Some((_, upstream)) = PATHS.iter().find(|(path, _)| uri.ends_with(path)) else { continue };
+            let upstream = *upstream;
             let response = &interaction["response"];
             if response["status"]["code"].as_u64() == Some(200) {
                 let body = bytes(&response["body"]["string"]);
@@ -264,7 +357,13 @@ fn vercel() -> Vec<Recorded> {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         let file = path.display().to_string();
         if file.ends_with(".chunks.txt") {
+            if file.contains("vercel_ai/amazon-bedrock/") {
+                found.push(Recorded { file, upstream: Upstream::Converse, body: converse(&text) });
+                continue;
+            }
             let upstream = match text.lines().next().unwrap_or_default() {
+                // The folders in it hold other APIs.
+                _ if path.parent().is_some_and(|folder| folder.ends_with("google")) => Upstream::Gemini,
                 line if line.contains("\"message_start\"") => Upstream::Messages,
                 line if line.contains("\"chat.completion.chunk\"") => Upstream::Chat,
                 _ => continue,
@@ -277,6 +376,8 @@ fn vercel() -> Vec<Recorded> {
             }
         } else if let Ok(value) = serde_json::from_str::<Value>(&text) {
             let upstream = match (&value["choices"][0]["message"], value["type"].as_str()) {
+                _ if value["candidates"].is_array() => Upstream::Gemini,
+                _ if value["output"].is_object() => Upstream::Converse,
                 (Value::Object(_), _) => Upstream::Chat,
                 (_, Some("message")) => Upstream::Messages,
                 _ => continue,
@@ -285,4 +386,13 @@ fn vercel() -> Vec<Recorded> {
         }
     }
     found
+}
+
+/// A stream of these events. Some recordings were written by hand and leave out how a stream ends.
+fn converse(text: &str) -> Vec<u8> {
+    let mut lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+    if !text.contains("{\"metadata\":") {
+        lines.push(r#"{"metadata":{"usage":{"inputTokens":1,"outputTokens":2,"totalTokens":3}}}"#);
+    }
+    Wire::Converse.stream(&lines)
 }

@@ -1,11 +1,12 @@
 //! Replies: what each upstream's reply becomes in each client's dialect, whole and streamed, and the laws of both.
 //!
 //! What clients are sent stands in `replies.golden`, as it is on the wire. `FOREBAY_BLESS=1` writes it anew; read the
-//! difference before it is committed.
+//! difference before it is committed. Gemini and Converse have golden files of their own.
 
 use std::fmt::Write;
 
 use super::*;
+use crate::dialect::gemini::tests::frames;
 use crate::dialect::ir::{Block, Stop};
 
 /// A reply of an upstream, streamed and, where it can be, whole.
@@ -137,7 +138,7 @@ fn wire(case: &Case) -> Vec<u8> {
 fn clients_are_sent_what_the_golden_file_says() {
     let mut told = String::new();
     for case in CASES {
-        for client in Client::ALL {
+        for client in [Client::Chat, Client::Messages] {
             let stream = streamed(case.upstream, client, Delivery::StreamWithUsage, [wire(case).as_slice()]);
             let title = format!("=== {}: {:?} to {client:?}", case.name, case.upstream);
             write!(told, "{title}, streamed\n{}", String::from_utf8(stream).unwrap()).unwrap();
@@ -284,9 +285,9 @@ fn no_bytes_upset_a_stream() {
 
 /// Checks what SDKs rely on: a head first, blocks that are opened once, in order and closed, and one end.
 fn lawful(client: Client, stream: &[u8]) {
-    let told = events(stream);
     match client {
         Client::Chat => {
+            let told = events(stream);
             assert_eq!(told.last().unwrap().1, "[DONE]");
             let chunks: Vec<&Value> =
                 told.iter().map(|(_, data)| data).filter(|data| data.is_object()).collect();
@@ -306,8 +307,9 @@ fn lawful(client: Client, stream: &[u8]) {
                 assert!(call["index"].as_u64().unwrap() < next);
             }
         }
+        Client::Responses => responses::tests::lawful(stream),
         Client::Messages => {
-            let (mut open, mut next, mut ended) = (None, 0, 0);
+            let (told, mut open, mut next, mut ended) = (events(stream), None, 0, 0);
             for (index, (name, data)) in told.iter().filter(|(name, _)| name != "ping").enumerate() {
                 assert_eq!(data["type"], name.as_str());
                 assert_eq!(ended, 0, "{name} after the end");
@@ -325,6 +327,51 @@ fn lawful(client: Client, stream: &[u8]) {
                 }
             }
             assert_eq!(ended, 1);
+        }
+        Client::Gemini => {
+            let told = events(stream);
+            let ends = |(_, data): &(String, Value)| {
+                let reason = &data["candidates"][0]["finishReason"];
+                reason.is_string() || data["error"].is_object() || data["promptFeedback"].is_object()
+            };
+            assert!(told.iter().all(|(name, data)| name.is_empty() && data.is_object()));
+            assert_eq!(told.iter().position(ends), Some(told.len() - 1));
+        }
+        Client::Converse => lawful_converse(&frames(stream)),
+    }
+}
+
+/// Text and reasoning have no event for their start.
+fn lawful_converse(told: &[(String, String)]) {
+    let (mut open, mut next) = (None, 0);
+    let kinds: Vec<&str> = told.iter().map(|(kind, _)| kind.as_str()).collect();
+    let blocks = match kinds.as_slice() {
+        ["messageStart", blocks @ .., "messageStop", "metadata"] => {
+            assert!(blocks.last().is_none_or(|last| *last == "contentBlockStop"));
+            blocks.len()
+        }
+        ["messageStart", blocks @ .., last] if last.ends_with("Exception") => blocks.len(),
+        [last] if last.ends_with("Exception") => 0,
+        kinds => panic!("{kinds:?}"),
+    };
+    for (kind, payload) in told.iter().skip(1).take(blocks) {
+        let data: Value = serde_json::from_str(payload).unwrap();
+        let index = data["contentBlockIndex"].as_u64();
+        let begins = kind == "contentBlockStart" || (kind == "contentBlockDelta" && open.is_none());
+        if begins {
+            assert_eq!((open, index), (None, Some(next)));
+            (open, next) = (Some(next), next + 1);
+        }
+        match kind.as_str() {
+            "contentBlockStart" => {}
+            "contentBlockDelta" => assert_eq!(index, open),
+            "contentBlockStop" => {
+                // An empty block is only ended.
+                let ended = open.take().or_else(|| (index == Some(next)).then_some(next));
+                next = next.max(ended.unwrap() + 1);
+                assert_eq!(index, ended);
+            }
+            kind => panic!("{kind}"),
         }
     }
 }

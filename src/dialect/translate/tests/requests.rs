@@ -12,6 +12,17 @@ struct Case {
     messages: (&'static str, &'static [&'static str]),
 }
 
+impl Case {
+    /// What an upstream is sent, and the losses that are noted, where they are written down.
+    fn sent_to(&self, upstream: Upstream) -> Option<(&'static str, &'static [&'static str])> {
+        match upstream {
+            Upstream::Chat => Some(self.chat),
+            Upstream::Messages => Some(self.messages),
+            Upstream::Responses | Upstream::Gemini | Upstream::Converse => None,
+        }
+    }
+}
+
 #[rustfmt::skip]
 const CASES: &[Case] = &[
     Case {
@@ -269,28 +280,122 @@ fn strict_routes_refuse_what_lenient_ones_drop() {
 
 #[test]
 fn what_is_sent_is_read_back_as_the_same() {
-    for Case { name, client, body, chat, messages } in CASES {
-        let own = match client {
-            Client::Chat => (Upstream::Chat, chat),
-            Client::Messages => (Upstream::Messages, messages),
-        };
-        let (upstream, (once, notes)) = own;
+    for case @ Case { name, client, body, .. } in CASES {
+        let own = upstream_of(*client);
+        let (once, notes) = case.sent_to(own).unwrap();
         if notes.is_empty() {
-            let (twice, _) = sent(*client, upstream, once, &facts());
+            let (twice, _) = sent(*client, own, once, &facts());
             assert_eq!(twice, serde_json::from_str::<Value>(once).unwrap(), "{name}");
         }
         // A detour through the other dialect keeps what both can say.
-        let (other, back, (first, noted)) = match client {
-            Client::Chat => (Client::Messages, Upstream::Chat, messages),
-            Client::Messages => (Client::Chat, Upstream::Messages, chat),
-        };
+        let other = if *client == Client::Chat { Client::Messages } else { Client::Chat };
+        let (first, noted) = case.sent_to(upstream_of(other)).unwrap();
         if noted.is_empty() && notes.is_empty() {
             let body: Value = serde_json::from_str(body).unwrap();
-            let (detour, _) = sent(other, back, first, &facts());
+            let (detour, _) = sent(other, own, first, &facts());
             for field in ["temperature", "top_p", "stop_sequences", "stream"] {
                 let own = body.get(field).filter(|value| **value != Value::Bool(false));
                 assert_eq!(detour.get(field), own, "{name}: {field}");
             }
+        }
+    }
+}
+
+/// The same conversation in the words of each client.
+const SPOKEN: [(Client, &str); 4] = [
+    (
+        Client::Chat,
+        r#"{"model":"c","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"Weather?"},
+            {"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo="}}]},{"role":"assistant","content":"I look.",
+            "tool_calls":[{"id":"call_1","type":"function","function":{"name":"weather","arguments":"{\"city\":\"Bern\"}"}}]},
+            {"role":"tool","tool_call_id":"call_1","content":"sun"},{"role":"user","content":"So \u00e9?"}],"tools":[{"type":"function",
+            "function":{"name":"weather","description":"Tells.","parameters":{"type":"object","properties":{"city":{"type":"string"}}}}}],
+            "tool_choice":"required","temperature":0.5,"max_completion_tokens":77,"stop":["END"]}"#,
+    ),
+    (
+        Client::Messages,
+        r#"{"model":"c","system":"Be brief.","messages":[{"role":"user","content":[{"type":"text","text":"Weather?"},{"type":"image",
+            "source":{"type":"base64","media_type":"image/png","data":"iVBORw0KGgo="}}]},{"role":"assistant","content":[{"type":"text",
+            "text":"I look."},{"type":"tool_use","id":"call_1","name":"weather","input":{"city":"Bern"}}]},{"role":"user","content":[
+            {"type":"tool_result","tool_use_id":"call_1","content":"sun"},{"type":"text","text":"So é?"}]}],"tools":[{"name":"weather",
+            "description":"Tells.","input_schema":{"type":"object","properties":{"city":{"type":"string"}}}}],"tool_choice":{"type":"any"},
+            "temperature":0.5,"max_tokens":77,"stop_sequences":["END"]}"#,
+    ),
+    (
+        Client::Gemini,
+        r#"{"systemInstruction":{"parts":[{"text":"Be brief."}]},"contents":[{"role":"user","parts":[{"text":"Weather?"},{"inlineData":{
+            "mimeType":"image/png","data":"iVBORw0KGgo="}}]},{"role":"model","parts":[{"text":"I look."},{"functionCall":{"id":"call_1",
+            "name":"weather","args":{"city":"Bern"}}}]},{"role":"user","parts":[{"functionResponse":{"id":"call_1","name":"weather",
+            "response":{"result":"sun"}}},{"text":"So é?"}]}],"tools":[{"functionDeclarations":[{"name":"weather","description":"Tells.",
+            "parametersJsonSchema":{"type":"object","properties":{"city":{"type":"string"}}}}]}],"toolConfig":{"functionCallingConfig":{
+            "mode":"ANY"}},"generationConfig":{"temperature":0.5,"maxOutputTokens":77,"stopSequences":["END"]}}"#,
+    ),
+    (
+        Client::Converse,
+        r#"{"system":[{"text":"Be brief."}],"messages":[{"role":"user","content":[{"text":"Weather?"},{"image":{"format":"png","source":{
+            "bytes":"iVBORw0KGgo="}}}]},{"role":"assistant","content":[{"text":"I look."},{"toolUse":{"toolUseId":"call_1","name":"weather",
+            "input":{"city":"Bern"}}}]},{"role":"user","content":[{"toolResult":{"toolUseId":"call_1","content":[{"text":"sun"}]}},
+            {"text":"So é?"}]}],"toolConfig":{"tools":[{"toolSpec":{"name":"weather","description":"Tells.","inputSchema":{"json":{
+            "type":"object","properties":{"city":{"type":"string"}}}}}}],"toolChoice":{"any":{}}},"inferenceConfig":{"temperature":0.5,
+            "maxTokens":77,"stopSequences":["END"]}}"#,
+    ),
+];
+
+/// What every dialect can say of a request.
+fn essence(request: &Request<'_>) -> Vec<String> {
+    use crate::dialect::ir::{Content, Part, Source, Tool, turns};
+    fn said(part: &Part<'_>) -> String {
+        match &part.content {
+            Content::Text(text) => format!("text {}", text.plain()),
+            Content::Image { source: Source::Base64 { media_type, data }, .. } => {
+                format!("image {media_type} {data}")
+            }
+            Content::ToolCall(call) => {
+                let mut out = Vec::new();
+                assert!(call.arguments.object_into(&mut out));
+                let arguments: Value = serde_json::from_slice(&out).unwrap();
+                format!("call {} {arguments}", call.name.plain())
+            }
+            Content::ToolResult(result) => {
+                let content: Vec<String> = result.content.iter().map(said).collect();
+                format!("result {:?} {content:?}", result.outcome)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut told: Vec<String> = Vec::new();
+    for turn in turns(&request.messages) {
+        told.extend(turn.parts.iter().map(|part| format!("{:?} {}", turn.role, said(part))));
+    }
+    for tool in &request.tools {
+        let Tool::Function(function) = tool else { panic!("{tool:?}") };
+        let schema: Value =
+            serde_json::from_str(function.parameters.as_ref().map_or("null", |json| json.get())).unwrap();
+        told.push(format!("tool {} {schema}", function.name.plain()));
+    }
+    let sampling = &request.sampling;
+    told.push(format!("{:?} {:?} {:?}", request.tool_choice, request.limit, sampling.temperature));
+    told.extend(sampling.stops.iter().map(|stop| stop.plain().into_owned()));
+    told
+}
+
+#[test]
+fn every_pair_carries_a_conversation() {
+    let facts = Facts { forced_tools: Taken::Yes, ..facts() };
+    let (first, body) = SPOKEN[0];
+    let expected = essence(&first.request(body.as_bytes()).unwrap());
+    for (client, body) in SPOKEN {
+        let request = client.request(body.as_bytes()).unwrap();
+        assert_eq!(essence(&request), expected, "{client:?}");
+        // Responses has no stop sequences; it has cases of its own.
+        for (listener, _) in SPOKEN {
+            let mut strict = Notes::new(Policy::Strict);
+            let target = Target { model: "anthropic.claude", facts: &facts };
+            let sent = upstream_of(listener).request(&request, &target, &mut strict).unwrap();
+            assert_eq!(strict.list(), [], "{client:?} to {listener:?}");
+            let heard = listener.request(&sent).unwrap();
+            assert_eq!(essence(&heard), expected, "{client:?} to {listener:?}");
+            assert!(heard.left.is_empty(), "{client:?} to {listener:?}: {:?}", heard.left);
         }
     }
 }
