@@ -4,9 +4,11 @@
 //! write a reply's head apart from what follows. Here a head waits for the first piece of its body, and leaves with it.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
 use pingora_core::protocols::http::date::get_cached_date;
@@ -222,12 +224,29 @@ impl Http1 {
 
     /// Sends what waits, and then `rest`.
     async fn flush(&mut self, rest: Option<Bytes>) -> Result<(), Error> {
-        let sent = push(&mut *self.guarded, &self.out, rest, self.write).await;
+        // Nearly always the connection takes it at once, and no timer is needed.
+        let at_once = std::future::poll_fn(|cx| Poll::Ready(self.poll_out(cx))).await;
+        let sent = match at_once {
+            Poll::Ready(Ok(())) if rest.is_none() => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            _ => push(&mut *self.guarded, &self.out, rest, self.write).await,
+        };
         // What was cut short cannot be followed by another reply.
         self.keep &= sent.is_ok();
         // A buffer that has just been used is in the processor's cache; one kept from the last event is not.
         self.out = BytesMut::new();
         sent.map_err(|error| Error::client_gone().because(error))
+    }
+
+    /// Sends what waits, as far as the connection takes it.
+    fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            match ready!(Pin::new(&mut *self.guarded).poll_write(cx, &self.out))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                size => self.out.advance(size),
+            }
+        }
+        Pin::new(&mut *self.guarded).poll_flush(cx)
     }
 
     /// The connection for the next request, if it is in order.
