@@ -57,11 +57,21 @@ pub enum Operation {
     Converse,
     /// `GET /v1/models`
     Models,
+    /// `POST /v2/chat` of Cohere. Upstreams are asked it, clients cannot ask it.
+    CohereChat,
+    /// `POST /api/chat` of Ollama. Upstreams are asked it, clients cannot ask it.
+    OllamaChat,
+}
+
+/// A path without the version that it begins with: OpenAI's, Anthropic's, or Google's.
+pub fn versionless(path: &str) -> &str {
+    let rest = ["/v1beta", "/v1"].iter().find_map(|version| path.strip_prefix(version));
+    rest.filter(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
 impl Operation {
     /// Every operation, in the order in which manuals list them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -71,14 +81,17 @@ impl Operation {
         Self::GenerateContent,
         Self::Converse,
         Self::Models,
+        Self::CohereChat,
+        Self::OllamaChat,
     ];
 
     /// The operation at `path`, which is the part of the target after the route's base path. Both `/v1/x` and `/x`
     /// are taken, because SDKs differ in whether `base_url` holds the `/v1`. A path that names its model is read by
     /// [`Self::named`].
     pub fn at(path: &str) -> Option<Self> {
-        let path = path.strip_prefix("/v1").unwrap_or(path);
-        Self::ALL.into_iter().find(|operation| operation.path() == path && !path.is_empty())
+        let path = versionless(path);
+        let is_there = |operation: &Self| operation.path() == path && !operation.is_upstreams();
+        Self::ALL.into_iter().find(is_there).filter(|_| !path.is_empty())
     }
 
     /// The path of this operation below `/v1`; empty where it names the model ([`Self::path_of`]).
@@ -92,7 +105,14 @@ impl Operation {
             Self::CountTokens => "/messages/count_tokens",
             Self::GenerateContent | Self::Converse => "",
             Self::Models => "/models",
+            Self::CohereChat => "/v2/chat",
+            Self::OllamaChat => "/api/chat",
         }
+    }
+
+    /// Whether only upstreams are asked it.
+    pub fn is_upstreams(self) -> bool {
+        matches!(self, Self::CohereChat | Self::OllamaChat)
     }
 
     /// The name used in configuration, logs and metric labels.
@@ -107,6 +127,8 @@ impl Operation {
             Self::GenerateContent => "generate_content",
             Self::Converse => "converse",
             Self::Models => "models",
+            Self::CohereChat => "cohere_chat",
+            Self::OllamaChat => "ollama_chat",
         }
     }
 
@@ -121,9 +143,13 @@ impl Operation {
     /// The protocol this operation belongs to. A models list is told apart by its headers, not by its path.
     pub fn dialect(self) -> Dialect {
         match self {
-            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Models => {
-                Dialect::OpenaiChat
-            }
+            // No client speaks the last two.
+            Self::ChatCompletions
+            | Self::Completions
+            | Self::Embeddings
+            | Self::Models
+            | Self::CohereChat
+            | Self::OllamaChat => Dialect::OpenaiChat,
             Self::Responses => Dialect::OpenaiResponses,
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
             Self::GenerateContent => Dialect::Gemini,
@@ -139,7 +165,9 @@ impl Operation {
             | Self::Responses
             | Self::Messages
             | Self::GenerateContent
-            | Self::Converse => true,
+            | Self::Converse
+            | Self::CohereChat
+            | Self::OllamaChat => true,
             Self::Embeddings | Self::CountTokens | Self::Models => false,
         }
     }
@@ -148,6 +176,7 @@ impl Operation {
     pub fn stream_media(self) -> &'static str {
         match self {
             Self::Converse => "application/vnd.amazon.eventstream",
+            Self::OllamaChat => "application/x-ndjson",
             _ => "text/event-stream",
         }
     }

@@ -4,7 +4,7 @@
 //! write its folder after the contract of [`super::ir`], and add a line to each `match` below: the compiler names them.
 
 use super::ir::{Event, Fold, Law, Notes, Origin, Reply, ReplyTo, Request, Target};
-use super::{Operation, chat, converse, gemini, messages, responses};
+use super::{Operation, chat, cohere, converse, gemini, messages, ollama, responses};
 use crate::error::Error;
 
 mod stream;
@@ -39,6 +39,10 @@ pub enum Upstream {
     Gemini,
     /// Bedrock Converse.
     Converse,
+    /// Cohere v2.
+    Cohere,
+    /// Ollama's own API.
+    Ollama,
 }
 
 impl Client {
@@ -108,7 +112,15 @@ impl Client {
 
 impl Upstream {
     /// Every dialect of upstreams.
-    pub const ALL: [Self; 5] = [Self::Chat, Self::Messages, Self::Responses, Self::Gemini, Self::Converse];
+    pub const ALL: [Self; 7] = [
+        Self::Chat,
+        Self::Messages,
+        Self::Responses,
+        Self::Gemini,
+        Self::Converse,
+        Self::Cohere,
+        Self::Ollama,
+    ];
 
     /// What upstreams are asked in it.
     pub fn operation(self) -> Operation {
@@ -118,6 +130,8 @@ impl Upstream {
             Self::Responses => Operation::Responses,
             Self::Gemini => Operation::GenerateContent,
             Self::Converse => Operation::Converse,
+            Self::Cohere => Operation::CohereChat,
+            Self::Ollama => Operation::OllamaChat,
         }
     }
 
@@ -129,6 +143,8 @@ impl Upstream {
             Self::Responses => Origin::Responses,
             Self::Gemini => Origin::Gemini,
             Self::Converse => Origin::Converse,
+            Self::Cohere => Origin::Cohere,
+            Self::Ollama => Origin::Ollama,
         }
     }
 
@@ -154,6 +170,8 @@ impl Upstream {
             Self::Responses => responses::request::encode(request, target, notes),
             Self::Gemini => gemini::request::encode(request, target, notes),
             Self::Converse => converse::request::encode(request, target, notes),
+            Self::Cohere => cohere::request::encode(request, target, notes),
+            Self::Ollama => ollama::request::encode(request, target, notes),
         }
     }
 
@@ -171,6 +189,8 @@ impl Upstream {
             Self::Responses => responses::reply::decode(body, &mut sink),
             Self::Gemini => gemini::reply::decode(body, &mut sink),
             Self::Converse => converse::reply::decode(body, &mut sink),
+            Self::Cohere => cohere::reply::decode(body, &mut sink),
+            Self::Ollama => ollama::reply::decode(body, &mut sink),
         }
         fold.finish()
     }
@@ -183,6 +203,8 @@ impl Upstream {
             Self::Responses => Decoder::Responses(responses::stream::Decoder::default()),
             Self::Gemini => Decoder::Gemini(gemini::stream::Decoder::default()),
             Self::Converse => Decoder::Converse(converse::stream::Decoder::default()),
+            Self::Cohere => Decoder::Cohere(cohere::stream::Decoder::default()),
+            Self::Ollama => Decoder::Ollama(ollama::stream::Decoder::default()),
         }
     }
 }
@@ -200,6 +222,10 @@ pub enum Decoder {
     Gemini(gemini::stream::Decoder),
     /// Converse.
     Converse(converse::stream::Decoder),
+    /// Cohere.
+    Cohere(cohere::stream::Decoder),
+    /// Ollama.
+    Ollama(ollama::stream::Decoder),
 }
 
 impl Decoder {
@@ -211,6 +237,8 @@ impl Decoder {
             Self::Responses(decoder) => decoder.push(bytes, sink),
             Self::Gemini(decoder) => decoder.push(bytes, sink),
             Self::Converse(decoder) => decoder.push(bytes, sink),
+            Self::Cohere(decoder) => decoder.push(bytes, sink),
+            Self::Ollama(decoder) => decoder.push(bytes, sink),
         }
     }
 
@@ -222,6 +250,8 @@ impl Decoder {
             Self::Responses(decoder) => decoder.finish(sink),
             Self::Gemini(decoder) => decoder.finish(sink),
             Self::Converse(decoder) => decoder.finish(sink),
+            Self::Cohere(decoder) => decoder.finish(sink),
+            Self::Ollama(decoder) => decoder.finish(sink),
         }
     }
 }

@@ -171,7 +171,10 @@ impl StreamTap {
             Operation::ChatCompletions
             | Operation::Completions
             | Operation::Embeddings
-            | Operation::Models => Script::Chat(chat::Chat::default()),
+            | Operation::Models
+            // Their streams are never passed on as they are.
+            | Operation::CohereChat
+            | Operation::OllamaChat => Script::Chat(chat::Chat::default()),
         };
         let hold = (strip && matches!(script, Script::Chat(_))).then_some(Hold::Between { stripped: false });
         let framing = match script {

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::session::Session;
 use super::{Shared, headers, screen};
 use crate::access::Denied;
-use crate::dialect::{Dialect, Operation};
+use crate::dialect::{Dialect, Operation, versionless};
 use crate::error::{Error, Kind};
 use crate::meter::metrics::{METRICS, status_label};
 use crate::route::matcher::Target;
@@ -61,8 +61,12 @@ fn listener<'a>(session: &Session<'_>, snapshot: &'a Snapshot) -> Option<&'a Lis
 
 /// The dialect that a client's headers betray, for errors before its path is known.
 fn dialect_of(headers: &HeaderMap) -> Dialect {
-    let anthropic = headers.contains_key("anthropic-version") || headers.contains_key("x-api-key");
-    if anthropic { Dialect::Anthropic } else { Dialect::OpenaiChat }
+    let has = |name: &str| headers.contains_key(name);
+    match () {
+        () if has("anthropic-version") || has("x-api-key") => Dialect::Anthropic,
+        () if has("x-goog-api-key") => Dialect::Gemini,
+        () => Dialect::OpenaiChat,
+    }
 }
 
 /// What a request asks for.
@@ -96,7 +100,7 @@ pub(super) fn route(head: &Parts, context: &mut Context) -> Result<Option<Wanted
         context.dialect = dialect_of(&head.headers);
         return Ok(None);
     }
-    let is_model = rest.strip_prefix("/v1").unwrap_or(&rest).starts_with("/models/");
+    let is_model = versionless(&rest).starts_with("/models/");
     let named = Operation::named(&rest);
     let found = match &named {
         Some(named) => Some(named.operation),
@@ -112,6 +116,14 @@ pub(super) fn route(head: &Parts, context: &mut Context) -> Result<Option<Wanted
     if head.method.as_str() != operation.method() {
         let why = format!("{} {path} is not allowed; use {}", head.method, operation.method());
         return Err(Error::client(Kind::MethodNotAllowed, why));
+    }
+    let alt = |query: &str| query.split('&').any(|pair| pair == "alt=sse");
+    if operation == Operation::GenerateContent
+        && named.as_ref().is_some_and(|named| named.stream)
+        && !head.uri.query().is_some_and(alt)
+    {
+        let why = "streams are sent as server-sent events alone; ask for them with `alt=sse`";
+        return Err(Error::client(Kind::InvalidRequest, why));
     }
     let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let named = named.map(|named| Named { model: named.model.into_owned(), stream: named.stream });

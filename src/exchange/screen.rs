@@ -180,15 +180,20 @@ fn plain<'a>(method: &[u8], path: &'a [u8]) -> Cow<'a, [u8]> {
     plain.into()
 }
 
-/// Where a path begins to name a model that it asks for: `GET .../models/NAME`, or `POST .../model/NAME/converse`.
+/// Where a path begins to name a model that it asks for: `GET .../models/NAME`, `POST .../models/NAME:generateContent`,
+/// or `POST .../model/NAME/converse`.
 fn named_at(method: &[u8], path: &[u8]) -> Option<usize> {
-    let (before, after): (&[u8], &[&[u8]]) = match method {
-        b"GET" => (b"/models/", &[b""]),
-        b"POST" => (b"/model/", &[b"/converse", b"/converse-stream"]),
-        _ => return None,
-    };
-    let at = memchr::memmem::find(path, before)?;
-    after.iter().any(|end| path.ends_with(end)).then_some(at + before.len())
+    const NAMED: [(&[u8], &[u8], &[u8]); 5] = [
+        (b"GET", b"/models/", b""),
+        (b"POST", b"/models/", b":generateContent"),
+        (b"POST", b"/models/", b":streamGenerateContent"),
+        (b"POST", b"/model/", b"/converse"),
+        (b"POST", b"/model/", b"/converse-stream"),
+    ];
+    NAMED
+        .iter()
+        .filter(|(verb, _, end)| method == *verb && path.ends_with(end))
+        .find_map(|(_, before, _)| Some(memchr::memmem::find(path, before)? + before.len()))
 }
 
 /// Whether a path has an escaped slash, which nothing but the name of a model may have.

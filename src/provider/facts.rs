@@ -101,9 +101,18 @@ const ROWS: &[Row] = &[
         models: &["deepseek-reasoner"],
         holds: |facts| facts.forced_tools = Taken::No,
     },
+    Row {
+        providers: &["cohere-v2", "ollama-native"],
+        models: &[],
+        holds: |facts| {
+            facts.top_k = Taken::Yes;
+            facts.cache_marks = Taken::No;
+            facts.media.documents = Taken::No;
+        },
+    },
     Row { providers: &["groq"], models: &[], holds: |facts| facts.replay = Replay::Reasoning },
     Row {
-        providers: &["ollama", "llamacpp"],
+        providers: &["ollama", "ollama-native", "llamacpp"],
         models: &[],
         // They are given pictures as bytes, and fetch none.
         holds: |facts| facts.media.urls = Taken::No,

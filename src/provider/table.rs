@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{Auth, FreeProbe, Provider};
 use crate::dialect::Operation::{
-    self, ChatCompletions, Completions, Converse, CountTokens, Embeddings, GenerateContent, Messages,
-    Responses,
+    self, ChatCompletions, CohereChat, Completions, Converse, CountTokens, Embeddings, GenerateContent,
+    Messages, OllamaChat, Responses,
 };
 
 const CHAT: &[Operation] = &[ChatCompletions];
@@ -70,6 +70,13 @@ pub static PROVIDERS: &[Provider] = &[
     Provider { name: "bedrock-converse", prefix: "", speaks: &[Converse], ..CLOUD },
     Provider { name: "bedrock", prefix: "/openai/v1", speaks: CHAT, ..CLOUD },
     Provider { name: "cohere", base_url: Some("https://api.cohere.ai/compatibility/v1"), ..CLOUD },
+    Provider {
+        name: "cohere-v2",
+        base_url: Some("https://api.cohere.com"),
+        prefix: "",
+        speaks: &[CohereChat],
+        ..CLOUD
+    },
     Provider { name: "mistral", base_url: Some("https://api.mistral.ai/v1"), ..CLOUD },
     Provider {
         name: "groq",
@@ -121,6 +128,13 @@ pub static PROVIDERS: &[Provider] = &[
     Provider {
         name: "ollama",
         speaks: &[ChatCompletions, Completions, Embeddings, Responses, Messages],
+        probe: FreeProbe::Get("/api/version"),
+        ..NODE
+    },
+    Provider {
+        name: "ollama-native",
+        prefix: "",
+        speaks: &[OllamaChat],
         probe: FreeProbe::Get("/api/version"),
         ..NODE
     },

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::dialects::{Dialect, events};
 use crate::support::scripted::{self, Scripted, Turn};
-use crate::support::{Edge, ONE_TRY, Reply, cluster_of, post, sim};
+use crate::support::{Edge, ONE_TRY, Reply, cluster_of, get, post, sim};
 
 /// Who asks, and what the only upstream speaks.
 const PAIRS: [(Dialect, &str); 2] = [(Dialect::Chat, "messages"), (Dialect::Messages, "chat_completions")];
@@ -270,6 +270,18 @@ async fn clients_of_google_and_of_aws_reach_any_upstream() {
             names.starts_with(&["messageStart"]) && names.ends_with(&["messageStop", "metadata"]),
             "{names:?}"
         );
+        // What a name hides is its own; what SDKs escape of it is understood.
+        let hidden = client.ask(&post("/model/org%2Fm%3A1/converse", "", converse.to_string())).await;
+        assert_eq!(hidden.status, 200, "{hidden:?}");
+        let hidden =
+            client.ask(&post("/v1beta/models/org%2Fm:generateContent", "", gemini.to_string())).await;
+        assert_eq!(hidden.status, 200, "{hidden:?}");
+        let array = client.ask(&post("/v1beta/models/m:streamGenerateContent", "", gemini.to_string())).await;
+        assert!(
+            array.status == 400 && array.json()["error"]["message"].as_str().unwrap().contains("alt=sse")
+        );
+        let list = client.ask(&get("/v1beta/models", "x-goog-api-key: any\r\n")).await;
+        assert!(list.status == 200 && list.json()["models"].is_array(), "{list:?}");
         // Errors are those of each dialect.
         let unknown = client.ask(&post("/model/m/converse", "", "{}")).await;
         assert!(unknown.status == 400 && unknown.header("x-amzn-errortype").is_some(), "{unknown:?}");
@@ -334,6 +346,83 @@ async fn upstreams_of_google_and_of_aws_are_asked_by_path_and_answer_any_client(
         let aws = text.contains("/converse ");
         let credential = if aws { "authorization: Bearer hidden" } else { "x-goog-api-key: hidden" };
         assert!(text.contains(credential) && !text.contains("\"model\""), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn upstreams_of_cohere_and_of_ollama_answer_any_client() {
+    let upstream = Scripted::start(|asked| {
+        let stream = asked.text.contains("\"stream\":true");
+        let (media, body) = match (asked.text.lines().next().unwrap(), stream) {
+            ("POST /v2/chat HTTP/1.1", false) => (
+                "application/json",
+                r#"{"id":"c1","finish_reason":"COMPLETE","message":{"role":"assistant","content":[{"type":"text","text":"from cohere"}]},"usage":{"tokens":{"input_tokens":3,"output_tokens":2}}}"#.to_owned(),
+            ),
+            ("POST /v2/chat HTTP/1.1", true) => (
+                "text/event-stream",
+                [
+                    r#"{"type":"message-start","id":"c1","delta":{"message":{"role":"assistant","content":[]}}}"#,
+                    r#"{"type":"content-start","index":0,"delta":{"message":{"content":{"type":"text","text":""}}}}"#,
+                    r#"{"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"from cohere"}}}}"#,
+                    r#"{"type":"content-end","index":0}"#,
+                    r#"{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":{"tokens":{"input_tokens":3,"output_tokens":2}}}}"#,
+                ]
+                .map(|data| format!("data: {data}\n\n"))
+                .concat(),
+            ),
+            ("POST /api/chat HTTP/1.1", false) => (
+                "application/json",
+                r#"{"model":"o","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"from ollama"},"done":true,"done_reason":"stop","prompt_eval_count":3,"eval_count":2}"#.to_owned(),
+            ),
+            ("POST /api/chat HTTP/1.1", true) => (
+                "application/x-ndjson",
+                [
+                    r#"{"model":"o","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":"from ollama"},"done":false}"#,
+                    r#"{"model":"o","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","prompt_eval_count":3,"eval_count":2}"#,
+                ]
+                .map(|line| format!("{line}\n"))
+                .concat(),
+            ),
+            _ => return Turn::Say(scripted::json(404, "{}")),
+        };
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {media}\r\ncontent-length: {length}\r\n\r\n");
+        Turn::Say((head + &body).into_bytes())
+    })
+    .await;
+    let cluster = |name: &str, provider: &str| {
+        let addr = upstream.addr;
+        format!(
+            "  {name}: {{provider: {provider}, api_key: env:TEST_KEY, base_url: \"http://{addr}\", health: {{check: none}}}}\n"
+        )
+    };
+    let clusters =
+        ["clusters:\n", &cluster("cohere", "cohere-v2"), &cluster("ollama", "ollama-native")].concat();
+    let models = "models:\n  cohere: {deployments: [{cluster: cohere}]}\n  ollama: {deployments: [{cluster: ollama}]}\n";
+    let edge = Edge::start_with(&(clusters + models), &[("TEST_KEY", "hidden")]).await;
+    for dialect in Dialect::ALL {
+        for model in ["cohere", "ollama"] {
+            for stream in [false, true] {
+                let request = post(dialect.path(), "", dialect.ask(model, stream));
+                let reply = edge.connect().await.ask(&request).await;
+                let right = match stream {
+                    true => dialect.is_complete(&events(&reply.body)),
+                    false => dialect.is_answer(&reply),
+                };
+                let words = format!("from {model}");
+                let told = reply.body.windows(words.len()).any(|part| part == words.as_bytes());
+                assert!(right && told, "{dialect:?} {model} {stream}: {reply:?}");
+            }
+        }
+    }
+    // No client can ask what only they are asked.
+    for path in ["/v2/chat", "/v1/v2/chat", "/api/chat"] {
+        assert_eq!(edge.connect().await.ask(&post(path, "", "{}")).await.status, 404, "{path}");
+    }
+    for line in edge.accesses(12).await {
+        if line["status"] == 200 {
+            assert_eq!((&line["input_tokens"], &line["output_tokens"]), (&json!(3), &json!(2)), "{line}");
+        }
     }
 }
 

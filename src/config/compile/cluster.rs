@@ -107,6 +107,8 @@ fn speaks(cluster: &schema::Cluster, row: &Provider, path: &Path, check: &mut Ch
         Speaks::CountTokens => Operation::CountTokens,
         Speaks::GenerateContent => Operation::GenerateContent,
         Speaks::Converse => Operation::Converse,
+        Speaks::CohereChat => Operation::CohereChat,
+        Speaks::OllamaChat => Operation::OllamaChat,
     };
     named.iter().map(operation).collect()
 }

@@ -71,6 +71,10 @@ pub enum Speaks {
     GenerateContent,
     /// Bedrock Converse.
     Converse,
+    /// Cohere's own chat.
+    CohereChat,
+    /// Ollama's own chat.
+    OllamaChat,
 }
 
 /// Who runs an API.
@@ -96,6 +100,9 @@ pub enum Provider {
     Bedrock,
     /// Cohere, its OpenAI-compatible API.
     Cohere,
+    /// Cohere, its own API, version 2.
+    #[serde(rename = "cohere-v2")]
+    CohereV2,
     /// Mistral.
     Mistral,
     /// Groq.
@@ -120,6 +127,9 @@ pub enum Provider {
     Llamacpp,
     /// Ollama, its OpenAI-compatible API.
     Ollama,
+    /// Ollama, its own API.
+    #[serde(rename = "ollama-native")]
+    OllamaNative,
     /// LM Studio.
     Lmstudio,
     /// Text Generation Inference.
@@ -144,6 +154,7 @@ impl Provider {
             Self::BedrockConverse => "bedrock-converse",
             Self::Bedrock => "bedrock",
             Self::Cohere => "cohere",
+            Self::CohereV2 => "cohere-v2",
             Self::Mistral => "mistral",
             Self::Groq => "groq",
             Self::Openrouter => "openrouter",
@@ -156,6 +167,7 @@ impl Provider {
             Self::Sglang => "sglang",
             Self::Llamacpp => "llamacpp",
             Self::Ollama => "ollama",
+            Self::OllamaNative => "ollama-native",
             Self::Lmstudio => "lmstudio",
             Self::Tgi => "tgi",
             Self::Triton => "triton",
@@ -177,6 +189,7 @@ impl Provider {
                 | Self::Sglang
                 | Self::Llamacpp
                 | Self::Ollama
+                | Self::OllamaNative
                 | Self::Lmstudio
                 | Self::Tgi
                 | Self::Triton

@@ -18,7 +18,11 @@ impl Case {
         match upstream {
             Upstream::Chat => Some(self.chat),
             Upstream::Messages => Some(self.messages),
-            Upstream::Responses | Upstream::Gemini | Upstream::Converse => None,
+            Upstream::Responses
+            | Upstream::Gemini
+            | Upstream::Converse
+            | Upstream::Cohere
+            | Upstream::Ollama => None,
         }
     }
 }
