@@ -179,7 +179,7 @@ overEach("OpenAI", (transport, protocol) => {
   });
 
   test("a broken stream is never a silent end", async () => {
-    for (const fault of ["cut=3", "reset=3", "error_event=3"]) {
+    for (const fault of ["cut=6", "reset=6", "error_event=3"]) {
       const chat = client.chat.completions.create({ ...ask, stream: true }, fails(fault));
       await assert.rejects(chat.then(all), OpenAI.APIError, `chat, ${fault}`);
       const asked = { model: "gpt-4o", input: "?", stream: true, sim: { text: TEXT } };

@@ -170,7 +170,7 @@ def test_abort_before_the_first_event(async_gpt, sim, protocol):
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("fault", ["cut=3", "reset=3", "bad_chunk=3", "error_event=3"])
+@pytest.mark.parametrize("fault", ["cut=6", "reset=6", "bad_chunk=6", "error_event=3"])
 @pytest.mark.parametrize("call", [chat, respond])
 def test_a_broken_stream_is_never_a_silent_end(gpt, call, fault):
     events = []
@@ -217,7 +217,7 @@ def test_async_errors(async_gpt, slow_sim, protocol):
             with pytest.raises(openai.APITimeoutError):
                 await chat(client.with_options(timeout=0.4), **fails("stall"))
             with pytest.raises(openai.APIError):
-                async for _ in await chat(client, stream=True, **fails("cut=3")):
+                async for _ in await chat(client, stream=True, **fails("cut=6")):
                     pass
             before = slow_sim.cancelled()
             stream = await chat(client, model="gpt-slow", stream=True, **says(tokens=100_000))
