@@ -6,17 +6,20 @@
 //!
 //! ```text
 //! server ─ guard ─ admit ─ receive ─ find alias ─ plan ─┬─ attempt ─┐
-//!          strict  route   bounds    model →      order │  connect  │ nothing was sent,
-//!          HTTP    caller  envelope  deployments        │  send     │ or a stale connection:
-//!                                                       │  head     │ the next place
+//!          strict  route   bounds    model →      order │  write    │ it failed before
+//!          HTTP    caller  envelope  deployments        │  connect  │ its first content:
+//!                                                       │  send     │ the next place,
+//!                                                       │  open     │ or a wait
 //!                                                       └───────────┘
 //!                                                             │
-//!                      log line ─ metrics ─ settle ─ relay ───┘
-//!                                                    verbatim, usage read on the way
+//!                      log line ─ metrics ─ settle ─ deliver ─┘
+//!                                                    as it is, or translated
 //! ```
 //!
-//! It stands as a list of steps in [`exchange`], and as tries in [`exchange::engine`]. Nothing is committed to the
-//! client before the first byte of the upstream's answer, unless a heartbeat has to keep a waiting stream alive.
+//! It stands as a list of steps in [`exchange`], and as tries in [`exchange::engine`]. An attempt writes the request in
+//! the upstream's dialect: the client's own bytes with a few spliced in where both speak the same, through
+//! [`dialect::ir`] elsewhere. Nothing of a reply is committed to the client before its first content, unless a heartbeat
+//! has to keep a waiting stream alive, and that is a comment; until then another attempt may take over.
 //!
 //! # Floors
 //!

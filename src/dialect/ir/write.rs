@@ -127,10 +127,16 @@ impl<'o> Array<'o> {
 
     /// Closes the array.
     pub fn end(self) {
-        if self.next == b'[' {
-            self.out.push(b'[');
+        self.end_or("[]");
+    }
+
+    /// Closes the array. Where nothing was written, this JSON stands in its place.
+    pub fn end_or(self, otherwise: &str) {
+        if self.is_empty() {
+            self.out.extend_from_slice(otherwise.as_bytes());
+        } else {
+            self.out.push(b']');
         }
-        self.out.push(b']');
     }
 }
 
@@ -152,11 +158,12 @@ mod tests {
         array.item().extend_from_slice(b"1");
         array.end();
         object.array("g").end();
+        object.array("i").end_or("\"\"");
         object.boolean("h", true);
         object.end();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            r#"{"a":"x\"y","b":0.7,"c":1,"d":-3,"e":{},"f":[{},1],"g":[],"h":true}"#
+            r#"{"a":"x\"y","b":0.7,"c":1,"d":-3,"e":{},"f":[{},1],"g":[],"i":"","h":true}"#
         );
     }
 }

@@ -157,7 +157,8 @@ impl Writer<'_> {
                 for part in parts {
                     self.part(&mut list, part)?;
                 }
-                list.end();
+                // Where none of them has a place here, hosts want a text all the same.
+                list.end_or("\"\"");
             }
         }
         Ok(())
