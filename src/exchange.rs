@@ -147,6 +147,9 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
         }
     };
     let alias = find_alias(operation, model, context)?;
+    if !alias.carries(operation) {
+        return count_here(session, &envelope, context).await;
+    }
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let mut client = Client::new(session.again(), context.dialect, clocks.client_write, now);
@@ -164,6 +167,19 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     context.ended = client.sent() == Sent::All;
     done
+}
+
+/// Answers for an upstream that counts no tokens.
+async fn count_here(
+    session: &mut Downstream<'_>,
+    envelope: &Envelope<'_>,
+    context: &mut Context,
+) -> Result<(), Error> {
+    let write = context.snapshot.clocks.client_write;
+    let mut client = Client::new(session.again(), context.dialect, write, Instant::now());
+    client.json(200, &context.id, dialect::messages::counted(envelope.prompt_bytes)).await?;
+    (context.status, context.tally.bytes_out) = (client.status, client.bytes);
+    Ok(())
 }
 
 /// Tells the client how the last attempt failed: in the upstream's own words where they can be passed on.
@@ -209,7 +225,9 @@ fn find_alias(operation: Operation, name: &str, context: &mut Context) -> Result
         found.map(|(alias, star)| (Arc::clone(alias), star.to_owned())).ok_or_else(|| unknown_model(name))?;
     context.starred = starred;
     context.alias = Some(Arc::clone(&alias));
-    if !alias.carries(operation) {
+    // Tokens are counted for any model that Messages can be sent to: by its API, or by a guess.
+    let counts = operation == Operation::CountTokens && alias.carries(Operation::Messages);
+    if !alias.carries(operation) && !counts {
         let why = format!("the model `{}` cannot be asked for {} here", context.model, operation.name());
         return Err(Error::client(Kind::InvalidRequest, why).param("model"));
     }

@@ -292,6 +292,23 @@ async fn clients_of_google_and_of_aws_reach_any_upstream() {
 }
 
 #[tokio::test]
+async fn tokens_are_counted_for_an_upstream_that_counts_none() {
+    let (edge, sim) = site("chat_completions", "").await;
+    let ask = |text: &str| json!({"model": "m", "messages": [{"role": "user", "content": text}]}).to_string();
+    let mut client = edge.connect().await;
+    let mut counts = Vec::new();
+    for text in ["hello", &"hello ".repeat(1000)] {
+        let reply = client.ask(&post("/v1/messages/count_tokens", "", ask(text))).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        counts.push(reply.json()["input_tokens"].as_u64().unwrap());
+    }
+    assert!(counts[0] > 0 && (1000..2000).contains(&counts[1]), "{counts:?}");
+    assert_eq!(sim.stats().snapshot().requests, 0, "nobody is asked");
+    let line = edge.access(|line| line["operation"] == "count_tokens").await;
+    assert_eq!((&line["status"], &line["end"]), (&json!(200), &json!("--")), "{line}");
+}
+
+#[tokio::test]
 async fn an_aws_stream_that_breaks_ends_with_an_exception() {
     let (edge, _sim) = site("chat_completions", ONE_TRY).await;
     let body = json!({"messages": [{"role": "user", "content": [{"text": "Say something."}]}]}).to_string();
