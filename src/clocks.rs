@@ -70,6 +70,13 @@ pub struct Overrides {
 }
 
 impl Clocks {
+    /// These clocks, of which none that ends before the response head is longer than `left`.
+    #[must_use]
+    pub fn within(self, left: Duration) -> Self {
+        let (connect, tls, write) = (self.connect.min(left), self.tls.min(left), self.write.min(left));
+        Self { connect, tls, write, ..self }
+    }
+
     /// These clocks with what `overrides` sets put in their place.
     #[must_use]
     pub fn with(self, overrides: &Overrides) -> Self {

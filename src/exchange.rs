@@ -49,7 +49,6 @@ use engine::{Ask, reach};
 use intake::{Body, Budget};
 use listing::{list_models, unknown_model};
 use reject::answer_failure;
-use relay::Terms;
 use session::Session as Downstream;
 use verdict::Failed;
 
@@ -162,7 +161,7 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     drop(body);
     let done = match reached {
         Ok((opened, terms)) => opened.deliver(&mut client, context, &terms).await,
-        Err((failed, terms)) => give_up(failed, terms, &mut client, context).await,
+        Err(failed) => give_up(failed, &mut client, context).await,
     };
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     context.ended = client.sent() == Sent::All;
@@ -183,19 +182,10 @@ async fn count_here(
 }
 
 /// Tells the client how the last attempt failed: in the upstream's own words where they can be passed on.
-async fn give_up(
-    failed: Box<Failed>,
-    terms: Option<Terms>,
-    client: &mut Client<'_>,
-    context: &mut Context,
-) -> Result<(), Error> {
-    match (failed.answer, terms) {
-        (Some(answer), Some(terms)) => {
-            context.note = failed.error.private;
-            answer.deliver(client, context, &terms, failed.cause.is_some()).await
-        }
-        _ => Err(failed.error),
-    }
+async fn give_up(failed: Box<Failed>, client: &mut Client<'_>, context: &mut Context) -> Result<(), Error> {
+    let Some(answer) = failed.answer else { return Err(failed.error) };
+    context.note = failed.error.private;
+    answer.deliver(client, context, failed.cause.is_some()).await
 }
 
 async fn receive(

@@ -217,6 +217,12 @@ impl Upstream {
         Error::upstream(Kind::UpstreamTimeout, public).because(&self.flight.endpoint().name).again()
     }
 
+    /// The exchange's time is over, which says nothing of the upstream.
+    pub fn late(&mut self, public: &'static str) -> Error {
+        self.judge(Outcome::Neutral);
+        Error::upstream(Kind::UpstreamTimeout, public).because(&self.flight.endpoint().name)
+    }
+
     /// The upstream broke HTTP.
     fn rude(&mut self, what: &str) -> Error {
         self.judge(Outcome::Bad);

@@ -134,6 +134,14 @@ impl Context {
         }
     }
 
+    /// Another attempt begins: what was known of the last is not of this one.
+    pub fn begin_attempt(&mut self, now: Instant) {
+        self.attempts += 1;
+        self.timeline.restart(now);
+        self.upstream_id.clear();
+        self.note.clear();
+    }
+
     /// The clocks that the route sets.
     pub fn overrides(&self) -> Overrides {
         self.route.as_ref().map(|route| route.clocks).unwrap_or_default()
@@ -245,10 +253,9 @@ impl Context {
             usage: self.tally.usage,
             timeline: &self.timeline,
             end: self.end(),
-            error: self
-                .failure
-                .as_ref()
-                .map_or("", |error| if error.private.is_empty() { &error.public } else { &error.private }),
+            error: self.failure.as_ref().map_or(self.note.as_str(), |error| {
+                if error.private.is_empty() { &error.public } else { &error.private }
+            }),
         }
     }
 }

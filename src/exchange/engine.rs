@@ -7,7 +7,7 @@ use http::HeaderMap;
 use pingora_timeout::timeout;
 
 use super::attempt::Upstream;
-use super::carry::{Asked, Carry};
+use super::carry::{Asked, Carry, Written};
 use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
@@ -19,6 +19,7 @@ use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::route::alias::{Alias, Deployment, Sticky};
+use crate::snapshot::Cause;
 use crate::upstream::endpoint::InFlight;
 
 /// One exchange, as it came from the client.
@@ -31,50 +32,77 @@ pub(super) struct Ask<'a> {
     pub(super) alias: &'a Alias,
 }
 
-/// What came of an exchange's attempts: a reply to stay with, or how the last of them failed, and the terms of it.
-pub(super) type Reached = Result<(Opened, Terms), (Box<Failed>, Option<Terms>)>;
-
 /// Tries one place after another until one gives a reply to stay with.
-pub(super) async fn reach(ask: Ask<'_>, client: &mut Client<'_>, context: &mut Context) -> Reached {
+pub(super) async fn reach(
+    ask: Ask<'_>,
+    client: &mut Client<'_>,
+    context: &mut Context,
+) -> Result<(Opened, Terms), Box<Failed>> {
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let sticky = sticky_value(ask.alias, client.headers(), context);
     let deadline = deadline(&ask, client.headers(), context);
     let retry = context.snapshot.retry;
     let mut plan = Plan::new(ask.alias, ask.asked.operation, sticky.as_deref(), retry, deadline, now);
-    let (mut now, mut last) = (now, None);
+    let (mut now, mut last, mut fresh) = (now, None, false);
     loop {
         let (deployment, flight) = match plan.next(now) {
             Next::Try(deployment, flight) => (deployment, flight),
             Next::Wait(wait) => {
-                if let Err(gone) = pause(client, wait).await {
-                    return Err((gone.into(), None));
-                }
+                pause(&ask, client, context, wait).await?;
                 now = Instant::now();
                 continue;
             }
-            Next::Over(rest) => return Err(last.unwrap_or_else(|| (nowhere(rest).into(), None))),
+            Next::Over(rest) => return Err(last.unwrap_or_else(|| nowhere(rest).into())),
         };
-        context.attempts += 1;
-        context.timeline.restart(now);
         let mut terms = terms(&ask, deployment, context);
         terms.deadline = terms.deadline.min(deadline);
+        let written = match write(&ask, deployment, context) {
+            Ok(written) => written,
+            Err(error) => {
+                // Another deployment may take what this one has no place for.
+                plan.unwritten(deployment);
+                last.get_or_insert_with(|| error.into());
+                continue;
+            }
+        };
+        context.begin_attempt(now);
         let endpoint = Arc::clone(flight.endpoint());
         client.write_within(terms.clocks.client_write);
-        let failed = match attempt(&ask, deployment, flight, &mut terms, client, context).await {
-            Ok(opened) => return Ok((opened, terms)),
-            Err(failed) => failed,
-        };
+        let failed =
+            match attempt(&ask, deployment, flight, written, fresh, &mut terms, client, context).await {
+                Ok(opened) => return Ok((opened, terms)),
+                Err(failed) => failed,
+            };
         log::debug!("{}: attempt {} failed: {}", context.id, context.attempts, failed.error);
         now = Instant::now();
         let connected = context.timeline.connected.is_some();
         if !plan.failed(deployment, &endpoint, connected, (failed.cause, failed.wait), now) {
-            return Err((failed, Some(terms)));
+            return Err(failed);
         }
         if let (Some(cause), Some(place)) = (failed.cause, &context.place) {
             METRICS.upstream.failed_attempts.with_label_values(&[place.cluster.name(), cause.name()]).inc();
         }
-        last = Some((failed, Some(terms)));
+        // A pooled connection that proved stale is seldom alone.
+        fresh = matches!(failed.cause, Some(Cause::Unsent | Cause::Broken));
+        last = Some(failed);
     }
+}
+
+/// The request as that deployment takes it.
+fn write(ask: &Ask<'_>, deployment: &Deployment, context: &Context) -> Result<Attempted, Error> {
+    let model = deployment.model.resolve(&context.starred);
+    let spec = &deployment.cluster.spec;
+    let passage = spec.passage(ask.asked.operation).ok_or_else(unspoken)?;
+    let written = ask.asked.write(passage, spec, model.as_deref(), &context.id)?;
+    Ok(Attempted { written, model, passage })
+}
+
+/// A request on its way to a deployment.
+struct Attempted {
+    written: Written,
+    /// What the model is called there, where that is not what the client calls it.
+    model: Option<String>,
+    passage: Passage,
 }
 
 /// When the exchange must be over: a client that waits for a whole reply says how long it does, and an answer after that
@@ -90,14 +118,30 @@ fn deadline(ask: &Ask<'_>, headers: &HeaderMap, context: &Context) -> Instant {
     context.timeline.began + patience.map_or(clocks.exchange, |patience| patience.min(clocks.exchange))
 }
 
-/// Waits, as long as the client does.
-async fn pause(client: &mut Client<'_>, wait: Duration) -> Result<(), Error> {
-    client
-        .unless_gone(async {
-            tokio::time::sleep(wait).await;
-            Ok(())
-        })
-        .await
+/// Waits, as long as the client does. A stream's client is kept awake meanwhile.
+async fn pause(
+    ask: &Ask<'_>,
+    client: &mut Client<'_>,
+    context: &Context,
+    wait: Duration,
+) -> Result<(), Error> {
+    let clocks = context.snapshot.clocks.with(&context.overrides()).with(&ask.alias.clocks);
+    let beat = clocks.heartbeat.filter(|_| ask.asked.stream);
+    let mut left = wait;
+    while !left.is_zero() {
+        let step = beat.map_or(left, |beat| beat.min(left));
+        client
+            .unless_gone(async {
+                tokio::time::sleep(step).await;
+                Ok(())
+            })
+            .await?;
+        left -= step;
+        if !left.is_zero() {
+            client.heartbeat(ask.asked.operation, &context.id).await?;
+        }
+    }
+    Ok(())
 }
 
 /// There is no place to go to: none is healthy, or all rest.
@@ -116,15 +160,26 @@ fn nowhere(rest: Option<Duration>) -> Error {
 }
 
 /// One attempt, up to a reply to stay with.
+#[expect(clippy::too_many_arguments, reason = "an attempt is all of these, once")]
 async fn attempt(
     ask: &Ask<'_>,
     deployment: &Deployment,
     flight: InFlight,
+    attempted: Attempted,
+    fresh: bool,
     terms: &mut Terms,
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<Opened, Box<Failed>> {
-    let upstream = begin(ask, deployment, flight, terms, client, context).await?;
+    let Attempted { written, model, passage } = attempted;
+    terms.carry = written.carry.clone();
+    context.place = Some(Place {
+        cluster: Arc::clone(&deployment.cluster),
+        endpoint: Arc::clone(flight.endpoint()),
+        model,
+        series: Some(Arc::clone(&deployment.series)),
+    });
+    let upstream = begin(ask, deployment, flight, (written, passage), fresh, terms, client, context).await?;
     relay::open(upstream, client, context, terms).await
 }
 
@@ -153,34 +208,27 @@ fn terms(ask: &Ask<'_>, deployment: &Deployment, context: &Context) -> Terms {
     }
 }
 
-/// One attempt, up to the response head. Says in the terms how the reply is to be read.
+/// One attempt, up to the response head.
+#[expect(clippy::too_many_arguments, reason = "an attempt is all of these, once")]
 async fn begin(
     ask: &Ask<'_>,
     deployment: &Deployment,
     flight: InFlight,
-    terms: &mut Terms,
+    (written, passage): (Written, Passage),
+    fresh: bool,
+    terms: &Terms,
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<Upstream, Error> {
-    let model = deployment.model.resolve(&context.starred);
-    let spec = &deployment.cluster.spec;
-    let passage = spec.passage(ask.asked.operation).ok_or_else(unspoken)?;
-    let written = ask.asked.write(passage, spec, model.as_deref(), &context.id)?;
-    terms.carry = written.carry;
     deployment.series.requests().inc();
-    context.place = Some(Place {
-        cluster: Arc::clone(&deployment.cluster),
-        endpoint: Arc::clone(flight.endpoint()),
-        model,
-        series: Some(Arc::clone(&deployment.series)),
-    });
     context.phase = When::Connect;
     let began = Instant::now();
-    let own = began.saturating_duration_since(context.timeline.received.unwrap_or(began));
+    let own = began.saturating_duration_since(context.timeline.tried);
     context.timeline.own += own;
     METRICS.http.added.request.observe(own.as_secs_f64());
-    let (cluster, fresh) = (Arc::clone(&deployment.cluster), context.attempts > 1);
-    let mut upstream = client.unless_gone(Upstream::connect(cluster, flight, &terms.clocks, fresh)).await?;
+    let clocks = terms.clocks.within(terms.deadline.saturating_duration_since(began));
+    let cluster = Arc::clone(&deployment.cluster);
+    let mut upstream = client.unless_gone(Upstream::connect(cluster, flight, &clocks, fresh)).await?;
     // Taking a connection from the pool takes no time.
     let connected = if upstream.is_reused() { began } else { Instant::now() };
     context.timeline.connected = Some(connected);
@@ -198,7 +246,7 @@ async fn begin(
         forwarded: &context.forwarded,
         length: written.length,
     })?;
-    let sending = upstream.send(head, written.pieces, &terms.clocks, connected);
+    let sending = upstream.send(head, written.pieces, &clocks, connected);
     client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
@@ -249,5 +297,6 @@ async fn await_head(
             return head;
         }
     }
-    Err(upstream.slow("the upstream did not answer in time"))
+    let why = "the upstream did not answer in time";
+    Err(if now >= terms.deadline { upstream.late(why) } else { upstream.slow(why) })
 }

@@ -67,8 +67,13 @@ pub(super) enum Answer {
         /// Its body.
         body: Bytes,
     },
-    /// A stream that begins with an error.
-    Stream(Box<Streaming>),
+    /// A stream that begins with an error, and is nothing else.
+    Stream {
+        /// Its head, as the client may see it.
+        head: Reply,
+        /// All of it.
+        body: Bytes,
+    },
 }
 
 impl Opened {
@@ -105,7 +110,6 @@ impl Answer {
         self,
         client: &mut Client<'_>,
         context: &mut Context,
-        terms: &Terms,
         tried: bool,
     ) -> Result<(), Error> {
         match self {
@@ -115,7 +119,12 @@ impl Answer {
                 }
                 client.whole(head, body).await
             }
-            Self::Stream(streaming) => stream::deliver(*streaming, client, context, terms).await,
+            Self::Stream { head, body } => {
+                context.tally.stream = true;
+                client.begin_stream(head).await?;
+                client.write(body).await?;
+                client.end().await
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use forebay::sim::{Config, FaultRule, Sim};
 use serde_json::json;
 
 use crate::dialects::{Dialect, events};
+use crate::support::scripted::{Scripted, Turn};
 use crate::support::{Edge, Reply, cluster_of, post, sim};
 
 /// A simulator that fails every call in that way.
@@ -169,6 +170,121 @@ async fn a_client_that_says_how_long_it_waits_is_answered_within_that() {
     let edge = Edge::start(&cluster_of(&[stalled.addr()], IN_ORDER)).await;
     let reply = ask(&edge, Dialect::Chat, false, "x-stainless-timeout: 1\r\n").await;
     assert_eq!(reply.status, 504, "{reply:?}");
+}
+
+/// Two clusters, the second of which goes in for the first.
+async fn with_spare(first: &Sim, spare: &Sim, more: &str) -> Edge {
+    let cluster = |name: &str, sim: &Sim| {
+        let addr = sim.addr();
+        format!(
+            "  {name}: {{provider: simulator, endpoints: [\"http://{addr}\"], health: {{check: none}}}}\n"
+        )
+    };
+    let clusters = ["clusters:\n", &cluster("a", first), &cluster("b", spare)].concat();
+    let models = "models:\n  m: {deployments: [{cluster: a}, {cluster: b, priority: 1}]}\n";
+    Edge::start(&(clusters + models + more)).await
+}
+
+#[tokio::test]
+async fn a_spare_takes_over_for_as_long_as_the_first_fails() {
+    for fault in ["status=500", "status=401"] {
+        let (bad, good) = (failing(fault).await, sim(Config::default()).await);
+        let edge = with_spare(&bad, &good, "").await;
+        let mut client = edge.connect().await;
+        for number in 0..40 {
+            let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false));
+            assert_eq!(client.ask(&request).await.status, 200, "{fault}: request {number}");
+        }
+        assert_eq!(requests(&good), 40);
+    }
+}
+
+#[tokio::test]
+async fn an_impatient_client_sets_no_endpoint_aside() {
+    let slow = [failing("stall=head,400").await, failing("stall=head,400").await];
+    let addresses = [slow[0].addr(), slow[1].addr()];
+    let edge = Edge::start(&cluster_of(&addresses, "ejection: {failures: 2}")).await;
+    for _ in 0..8 {
+        assert_eq!(ask(&edge, Dialect::Chat, false, "x-stainless-timeout: 0.05\r\n").await.status, 504);
+    }
+    assert_eq!(ask(&edge, Dialect::Chat, false, "").await.status, 200);
+    let snapshot = edge.look("/snapshot").await.json().to_string();
+    assert!(!snapshot.contains("\"ejected\":true"), "{snapshot}");
+}
+
+#[tokio::test]
+async fn a_status_counts_though_its_body_breaks_off() {
+    let error = |status: u16, fields: &str| {
+        let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{fields}");
+        (head + "content-length: 100\r\n\r\n{\"error\":").into_bytes()
+    };
+    let (bad, limited) = (error(400, ""), error(429, "retry-after: 60\r\n"));
+    let upstream = Scripted::start(move |asked| {
+        Turn::SayAndClose(if asked.text.contains("limited") { limited.clone() } else { bad.clone() })
+    })
+    .await;
+    let edge = Edge::start(&cluster_of(&[upstream.addr], IN_ORDER)).await;
+    let reply = ask(&edge, Dialect::Chat, false, "").await;
+    assert_eq!((reply.status, upstream.received().len()), (400, 1), "{reply:?}");
+    let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("limited", false));
+    let reply = edge.connect().await.ask(&request).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (429, Some("60")), "{reply:?}");
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn an_error_event_of_the_clients_own_making_is_asked_once() {
+    let upstream = Scripted::start(|_| {
+        let event =
+            "data: {\"error\":{\"message\":\"prompt is too long\",\"code\":\"context_length_exceeded\"}}\n\n";
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        Turn::SayAndClose([head, event].concat().into_bytes())
+    })
+    .await;
+    let edge = Edge::start(&cluster_of(&[upstream.addr], IN_ORDER)).await;
+    let reply = ask(&edge, Dialect::Chat, true, "").await;
+    assert!(reply.status == 200 && Dialect::Chat.error_in(&events(&reply.body)).is_some(), "{reply:?}");
+    assert_eq!(upstream.received().len(), 1);
+    // The log says so, though the reply passed as it was.
+    let line = edge.access(|_| true).await;
+    assert!(line["error"].as_str().unwrap().contains("context_length_exceeded"), "{line}");
+}
+
+#[tokio::test]
+async fn a_deployment_that_cannot_be_asked_so_is_passed_over() {
+    let (bad, spare) = (failing("status=503").await, sim(Config::default()).await);
+    let more = "routes: [{name: default, path: /, loss: strict}]\nretry: {attempts: 2, delay: 0s}\n";
+    let config = |speaks: &str| {
+        format!(
+            "clusters:\n  a: {{provider: simulator, endpoints: [\"http://{}\"], health: {{check: none}}}}\n  \
+             b: {{provider: simulator, endpoints: [\"http://{}\"], health: {{check: none}}, speaks: [{speaks}]}}\n\
+             models:\n  m: {{deployments: [{{cluster: a}}, {{cluster: b, priority: 1}}]}}\n{more}",
+            bad.addr(),
+            spare.addr()
+        )
+    };
+    let body = json!({"model": "m", "logit_bias": {"1": 2}, "messages": [{"role": "user", "content": "x"}]});
+    let request = post(Dialect::Chat.path(), "", body.to_string());
+    let edge = Edge::start(&config("messages")).await;
+    let reply = edge.connect().await.ask(&request).await;
+    assert_eq!(reply.status, 503, "the upstream's failure, not what another could not be asked: {reply:?}");
+    assert_eq!(requests(&spare), 0);
+    let edge = Edge::start(&config("chat_completions")).await;
+    assert_eq!(edge.connect().await.ask(&request).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_streams_client_is_kept_awake_during_a_wait() {
+    let bad = failing("status=429;retry_after=2").await;
+    let settings = format!("{IN_ORDER}, clocks: {{heartbeat: 300ms}}");
+    let edge = Edge::start(&(cluster_of(&[bad.addr()], &settings) + "clocks: {heartbeat: 300ms}\n")).await;
+    let reply = ask(&edge, Dialect::Chat, true, "").await;
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    assert!(
+        text.starts_with(": keep-alive") && Dialect::Chat.error_in(&events(&reply.body)).is_some(),
+        "{text}"
+    );
+    edge.idle().await;
 }
 
 #[tokio::test]

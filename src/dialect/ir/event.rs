@@ -256,19 +256,27 @@ pub fn broken(why: impl std::fmt::Display) -> Error {
     Error::upstream(Kind::UpstreamFailed, public).because(why)
 }
 
+/// What upstreams call an error of the client's own making. Google's `INVALID_ARGUMENT` may mean our key as well.
+const INVALID: [&str; 3] = ["invalid_request_error", "BadRequestError", "validationException"];
+
 /// The error that an upstream reports in the midst of a reply, in any of the shapes seen in the wild.
 pub fn reported(body: &[u8]) -> Error {
     let Some(reported) = read(body, None) else {
         return broken("the upstream reported an error without words");
     };
-    let kind = match reported.meaning(200) {
+    // As an error with a status it would have been 400, unless its own words say otherwise.
+    let meaning = reported.meaning(400);
+    let names = [reported.class.as_deref(), reported.code.as_deref()];
+    let is_the_clients = names.iter().flatten().any(|name| INVALID.contains(name));
+    let kind = match meaning {
+        Meaning::Other if is_the_clients => Kind::InvalidRequest,
         Meaning::RateLimit | Meaning::Quota => Kind::RateLimited,
         Meaning::Overloaded => Kind::Overloaded,
         Meaning::ContextLength | Meaning::ContentFilter => Kind::InvalidRequest,
         Meaning::Credential | Meaning::UnknownModel | Meaning::Other => Kind::UpstreamFailed,
     };
     // What is said of a credential is said of Forebay's own.
-    let public = match (reported.meaning(200), reported.message.as_str()) {
+    let public = match (meaning, reported.message.as_str()) {
         (Meaning::Credential, _) | (_, "") => "the upstream reported an error; try again".to_owned(),
         (_, message) => message.to_owned(),
     };

@@ -1,7 +1,7 @@
 //! A stream on its way from an upstream of one dialect to a client of another.
 
 use super::{Client, Decoder, Encoder, Upstream};
-use crate::dialect::ir::{Event, Notes, ReplyTo, update};
+use crate::dialect::ir::{Block, Event, Notes, ReplyTo, update};
 use crate::dialect::usage::Usage;
 use crate::error::Error;
 
@@ -25,6 +25,9 @@ pub struct Seen {
 impl Seen {
     fn note(&mut self, event: &Event<'_>) {
         match event {
+            // That a text begins is not yet a word of it.
+            Event::Open { kind: Block::Text | Block::Refusal | Block::Reasoning(_), .. } => {}
+            Event::Delta { text, .. } if text.is_empty() => {}
             Event::Open { .. } | Event::Delta { .. } => self.content += 1,
             Event::Usage(usage) => update(self.usage.get_or_insert_default(), *usage),
             Event::Start(start) => self.usage = self.usage.or(start.usage),

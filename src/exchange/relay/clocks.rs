@@ -23,6 +23,8 @@ pub(super) enum Due {
     Nothing,
     Heartbeat,
     Slow(&'static str),
+    /// The exchange is over its time.
+    Late,
 }
 
 impl<'a> StreamClocks<'a> {
@@ -40,14 +42,17 @@ impl<'a> StreamClocks<'a> {
             Some(last) => (last + self.clocks.gap, "the upstream's stream fell silent"),
         };
         let attempt = (self.tried + self.clocks.attempt, "the attempt took too long");
-        let exchange = (self.deadline, "the exchange took too long");
-        let limits = [content, attempt, exchange];
+        let limits = [content, attempt];
+        if self.deadline <= now {
+            return Due::Late;
+        }
         if let Some((_, why)) = limits.iter().find(|(at, _)| *at <= now) {
             return Due::Slow(why);
         }
         let heartbeat = self.clocks.heartbeat.map(|silence| last_sent + silence);
         let beat = heartbeat.is_some_and(|at| at <= now);
-        let next = limits.iter().map(|(at, _)| *at).chain(heartbeat.filter(|_| !beat)).min();
+        let ends = limits.iter().map(|(at, _)| *at).chain([self.deadline]);
+        let next = ends.chain(heartbeat.filter(|_| !beat)).min();
         let next = match (beat, self.clocks.heartbeat) {
             (true, Some(silence)) => next.map(|at| at.min(now + silence)),
             _ => next,

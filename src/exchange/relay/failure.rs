@@ -1,7 +1,7 @@
 //! Tells the client of an upstream's error: as it is, or in the client's dialect.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
@@ -34,9 +34,15 @@ pub(super) async fn failure(
 ) -> Box<Failed> {
     upstream.judge(if matches!(status, 500 | 502..=599) { Outcome::Bad } else { Outcome::Neutral });
     count_failure(&upstream, status);
-    let body = match read_error(&mut upstream, client).await {
+    let limit = ERROR_TIME.min(terms.deadline.saturating_duration_since(Instant::now()));
+    let body = match read_error(&mut upstream, client, limit).await {
         Ok(body) => body,
-        Err(error) => return error.into(),
+        Err(error) if error.kind == Kind::ClientGone => return error.into(),
+        // The status says enough.
+        Err(error) => {
+            log::debug!("the body of an error cannot be read: {error}");
+            Bytes::new()
+        }
     };
     let name = Arc::clone(upstream.endpoint());
     let head = match upstream.take_response() {
@@ -65,8 +71,12 @@ pub(super) async fn failure(
     Box::new(Failed { error, cause, wait, answer })
 }
 
-async fn read_error(upstream: &mut Upstream, client: &mut Client<'_>) -> Result<Bytes, Error> {
-    let reading = tokio::time::timeout(ERROR_TIME, gather(upstream));
+async fn read_error(
+    upstream: &mut Upstream,
+    client: &mut Client<'_>,
+    limit: Duration,
+) -> Result<Bytes, Error> {
+    let reading = tokio::time::timeout(limit, gather(upstream));
     match client.unless_gone(async { Ok(reading.await) }).await? {
         Ok(body) => body,
         Err(_) => Err(upstream.slow("the upstream's answer did not come in time")),

@@ -125,7 +125,7 @@ pub(super) async fn open(
     if streaming.gaps.last.is_none()
         && let Some(failed) = streaming.failed_at_once(context)
     {
-        return Err(failed.unless(streaming, client));
+        return Err(failed.unless(streaming, client, &context.id));
     }
     Ok(Opened::Stream(streaming))
 }
@@ -133,16 +133,19 @@ pub(super) async fn open(
 /// A failure before the first content.
 struct AtOnce {
     error: Error,
-    cause: Cause,
+    cause: Option<Cause>,
     /// Whether the upstream's own words can be passed on.
     is_told: bool,
 }
 
 impl AtOnce {
-    fn unless(self, streaming: Box<Streaming>, client: &Client<'_>) -> Box<Failed> {
+    /// What is left of the stream is its words: nothing of the attempt stays while another is made.
+    fn unless(self, mut streaming: Box<Streaming>, client: &Client<'_>, id: &str) -> Box<Failed> {
         let passes = self.is_told && client.sent() == Sent::Nothing;
-        let answer = passes.then_some(Answer::Stream(streaming));
-        Box::new(Failed { error: self.error, cause: Some(self.cause), wait: None, answer })
+        let head = streaming.upstream.take_response().ok().filter(|_| passes);
+        let body = joined(std::mem::take(&mut streaming.held));
+        let answer = head.map(|head| Answer::Stream { head: headers::reply(head, id), body });
+        Box::new(Failed { error: self.error, cause: self.cause, wait: None, answer })
     }
 }
 
@@ -256,6 +259,7 @@ impl Streaming {
                 }
                 Due::Heartbeat => {}
                 Due::Slow(why) => return Err(self.upstream.slow(why)),
+                Due::Late => return Err(self.upstream.late("the exchange took too long")),
             },
         }
         Ok(())
@@ -334,17 +338,23 @@ impl Streaming {
         let at_once = |error, cause, is_told| Some(AtOnce { error, cause, is_told });
         match (end, over, self.flow.failure()) {
             (End::Complete, ..) => None,
-            (_, Over::Broken(error), _) => at_once(error.clone(), Cause::Broken, false),
+            (_, Over::Broken(error), _) => at_once(error.clone(), Some(Cause::Broken), false),
             (End::Truncated, ..) => {
                 self.upstream.judge(Outcome::Bad);
-                at_once(truncated(&self.upstream.endpoint().name), Cause::Broken, false)
+                at_once(truncated(&self.upstream.endpoint().name), Some(Cause::Broken), false)
             }
             (End::Failed, _, told) => {
                 let is_told = told.is_none();
                 let error = told.cloned().unwrap_or_else(|| self.reported());
-                self.upstream.judge(Outcome::Bad);
+                let cause = match error.kind {
+                    Kind::InvalidRequest => None,
+                    Kind::RateLimited => Some(Cause::Limited),
+                    _ => Some(Cause::Failed),
+                };
+                let fault = if cause == Some(Cause::Failed) { Outcome::Bad } else { Outcome::Neutral };
+                self.upstream.judge(fault);
                 context.note = format!("{}: {}", self.upstream.endpoint().name, error.public);
-                at_once(error, Cause::Failed, is_told)
+                at_once(error, cause, is_told)
             }
         }
     }

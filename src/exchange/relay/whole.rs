@@ -221,15 +221,20 @@ async fn next_piece(
     tried: Instant,
 ) -> Result<Option<Bytes>, Error> {
     let now = Instant::now();
-    let end = terms.deadline.min(tried + terms.clocks.attempt);
-    let left = end.saturating_duration_since(now);
+    let (exchange, attempt) = (terms.deadline, tried + terms.clocks.attempt);
+    let slow = |upstream: &mut Upstream, at| match () {
+        () if at >= exchange => upstream.late("the exchange took too long"),
+        () if at >= attempt => upstream.slow("the attempt took too long"),
+        () => upstream.slow("the upstream's reply fell silent"),
+    };
+    let left = exchange.min(attempt).saturating_duration_since(now);
     // A timer that is due lets what is ready go first, and what floods is always ready.
     if left.is_zero() {
-        return Err(upstream.slow("the exchange took too long"));
+        return Err(slow(upstream, now));
     }
     let limit = terms.clocks.gap.min(left);
     match client.unless_gone(async { Ok(tokio::time::timeout(limit, upstream.body()).await) }).await? {
         Ok(piece) => piece,
-        Err(_) => Err(upstream.slow("the upstream's reply fell silent")),
+        Err(_) => Err(slow(upstream, Instant::now())),
     }
 }
