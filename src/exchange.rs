@@ -155,7 +155,7 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     let policy = context.route.as_ref().map_or(Policy::Lenient, |route| route.loss);
     let stream = stream && operation.streams();
     let asked = Asked::new(operation, &body.bytes, &envelope, (model, stream), policy);
-    let reached = reach(Ask { asked, query, alias: &alias }, &mut client, context).await;
+    let reached = reach(Ask { asked, query, alias: &alias, clocks: &clocks }, &mut client, context).await;
     // Nothing is sent again from here on: a stream does not hold its prompt.
     drop(envelope);
     drop(body);

@@ -14,7 +14,7 @@ use super::headers::put;
 use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target, Text};
 use crate::dialect::translate::{Client, Passage, Upstream};
 use crate::dialect::{self, Operation};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
 use crate::json::Envelope;
 use crate::json::splice::{splice, spliced_len};
@@ -80,13 +80,20 @@ impl Carry {
 
 /// A request as it goes upstream.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct Outgoing {
     /// Where the upstream is asked, below its base.
     pub(super) path: Cow<'static, str>,
     /// The body.
     pub(super) pieces: Pieces,
     /// Its length, bytes.
     pub(super) length: usize,
+}
+
+/// A request as a deployment takes it.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// What is sent.
+    pub(super) outgoing: Outgoing,
     /// How the reply gets back.
     pub(super) carry: Carry,
 }
@@ -127,14 +134,17 @@ impl<'a> Asked<'a> {
     /// What is wrong with it, where it must be understood to be translated, or what is lost under a strict policy.
     pub(super) fn write(
         &self,
-        passage: Passage,
         cluster: &ClusterSpec,
         model: Option<&str>,
         id: &str,
     ) -> Result<Written, Error> {
-        match passage {
-            Passage::Verbatim => Ok(self.verbatim(model)),
-            Passage::Translated { client, upstream } => self.translated(client, upstream, cluster, model, id),
+        match cluster.passage(self.operation) {
+            Some(Passage::Verbatim) => Ok(self.verbatim(model)),
+            Some(Passage::Translated { client, upstream }) => {
+                self.translated(client, upstream, cluster, model, id)
+            }
+            // A plan holds only deployments that can be asked.
+            None => Err(Error::gateway(Kind::Internal, "the deployment cannot be asked this")),
         }
     }
 
@@ -145,7 +155,7 @@ impl<'a> Asked<'a> {
         let strip = rewrite.asked == dialect::request::Asked::Forebay;
         let carry = Carry::Verbatim { operation: self.operation, strip };
         let path = self.operation.path_of(model.unwrap_or(self.model), self.stream);
-        Written { path, pieces, length, carry }
+        Written { outgoing: Outgoing { path, pieces, length }, carry }
     }
 
     fn translated(
@@ -165,12 +175,12 @@ impl<'a> Asked<'a> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let to =
             ReplyTo { model: self.model.to_owned(), id: id.to_owned(), created, delivery: request.delivery };
-        Ok(Written {
+        let outgoing = Outgoing {
             path: upstream.operation().path_of(model, self.stream),
             length: body.len(),
             pieces: smallvec![body.into()],
-            carry: Carry::Translated { upstream, client, to, lost: lost(&notes) },
-        })
+        };
+        Ok(Written { outgoing, carry: Carry::Translated { upstream, client, to, lost: lost(&notes) } })
     }
 }
 

@@ -7,14 +7,14 @@ use http::HeaderMap;
 use pingora_timeout::timeout;
 
 use super::attempt::Upstream;
-use super::carry::{Asked, Carry, Written};
+use super::carry::{Asked, Outgoing, Written};
 use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
 use super::relay::{self, Opened, Terms};
 use super::retry::{Next, Plan};
 use super::verdict::Failed;
-use crate::dialect::translate::Passage;
+use crate::clocks::Clocks;
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
@@ -30,6 +30,8 @@ pub(super) struct Ask<'a> {
     pub(super) query: String,
     /// The alias that its model means.
     pub(super) alias: &'a Alias,
+    /// The clocks before those of any cluster.
+    pub(super) clocks: &'a Clocks,
 }
 
 /// Tries one place after another until one gives a reply to stay with.
@@ -54,9 +56,8 @@ pub(super) async fn reach(
             }
             Next::Over(rest) => return Err(last.unwrap_or_else(|| nowhere(rest).into())),
         };
-        let mut terms = terms(&ask, deployment, context);
-        terms.deadline = terms.deadline.min(deadline);
-        let written = match write(&ask, deployment, context) {
+        let model = deployment.model.resolve(&context.starred);
+        let written = match ask.asked.write(&deployment.cluster.spec, model.as_deref(), &context.id) {
             Ok(written) => written,
             Err(error) => {
                 // Another deployment may take what this one has no place for.
@@ -66,13 +67,20 @@ pub(super) async fn reach(
             }
         };
         context.begin_attempt(now);
+        let (terms, request) = terms(&ask, deployment, written, deadline, context);
         let endpoint = Arc::clone(flight.endpoint());
+        context.place = Some(Place {
+            cluster: Arc::clone(&deployment.cluster),
+            endpoint: Arc::clone(&endpoint),
+            model,
+            series: Some(Arc::clone(&deployment.series)),
+        });
         client.write_within(terms.clocks.client_write);
-        let failed =
-            match attempt(&ask, deployment, flight, written, fresh, &mut terms, client, context).await {
-                Ok(opened) => return Ok((opened, terms)),
-                Err(failed) => failed,
-            };
+        let request = Outbound { flight, request, fresh };
+        let failed = match attempt(&ask, request, &terms, client, context).await {
+            Ok(opened) => return Ok((opened, terms)),
+            Err(failed) => failed,
+        };
         log::debug!("{}: attempt {} failed: {}", context.id, context.attempts, failed.error);
         now = Instant::now();
         let connected = context.timeline.connected.is_some();
@@ -88,34 +96,25 @@ pub(super) async fn reach(
     }
 }
 
-/// The request as that deployment takes it.
-fn write(ask: &Ask<'_>, deployment: &Deployment, context: &Context) -> Result<Attempted, Error> {
-    let model = deployment.model.resolve(&context.starred);
-    let spec = &deployment.cluster.spec;
-    let passage = spec.passage(ask.asked.operation).ok_or_else(unspoken)?;
-    let written = ask.asked.write(passage, spec, model.as_deref(), &context.id)?;
-    Ok(Attempted { written, model, passage })
-}
-
-/// A request on its way to a deployment.
-struct Attempted {
-    written: Written,
-    /// What the model is called there, where that is not what the client calls it.
-    model: Option<String>,
-    passage: Passage,
+/// A request on its way to an endpoint.
+struct Outbound {
+    flight: InFlight,
+    request: Outgoing,
+    /// Whether no pooled connection is to be used.
+    fresh: bool,
 }
 
 /// When the exchange must be over: a client that waits for a whole reply says how long it does, and an answer after that
 /// is for nobody.
 fn deadline(ask: &Ask<'_>, headers: &HeaderMap, context: &Context) -> Instant {
     const SAYS: [&str; 3] = ["x-stainless-read-timeout", "x-stainless-timeout", "x-request-timeout"];
-    let clocks = context.snapshot.clocks.with(&context.overrides()).with(&ask.alias.clocks);
+    let longest = ask.clocks.exchange;
     let said = SAYS.iter().filter_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse::<f64>().ok());
     let patience = said
         .filter(|seconds| *seconds > 0.0 && !ask.asked.stream)
         .filter_map(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .min();
-    context.timeline.began + patience.map_or(clocks.exchange, |patience| patience.min(clocks.exchange))
+    context.timeline.began + patience.map_or(longest, |patience| patience.min(longest))
 }
 
 /// Waits, as long as the client does. A stream's client is kept awake meanwhile.
@@ -125,8 +124,7 @@ async fn pause(
     context: &Context,
     wait: Duration,
 ) -> Result<(), Error> {
-    let clocks = context.snapshot.clocks.with(&context.overrides()).with(&ask.alias.clocks);
-    let beat = clocks.heartbeat.filter(|_| ask.asked.stream);
+    let beat = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
     let mut left = wait;
     while !left.is_zero() {
         let step = beat.map_or(left, |beat| beat.min(left));
@@ -160,26 +158,14 @@ fn nowhere(rest: Option<Duration>) -> Error {
 }
 
 /// One attempt, up to a reply to stay with.
-#[expect(clippy::too_many_arguments, reason = "an attempt is all of these, once")]
 async fn attempt(
     ask: &Ask<'_>,
-    deployment: &Deployment,
-    flight: InFlight,
-    attempted: Attempted,
-    fresh: bool,
-    terms: &mut Terms,
+    outbound: Outbound,
+    terms: &Terms,
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<Opened, Box<Failed>> {
-    let Attempted { written, model, passage } = attempted;
-    terms.carry = written.carry.clone();
-    context.place = Some(Place {
-        cluster: Arc::clone(&deployment.cluster),
-        endpoint: Arc::clone(flight.endpoint()),
-        model,
-        series: Some(Arc::clone(&deployment.series)),
-    });
-    let upstream = begin(ask, deployment, flight, (written, passage), fresh, terms, client, context).await?;
+    let upstream = begin(ask, outbound, terms, client, context).await?;
     relay::open(upstream, client, context, terms).await
 }
 
@@ -191,62 +177,64 @@ fn sticky_value(alias: &Alias, headers: &HeaderMap, context: &Context) -> Option
     }
 }
 
-fn terms(ask: &Ask<'_>, deployment: &Deployment, context: &Context) -> Terms {
+/// On what terms a deployment is asked, and what.
+fn terms(
+    ask: &Ask<'_>,
+    deployment: &Deployment,
+    written: Written,
+    deadline: Instant,
+    context: &Context,
+) -> (Terms, Outgoing) {
     let clocks = context
         .snapshot
         .clocks
         .with(&deployment.cluster.spec.clocks)
         .with(&context.overrides())
         .with(&ask.alias.clocks);
-    Terms {
+    let terms = Terms {
         operation: ask.asked.operation,
         clocks,
-        deadline: context.timeline.began + clocks.exchange,
-        carry: Carry::Verbatim { operation: ask.asked.operation, strip: false },
+        deadline: deadline.min(context.timeline.began + clocks.exchange),
+        carry: written.carry,
         compress: context.route.as_ref().is_some_and(|route| route.compress),
         series: Arc::clone(&deployment.series),
-    }
+    };
+    (terms, written.outgoing)
 }
 
 /// One attempt, up to the response head.
-#[expect(clippy::too_many_arguments, reason = "an attempt is all of these, once")]
 async fn begin(
     ask: &Ask<'_>,
-    deployment: &Deployment,
-    flight: InFlight,
-    (written, passage): (Written, Passage),
-    fresh: bool,
+    outbound: Outbound,
     terms: &Terms,
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<Upstream, Error> {
-    deployment.series.requests().inc();
+    let Outbound { flight, request, fresh } = outbound;
+    terms.series.requests().inc();
     context.phase = When::Connect;
     let began = Instant::now();
     let own = began.saturating_duration_since(context.timeline.tried);
     context.timeline.own += own;
     METRICS.http.added.request.observe(own.as_secs_f64());
     let clocks = terms.clocks.within(terms.deadline.saturating_duration_since(began));
-    let cluster = Arc::clone(&deployment.cluster);
+    let Some(place) = &context.place else { return Err(unplaced()) };
+    let cluster = Arc::clone(&place.cluster);
     let mut upstream = client.unless_gone(Upstream::connect(cluster, flight, &clocks, fresh)).await?;
     // Taking a connection from the pool takes no time.
     let connected = if upstream.is_reused() { began } else { Instant::now() };
     context.timeline.connected = Some(connected);
     let head = upstream.request(&headers::Request {
         client: client.headers(),
-        path: &written.path,
+        path: &request.path,
         // A query goes where its dialect is spoken; one that names a model has what it needs in its path.
-        query: if passage == Passage::Verbatim && !ask.asked.operation.names_model() {
-            &ask.query
-        } else {
-            ""
-        },
-        is_translated: passage != Passage::Verbatim,
+        query: if terms.carry.translates() || ask.asked.operation.names_model() { "" } else { &ask.query },
+        is_translated: terms.carry.translates(),
         id: &context.id,
         forwarded: &context.forwarded,
-        length: written.length,
+        length: request.length,
     })?;
-    let sending = upstream.send(head, written.pieces, &clocks, connected);
+    let sending = upstream.send(head, request.pieces, &clocks, connected);
     client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
@@ -254,9 +242,9 @@ async fn begin(
     Ok(upstream)
 }
 
-/// A plan holds only deployments that can be asked.
-fn unspoken() -> Error {
-    Error::gateway(Kind::Internal, "the deployment cannot be asked this")
+/// An attempt has its place before it begins.
+fn unplaced() -> Error {
+    Error::gateway(Kind::Internal, "the attempt has no place to go to")
 }
 
 /// How long the response head is waited for at a stretch: Pingora's cheap timers live until they fire, and those of ten

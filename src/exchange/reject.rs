@@ -9,7 +9,7 @@ use super::context::Context;
 use super::headers;
 use super::relay::{X_AMZN_ERRORTYPE, X_SHOULD_RETRY};
 use super::session::Session;
-use crate::dialect::{self, Dialect};
+use crate::dialect;
 use crate::error::{Error, Kind};
 
 /// Tells the client what went wrong, as far as what it was sent already leaves room. An error means that the
@@ -53,8 +53,8 @@ pub(super) async fn reject(
     if let Some(seconds) = error.retry_after {
         headers::put(&mut head, RETRY_AFTER, itoa::Buffer::new().format(seconds));
     }
-    if context.dialect == Dialect::Converse {
-        headers::put(&mut head, X_AMZN_ERRORTYPE, dialect::converse::class(error.kind));
+    if let Some(class) = dialect::error::class(context.dialect, error.kind) {
+        headers::put(&mut head, X_AMZN_ERRORTYPE, class);
     }
     if context.attempts > 1 {
         // It was tried again already: SDKs would multiply the attempts.
