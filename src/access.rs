@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 
-use crate::route::pattern::Pattern;
+use crate::pattern::Pattern;
 
 /// Who is calling, and what they may use.
 #[derive(Debug)]

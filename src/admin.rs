@@ -131,7 +131,7 @@ fn provider(cluster: &Cluster, now: Instant) -> Value {
     let latency = up.map(|endpoint| endpoint.probe_latency()).min().unwrap_or_default();
     json!({
         "name": cluster.name(),
-        "provider": cluster.spec.provider.name,
+        "provider": &*cluster.spec.provider.name,
         "healthy": cluster.available(now),
         "latency_ms": latency.as_secs_f64() * 1000.0,
     })
@@ -157,7 +157,7 @@ fn observe(snapshot: &Snapshot) {
     for cluster in &snapshot.clusters {
         for endpoint in cluster.endpoints().iter() {
             let (name, at) = (cluster.name(), endpoint.name.as_str());
-            let labels = [cluster.spec.provider.name, name, at];
+            let labels = [&*cluster.spec.provider.name, name, at];
             METRICS.upstream.health.with_label_values(&labels).set(endpoint.available(now).into());
             METRICS.upstream.in_flight.with_label_values(&[name, at]).set(endpoint.in_flight().into());
             let average = endpoint.average_first_token().as_secs_f64();
@@ -194,7 +194,7 @@ fn dump(snapshot: &Snapshot) -> Value {
         })).collect::<Vec<_>>(),
         "clusters": snapshot.clusters.iter().map(|cluster| json!({
             "name": cluster.name(),
-            "provider": cluster.spec.provider.name,
+            "provider": &*cluster.spec.provider.name,
             "headers": cluster.spec.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
             "endpoints": cluster.endpoints().iter().map(|endpoint| place(endpoint, now)).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::provider::PROVIDERS;
+
 use crate::snapshot::Snapshot;
 use diagnostic::{Diagnostic, Diagnostics, Path as KeyPath, Place};
 use source::Node;
@@ -77,7 +79,12 @@ pub fn load_text(
 
 /// The JSON Schema of the file, for editors.
 pub fn json_schema() -> Value {
-    schemars::schema_for!(schema::Config).to_value()
+    let mut schema = schemars::schema_for!(schema::Config).to_value();
+    // An editor offers these; a name of the configuration's own is as good.
+    if let Some(provider) = schema.pointer_mut("/$defs/Cluster/properties/provider") {
+        provider["examples"] = PROVIDERS.iter().map(|provider| Value::from(&*provider.name)).collect();
+    }
+    schema
 }
 
 fn finish(
@@ -238,21 +245,58 @@ mod tests {
     }
 
     #[test]
-    fn every_provider_of_the_schema_has_a_row_and_every_row_a_name_in_the_schema() {
-        let schema = json_schema();
-        let names: Vec<&str> = schema["$defs"]["Provider"]["oneOf"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|option| option["const"].as_str())
-            .collect();
-        for row in crate::provider::PROVIDERS {
-            assert!(names.contains(&row.name), "{} is not in the schema", row.name);
-            let provider: schema::Provider = serde_json::from_value(row.name.into()).unwrap();
-            assert_eq!(provider.name(), row.name);
-            assert_eq!(provider.needs_address(), row.base_url.is_none(), "{}", row.name);
+    fn a_provider_of_ones_own_is_like_another_but_for_what_it_says() {
+        let text = "providers:\n  acme: {base_url: \"https://api.acme.test/v2\", key_header: x-acme-key, speaks: [messages],\n    \
+                    models: [{names: [\"old-*\"], sampling: false}]}\n  openai: {models: [{names: [\"*\"], top_k: true}]}\n\
+                    clusters:\n  a: {provider: acme, api_key: env:K}\n  o: {provider: openai, api_key: env:K}\n\
+                    models: {\"*\": {deployments: [{cluster: a}, {cluster: o}]}}\n";
+        let env = |name: &str| (name == "K").then(|| "secret-0123456789".to_owned());
+        let snapshot = load_text(text, Path::new("t.yaml"), &env).unwrap().snapshot;
+        let [own, openai] = &snapshot.clusters[..] else { panic!("two clusters") };
+        let origin = &own.spec.endpoints[0].origin;
+        assert_eq!(format!("{origin}{}", origin.prefix), "https://api.acme.test/v2");
+        assert_eq!(own.spec.headers[0].0, "x-acme-key");
+        assert_eq!(own.spec.speaks, [crate::dialect::Operation::Messages]);
+        let facts = |model| crate::provider::facts::facts(&own.spec.provider, model);
+        assert_ne!(facts("old-1").sampling, facts("new-1").sampling);
+        assert_eq!((&*openai.spec.provider.name, openai.spec.speaks.len()), ("openai", 4));
+    }
+
+    #[test]
+    fn a_place_in_a_cloud_makes_an_address_and_a_credential() {
+        use crate::provider::credential::Source;
+        let text = "clusters:\n  b: {provider: bedrock-converse, region: us-gov-west-1, fips: true}\n  \
+                    k: {provider: bedrock, api_key: env:K, base_url: \"https://bedrock-runtime.eu-west-1.amazonaws.com\"}\n  \
+                    v: {provider: vertex-anthropic, project: p, region: global}\n  \
+                    z: {provider: azure, base_url: \"https://x.openai.azure.com\", api_key: env:K, api_version: 2024-10-21}\n\
+                    models: {\"*\": {deployments: [{cluster: b}, {cluster: k}, {cluster: v}, {cluster: z}]}}\n";
+        let env = |name: &str| (name == "K").then(|| "secret-0123456789".to_owned());
+        let snapshot = load_text(text, Path::new("t.yaml"), &env).unwrap().snapshot;
+        let base = |at: usize| {
+            let origin = &snapshot.clusters[at].spec.endpoints[0].origin;
+            format!("{origin}{}", origin.prefix)
+        };
+        assert_eq!(base(0), "https://bedrock-runtime-fips.us-gov-west-1.amazonaws.com");
+        assert_eq!(base(1), "https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1");
+        assert_eq!(
+            base(2),
+            "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/anthropic"
+        );
+        assert_eq!(base(3), "https://x.openai.azure.com/openai");
+        let source = |at: usize| &snapshot.clusters[at].spec.credential;
+        assert!(
+            matches!(source(0), Source::Aws { region, service: "bedrock", .. } if region == "us-gov-west-1")
+        );
+        assert!(matches!(source(1), Source::Headers) && matches!(source(3), Source::Headers));
+        assert!(matches!(source(2), Source::Google { .. }));
+    }
+
+    #[test]
+    fn the_reference_names_every_provider() {
+        let reference = include_str!("../conf/reference.yaml");
+        for provider in PROVIDERS.iter() {
+            assert!(reference.split_whitespace().any(|word| word == provider.name), "{}", provider.name);
         }
-        assert_eq!(names.len(), crate::provider::PROVIDERS.len());
     }
 
     #[test]

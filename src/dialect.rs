@@ -7,6 +7,7 @@ pub mod chat;
 pub mod cohere;
 pub mod converse;
 pub mod error;
+pub mod form;
 pub mod gemini;
 pub mod ir;
 pub mod messages;

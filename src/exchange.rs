@@ -151,10 +151,11 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     }
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
+    let betas = betas(operation, session.head());
     let mut client = Client::new(session.again(), context.dialect, clocks.client_write, now);
     let policy = context.route.as_ref().map_or(Policy::Lenient, |route| route.loss);
     let stream = stream && operation.streams();
-    let asked = Asked::new(operation, &body.bytes, &envelope, (model, stream), policy);
+    let asked = Asked::new(operation, &body.bytes, &envelope, (model, stream), policy, betas.as_deref());
     let reached = reach(Ask { asked, query, alias: &alias, clocks: &clocks }, &mut client, context).await;
     // Nothing is sent again from here on: a stream does not hold its prompt.
     drop(envelope);
@@ -166,6 +167,15 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     context.ended = client.sent() == Sent::All;
     done
+}
+
+/// What a client of Messages wants to try out, for upstreams that read it in the body.
+fn betas(operation: Operation, head: &http::request::Parts) -> Option<String> {
+    if operation != Operation::Messages {
+        return None;
+    }
+    let listed = head.headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok());
+    Some(listed.collect::<Vec<_>>().join(",")).filter(|betas| !betas.is_empty())
 }
 
 /// Answers for an upstream that counts no tokens.
@@ -272,7 +282,8 @@ impl ProxyHttp for Edge {
         head: &mut RequestHeader,
         context: &mut Context,
     ) -> pingora_core::Result<()> {
-        raw::request(session, head, context)
+        raw::request(session, head, context)?;
+        raw::prove(head, context).await
     }
 
     async fn response_filter(

@@ -2,4 +2,3 @@
 
 pub mod alias;
 pub mod matcher;
-pub mod pattern;

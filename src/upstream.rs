@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod discover;
 pub mod ejection;
 pub mod endpoint;
+pub mod fetch;
 pub mod http1;
 pub mod link;
 pub mod origin;

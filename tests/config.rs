@@ -92,6 +92,7 @@ mod tests {
             }
             fs::write(directory.join("endpoints"), "http://10.9.0.1:8000\nhttp://10.9.0.2:8000 weight=2\n")
                 .unwrap();
+            fs::write(directory.join("vertex.json"), "{}").unwrap();
             fs::write(directory.join("team-mobile-key"), "a-key-from-a-credential\n").unwrap();
             Self { directory }
         }
@@ -104,6 +105,7 @@ mod tests {
                 "TLS_CERT_2" => file("cert_2.pem"),
                 "TLS_KEY_2" => file("key_2.pem"),
                 "ENDPOINTS_FILE" => file("endpoints"),
+                "VERTEX_KEY_FILE" => file("vertex.json"),
                 "CREDENTIALS_DIRECTORY" => Some(self.directory.display().to_string()),
                 _ if name.ends_with("_KEY") => Some(format!("the-value-of-{name}")),
                 _ => None,

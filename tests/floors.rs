@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, the ground first. A module may use its own floor's neighbours only where listed in [`NEIGHBOURS`].
 const FLOORS: &[&[&str]] = &[
-    &["error", "secret", "clocks", "lifecycle"],
+    &["error", "secret", "clocks", "lifecycle", "pattern"],
     &["json", "frame"],
     &["dialect", "meter"],
     &["provider", "access", "upstream", "route"],
@@ -20,8 +20,6 @@ const FLOORS: &[&[&str]] = &[
 const NEIGHBOURS: &[(&str, &str)] = &[
     // The access log prints usage, and a dialect never sees a meter.
     ("meter", "dialect"),
-    // A pattern is a name's, wherever it is used.
-    ("access", "route"),
     // A deployment is a place in a cluster, which has a provider.
     ("route", "upstream"),
     ("upstream", "provider"),

@@ -3,6 +3,7 @@
 mod cluster;
 mod listener;
 mod model;
+mod provider;
 mod route;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use super::source::{Data, Node, Origin};
 use super::value::{Period, SecretRef, Timer};
 use crate::access::{Access, Principal};
 use crate::clocks::{self, Overrides};
-use crate::route::pattern::Pattern;
+use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::snapshot::{Cause, Causes, Intake, Log, Process, Retry, Snapshot};
 use crate::upstream::cluster::Cluster;

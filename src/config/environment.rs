@@ -6,7 +6,7 @@
 //! | `METRICS_PORT` | the port of `admin.address`, also beside a file that has no `admin` |
 //! | `OPENAI_API_KEY`, `ANTHROPIC_API_KEY`, `GOOGLE_API_KEY` | a cluster each, and aliases for its models |
 //! | `AZURE_API_KEY` with `AZURE_ENDPOINT` | a cluster `azure` |
-//! | `AWS_BEARER_TOKEN_BEDROCK` with `AWS_REGION` | a cluster `bedrock` |
+//! | `AWS_BEARER_TOKEN_BEDROCK`, or AWS credentials, with `AWS_REGION` | a cluster `bedrock`, through Converse |
 //! | `CUSTOM_ENDPOINTS`, `CUSTOM_API_KEYS`, `CUSTOM_MODELS` | comma lists, the first of one belonging to the first of the others: a cluster each |
 //! | `MAX_RETRIES` | `retry.attempts`, less the first one |
 //! | `RETRY_DELAY` (seconds) | `retry.delay` |
@@ -131,35 +131,33 @@ fn azure(env: Env<'_>, fleet: &mut Fleet, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// Bedrock, with an API key or with AWS credentials, through Converse, which reaches every model there.
 fn bedrock(env: Env<'_>, fleet: &mut Fleet, diagnostics: &mut Diagnostics) {
     const TOKEN: &str = "AWS_BEARER_TOKEN_BEDROCK";
-    if set(env, TOKEN).is_none() {
-        let signing = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"];
-        let Some(name) = signing.into_iter().find(|name| set(env, name).is_some()) else {
-            return;
-        };
-        // On a machine in AWS these may be meant for something else, which must not stop the rest.
-        let message = "requests to Bedrock cannot be signed with AWS credentials (SigV4) yet";
-        let severity = if fleet.clusters.is_empty() { Diagnostic::error } else { Diagnostic::warning };
-        let help = format!("create a Bedrock API key and set {TOKEN} and AWS_REGION");
-        diagnostics.push(severity(variable(name), Path::root(), message.to_owned()).help(help));
-        return;
-    }
+    const SIGNING: [&str; 4] = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    let has_token = set(env, TOKEN).is_some();
+    let signing = || SIGNING.into_iter().find(|name| set(env, name).is_some());
+    let Some(from) = Some(TOKEN).filter(|_| has_token).or_else(signing) else { return };
     let Some(region) = set(env, "AWS_REGION").or_else(|| set(env, "AWS_DEFAULT_REGION")) else {
+        // On a machine in AWS its credentials may be meant for something else, which must not stop the rest.
+        let is_meant = has_token || fleet.clusters.is_empty();
+        let severity = if is_meant { Diagnostic::error } else { Diagnostic::warning };
+        let message = "set without AWS_REGION".to_owned();
         let help = "set AWS_REGION, such as us-east-1";
-        diagnostics.push(wrong(TOKEN, "set without AWS_REGION").help(help));
+        diagnostics.push(severity(variable(from), Path::root(), message).help(help));
         return;
     };
-    let url = format!("https://bedrock-runtime.{region}.amazonaws.com/openai/v1");
-    fleet.cluster(
-        "bedrock",
-        TOKEN,
-        vec![
-            ("provider", scalar(TOKEN, "bedrock")),
-            ("api_key", scalar(TOKEN, &format!("env:{TOKEN}"))),
-            ("base_url", scalar("AWS_REGION", &url)),
-        ],
-    );
+    let mut fields =
+        vec![("provider", scalar(from, "bedrock-converse")), ("region", scalar("AWS_REGION", &region))];
+    if has_token {
+        fields.push(("api_key", scalar(TOKEN, &format!("env:{TOKEN}"))));
+    }
+    fleet.cluster("bedrock", from, fields);
 }
 
 fn custom(env: Env<'_>, fleet: &mut Fleet, diagnostics: &mut Diagnostics) {
@@ -340,6 +338,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::config::{Loaded, load, load_text};
+    use crate::provider::credential::Source;
     use crate::route::alias::UpstreamModel;
 
     fn read(variables: &[(&str, &str)]) -> Result<Loaded, String> {
@@ -389,7 +388,7 @@ mod tests {
             format!("{origin}{}", origin.prefix)
         };
         assert_eq!(origin("azure"), "https://x.openai.azure.com/openai/v1");
-        assert_eq!(origin("bedrock"), "https://bedrock-runtime.eu-west-1.amazonaws.com/openai/v1");
+        assert_eq!(origin("bedrock"), "https://bedrock-runtime.eu-west-1.amazonaws.com");
     }
 
     #[test]
@@ -448,9 +447,13 @@ mod tests {
     }
 
     #[test]
-    fn signing_credentials_alone_are_an_error_and_beside_others_a_warning() {
+    fn aws_credentials_need_a_region_and_are_no_error_beside_others() {
+        let signed = read(&[("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_REGION", "eu-west-1")]).unwrap();
+        let spec = &signed.snapshot.clusters[0].spec;
+        assert_eq!((spec.name.as_str(), spec.headers.len()), ("bedrock", 0));
+        assert!(matches!(&spec.credential, Source::Aws { region, .. } if region == "eu-west-1"));
         let alone = read(&[("AWS_ACCESS_KEY_ID", "AKIA")]).unwrap_err();
-        assert!(alone.contains("$AWS_ACCESS_KEY_ID: error:") && alone.contains("AWS_BEARER_TOKEN_BEDROCK"));
+        assert!(alone.contains("$AWS_ACCESS_KEY_ID: error:") && alone.contains("AWS_REGION"), "{alone}");
         let beside = read(&[("AWS_ACCESS_KEY_ID", "AKIA"), ("OPENAI_API_KEY", "sk-1")]).unwrap();
         assert!(beside.warnings.to_string().contains("$AWS_ACCESS_KEY_ID: warning:"));
     }

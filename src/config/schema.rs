@@ -4,6 +4,7 @@
 //! prints. Nothing below the configuration sees them; `config::compile` turns them into what runs.
 
 mod fleet;
+mod provider;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use fleet::*;
+pub use provider::*;
 pub use traffic::*;
 
 use super::value::{Address, Network, Period, Size};
@@ -45,6 +47,8 @@ pub struct Config {
     pub keys: BTreeMap<String, Key>,
     /// Whether a request without a virtual key is served. Left out: true while there are no keys, else false.
     pub anonymous: Option<bool>,
+    /// Providers that Forebay does not know, or knows otherwise, by name.
+    pub providers: BTreeMap<String, Provider>,
     /// Upstreams by name: a cloud API, or endpoints that share a balancing and health policy.
     pub clusters: BTreeMap<String, Cluster>,
     /// Model aliases by what clients send as `model`. An alias may hold one `*`; an exact alias wins over any

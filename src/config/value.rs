@@ -102,6 +102,7 @@ kinds! {
     Sticky "sticky" "principal" Some("^(principal|header:.+)$");
     PathPrefix "path" "/" Some("^/");
     SecretRef "secret" "env:API_KEY" None;
+    ProviderName "provider" "openai" None;
 }
 
 // === Period, Timer ===
@@ -390,6 +391,29 @@ impl FromStr for Pattern {
 }
 
 impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a provider.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProviderName(pub String);
+
+impl FromStr for ProviderName {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+            let message = format!("{text:?} is not the name of a provider");
+            return Err(Wrong::new(message, "write small letters, digits, `-` and `_`, such as `openai`"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ProviderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

@@ -116,7 +116,7 @@ fn unescaped(text: &str) -> Option<Cow<'_, str>> {
 
 /// A name with everything escaped but the unreserved characters (RFC 3986 §2.3) and those in `kept`. A segment of dots
 /// is escaped too: it would lead elsewhere.
-fn escaped(name: &str, kept: &str) -> String {
+pub(super) fn escaped(name: &str, kept: &str) -> String {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = String::with_capacity(name.len());
     let mut is_dots = false;

@@ -1,17 +1,20 @@
 //! One try of an exchange at one endpoint: connect, send, await the response head.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::Method;
+use http::header::CONTENT_TYPE;
 use pingora_timeout::timeout;
 
 use super::headers::{self, Request};
 use crate::clocks::Clocks;
+use crate::dialect::form::Unframed;
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
 use crate::meter::metrics::METRICS;
+use crate::provider::credential::{self, Proof, Proved};
 use crate::upstream::cluster::{Cluster, Outcome};
 use crate::upstream::endpoint::{Endpoint, InFlight, PeerHandle};
 use crate::upstream::http1::Pieces;
@@ -29,6 +32,8 @@ pub struct Upstream {
     reused: bool,
     sent: Option<Instant>,
     reply: Option<Reply>,
+    /// Takes the frames off a stream that comes in others than its dialect's.
+    unframed: Option<Box<Unframed>>,
     judged: bool,
 }
 
@@ -64,7 +69,17 @@ impl Upstream {
         })?;
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
-        Ok(Self { link, peer, flight, cluster, reused, sent: None, reply: None, judged: false })
+        Ok(Self {
+            link,
+            peer,
+            flight,
+            cluster,
+            reused,
+            sent: None,
+            reply: None,
+            unframed: None,
+            judged: false,
+        })
     }
 
     /// Whether the connection carried other exchanges before.
@@ -72,15 +87,19 @@ impl Upstream {
         self.reused
     }
 
-    /// The head of a request, as this connection has it.
+    /// The head of a request with that body, as this connection has it.
     ///
     /// # Errors
     /// Only if a configured path is no path, which `check` refuses.
-    pub fn request(&self, request: &Request<'_>) -> Result<Head, Error> {
+    pub fn request(&self, request: &Request<'_>, proof: &Proof<'_>, body: &[Bytes]) -> Result<Head, Error> {
         let endpoint = self.flight.endpoint();
         let target = [endpoint.spec.origin.prefix.as_str(), request.path, request.query];
+        let proven = proven(proof, endpoint, target, body);
         let mut head = Outgoing::new(&Method::POST, endpoint, target, Some(request.length));
         headers::request(request, &self.cluster, &mut head);
+        for (name, value) in &proven {
+            head.set(name, value);
+        }
         self.link.head_of(&head).map_err(|broken| {
             Error::gateway(Kind::Internal, "the request cannot be written for the upstream").because(broken)
         })
@@ -142,13 +161,22 @@ impl Upstream {
                     ));
                 }
                 200..=599 => {
-                    self.reply = Some(reply);
+                    self.reply = Some(self.unframe(reply));
                     return Ok(());
                 }
                 other => return Err(self.rude(&format!("it answered with status {other}"))),
             }
         }
         Err(self.rude("it sent interim responses without end"))
+    }
+
+    /// Looks whether the body comes in frames that its dialect does not have.
+    fn unframe(&mut self, mut reply: Reply) -> Reply {
+        if reply.fields.text(&CONTENT_TYPE).is_some_and(|media| self.cluster.spec.form.frames(media)) {
+            self.unframed = Some(Box::default());
+            headers::put(&mut reply, CONTENT_TYPE, "text/event-stream");
+        }
+        reply
     }
 
     /// The response head; there is one once [`Self::head`] returned, until it is taken.
@@ -169,6 +197,26 @@ impl Upstream {
     /// # Errors
     /// [`Kind::UpstreamFailed`] where the body broke off.
     pub async fn body(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            let piece = self.piece().await?;
+            let Some(unframed) = &mut self.unframed else { return Ok(piece) };
+            let mut out = Vec::new();
+            let read = match &piece {
+                Some(piece) => unframed.push(piece, &mut out),
+                None => unframed.finish(),
+            };
+            read.map_err(|error| {
+                self.judge(Outcome::Bad);
+                error.again()
+            })?;
+            if piece.is_none() || !out.is_empty() {
+                return Ok(piece.map(|_| out.into()));
+            }
+        }
+    }
+
+    /// The next piece of the body, as it is.
+    async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
         let read = self.link.body().await;
         read.map_err(|broken| {
             self.judge(Outcome::Bad);
@@ -256,6 +304,16 @@ impl Upstream {
     }
 }
 
+/// The headers that prove a request to that target.
+fn proven(proof: &Proof<'_>, endpoint: &Endpoint, target: [&str; 3], body: &[Bytes]) -> credential::Headers {
+    if matches!(proof, Proof::None) {
+        return credential::Headers::new();
+    }
+    let target = target.concat();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    proof.headers(&Proved { host: &endpoint.authority, path, query, body }, SystemTime::now())
+}
+
 /// A session with an endpoint: on a pooled connection, or on a new one to the first of its addresses that takes it.
 async fn open(
     cluster: &Cluster,
@@ -306,7 +364,7 @@ fn judge(cluster: &Cluster, endpoint: &Endpoint, outcome: Outcome, error: Option
             Kind::UpstreamTimeout => "timeout",
             _ => "connect",
         });
-        let labels = [cluster.spec.provider.name, cluster.name(), kind];
+        let labels = [&*cluster.spec.provider.name, cluster.name(), kind];
         METRICS.upstream.errors.with_label_values(&labels).inc();
     }
     if cluster.report(endpoint, outcome, Instant::now) {

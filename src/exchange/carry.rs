@@ -16,8 +16,8 @@ use crate::dialect::translate::{Client, Passage, Upstream};
 use crate::dialect::{self, Operation};
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
-use crate::json::Envelope;
 use crate::json::splice::{splice, spliced_len};
+use crate::json::{Edits, Envelope};
 use crate::provider::facts::facts;
 use crate::upstream::cluster::ClusterSpec;
 use crate::upstream::http1::Pieces;
@@ -112,6 +112,8 @@ pub(super) struct Asked<'a> {
     pub(super) stream: bool,
     /// What is done about fields that an upstream has no place for.
     pub(super) policy: Policy,
+    /// The client's `anthropic-beta`, which some upstreams read in the body.
+    pub(super) betas: Option<&'a str>,
     /// All of it, once an upstream of another dialect needs it.
     read: OnceLock<Result<Request<'a>, Error>>,
 }
@@ -123,8 +125,9 @@ impl<'a> Asked<'a> {
         envelope: &'a Envelope<'a>,
         (model, stream): (&'a str, bool),
         policy: Policy,
+        betas: Option<&'a str>,
     ) -> Self {
-        Self { operation, body, envelope, model, stream, policy, read: OnceLock::new() }
+        Self { operation, body, envelope, model, stream, policy, betas, read: OnceLock::new() }
     }
 
     /// Writes the request for a cluster, where the model is called `model` if not as the client calls it. `id` is the
@@ -139,7 +142,7 @@ impl<'a> Asked<'a> {
         id: &str,
     ) -> Result<Written, Error> {
         match cluster.passage(self.operation) {
-            Some(Passage::Verbatim) => Ok(self.verbatim(model)),
+            Some(Passage::Verbatim) => self.verbatim(cluster, model),
             Some(Passage::Translated { client, upstream }) => {
                 self.translated(client, upstream, cluster, model, id)
             }
@@ -148,14 +151,31 @@ impl<'a> Asked<'a> {
         }
     }
 
-    fn verbatim(&self, model: Option<&str>) -> Written {
+    fn verbatim(&self, cluster: &ClusterSpec, model: Option<&str>) -> Result<Written, Error> {
         let rewrite = dialect::request::edits(self.operation, self.envelope, model, true);
-        let length = spliced_len(self.body.len(), &rewrite.edits);
-        let pieces = joined_if_small(splice(self.body, &rewrite.edits), length);
         let strip = rewrite.asked == dialect::request::Asked::Forebay;
+        let reshaped = self.reshaped(self.operation, cluster, self.body, self.betas)?;
+        let edits = reshaped.unwrap_or(rewrite.edits);
+        let length = spliced_len(self.body.len(), &edits);
+        let pieces = joined_if_small(splice(self.body, &edits), length);
         let carry = Carry::Verbatim { operation: self.operation, strip };
-        let path = self.operation.path_of(model.unwrap_or(self.model), self.stream);
-        Written { outgoing: Outgoing { path, pieces, length }, carry }
+        let path = cluster.form.path(self.operation, model.unwrap_or(self.model), self.stream);
+        Ok(Written { outgoing: Outgoing { path, pieces, length }, carry })
+    }
+
+    /// What the form in which the cluster is asked changes in a body; nothing for most.
+    fn reshaped(
+        &self,
+        operation: Operation,
+        cluster: &ClusterSpec,
+        body: &[u8],
+        betas: Option<&str>,
+    ) -> Result<Option<Edits>, Error> {
+        if !cluster.form.reshapes(operation) {
+            return Ok(None);
+        }
+        let edits = cluster.form.edits(operation, body, betas);
+        edits.map(Some).map_err(|fault| dialect::request::fault_error(self.operation, fault))
     }
 
     fn translated(
@@ -169,17 +189,19 @@ impl<'a> Asked<'a> {
         let read = self.read.get_or_init(|| self.read(client));
         let request = read.as_ref().map_err(Clone::clone)?;
         let model = model.unwrap_or(self.model);
-        let facts = facts(cluster.provider, model);
+        let facts = facts(&cluster.provider, model);
         let mut notes = Notes::new(self.policy);
         let body = upstream.request(request, &Target { model, facts: &facts }, &mut notes)?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let to =
             ReplyTo { model: self.model.to_owned(), id: id.to_owned(), created, delivery: request.delivery };
-        let outgoing = Outgoing {
-            path: upstream.operation().path_of(model, self.stream),
-            length: body.len(),
-            pieces: smallvec![body.into()],
+        let (operation, body) = (upstream.operation(), Bytes::from(body));
+        let (pieces, length) = match self.reshaped(operation, cluster, &body, None)? {
+            Some(edits) => (splice(&body, &edits), spliced_len(body.len(), &edits)),
+            None => (smallvec![body.clone()], body.len()),
         };
+        let path = cluster.form.path(operation, model, self.stream);
+        let outgoing = Outgoing { path, pieces, length };
         Ok(Written { outgoing, carry: Carry::Translated { upstream, client, to, lost: lost(&notes) } })
     }
 }

@@ -18,8 +18,10 @@ use crate::clocks::Clocks;
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
+use crate::provider::credential::{Proof, Source};
 use crate::route::alias::{Alias, Deployment, Sticky};
 use crate::snapshot::Cause;
+use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::InFlight;
 
 /// One exchange, as it came from the client.
@@ -209,7 +211,7 @@ async fn begin(
     terms: &Terms,
     client: &mut Client<'_>,
     context: &mut Context,
-) -> Result<Upstream, Error> {
+) -> Result<Upstream, Box<Failed>> {
     let Outbound { flight, request, fresh } = outbound;
     terms.series.requests().inc();
     context.phase = When::Connect;
@@ -218,28 +220,55 @@ async fn begin(
     context.timeline.own += own;
     METRICS.http.added.request.observe(own.as_secs_f64());
     let clocks = terms.clocks.within(terms.deadline.saturating_duration_since(began));
-    let Some(place) = &context.place else { return Err(unplaced()) };
+    let Some(place) = &context.place else { return Err(unplaced().into()) };
     let cluster = Arc::clone(&place.cluster);
-    let mut upstream = client.unless_gone(Upstream::connect(cluster, flight, &clocks, fresh)).await?;
+    let proof = proof(&cluster, client, clocks.connect).await?;
+    let connecting = Upstream::connect(Arc::clone(&cluster), flight, &clocks, fresh);
+    let mut upstream = client.unless_gone(connecting).await?;
     // Taking a connection from the pool takes no time.
     let connected = if upstream.is_reused() { began } else { Instant::now() };
     context.timeline.connected = Some(connected);
-    let head = upstream.request(&headers::Request {
+    // A query goes where its dialect is spoken; one that names a model has what it needs in its path.
+    let has_query =
+        terms.carry.translates() || ask.asked.operation.names_model() || cluster.spec.form.has_query();
+    let asked = headers::Request {
         client: client.headers(),
         path: &request.path,
-        // A query goes where its dialect is spoken; one that names a model has what it needs in its path.
-        query: if terms.carry.translates() || ask.asked.operation.names_model() { "" } else { &ask.query },
+        query: if has_query { "" } else { &ask.query },
         is_translated: terms.carry.translates(),
         id: &context.id,
         forwarded: &context.forwarded,
         length: request.length,
-    })?;
+    };
+    let head = upstream.request(&asked, &proof, &request.pieces)?;
     let sending = upstream.send(head, request.pieces, &clocks, connected);
     client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
     await_head(ask, &mut upstream, terms, client, context).await?;
     Ok(upstream)
+}
+
+/// What proves the attempt; without one, another deployment may do better. Whoever keeps credentials fresh may be at it.
+async fn proof<'c>(
+    cluster: &'c Cluster,
+    client: &mut Client<'_>,
+    limit: Duration,
+) -> Result<Proof<'c>, Box<Failed>> {
+    let credential = &cluster.spec.credential;
+    if matches!(credential, Source::Headers) {
+        return Ok(Proof::None);
+    }
+    let obtained = client.unless_gone(async { Ok(timeout(limit, credential.proof()).await) }).await?;
+    let error: Error = match obtained {
+        Ok(Ok(proof)) => return Ok(proof),
+        Ok(Err(why)) => (&*why).into(),
+        Err(_) => {
+            let public = "the gateway's credential for the upstream provider is not there yet";
+            Error::gateway(Kind::UpstreamFailed, public)
+        }
+    };
+    Err(Box::new(Failed { error, cause: Some(Cause::Unserved), wait: None, answer: None }))
 }
 
 /// An attempt has its place before it begins.

@@ -9,6 +9,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use crate::access::KEY_HEADERS;
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
+use crate::provider;
 use crate::snapshot::Network;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::Endpoint;
@@ -55,12 +56,12 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Puts into the head of an attempt what the client, the provider and the cluster have to say.
 pub fn request<'a>(request: &'a Request<'_>, cluster: &'a Cluster, head: &mut Outgoing<'a>) {
-    let provider = cluster.spec.provider;
+    let provider = &cluster.spec.provider;
     head.text("content-type", "application/json");
     // The usage of a reply is read on its way, so it has to come in the clear.
     head.text("accept-encoding", "identity");
     head.text("x-request-id", request.id);
-    if !provider.is_cloud() && !request.forwarded.is_empty() {
+    if provider.kind == provider::Kind::Engine && !request.forwarded.is_empty() {
         head.text("x-forwarded-for", request.forwarded);
     }
     let is_simulator = provider.name == "simulator";
@@ -71,9 +72,9 @@ pub fn request<'a>(request: &'a Request<'_>, cluster: &'a Cluster, head: &mut Ou
             head.set(name, value);
         }
     }
-    for (name, value) in provider.headers {
-        if !head.has(name) {
-            head.text(name, value);
+    for (name, value) in &provider.headers {
+        if !head.has(name.as_str()) {
+            head.set(name, value);
         }
     }
     for (name, value) in &cluster.spec.headers {
@@ -134,7 +135,7 @@ pub fn raw_request(head: &mut RequestHeader, cluster: &Cluster, id: &str, forwar
     }
     head.remove_header(&COOKIE);
     set_text(head, X_REQUEST_ID, id);
-    if cluster.spec.provider.is_cloud() {
+    if cluster.spec.provider.kind != provider::Kind::Engine {
         head.remove_header(&X_FORWARDED_FOR);
     } else {
         set_text(head, X_FORWARDED_FOR, forwarded);

@@ -2,13 +2,14 @@
 //! pipeline, with the same access, balancing and accounting. Bodies of any size stream through without being held.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora_core::{Error as PingoraError, ErrorSource, ErrorType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
+use pingora_timeout::timeout;
 
 use super::admit::{admit, identify, route};
 use super::context::{Context, Place};
@@ -22,6 +23,7 @@ use super::{Shared, moved};
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
+use crate::provider::credential::Proved;
 use crate::route::matcher::Target;
 use crate::upstream::cluster::{Cluster, Outcome};
 
@@ -99,7 +101,7 @@ pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
     peer.options.write_timeout = Some(clocks.write);
     peer.options.idle_timeout = Some(cluster.spec.pool_idle);
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
-    let labels = [cluster.spec.provider.name, cluster.name(), "raw"];
+    let labels = [&*cluster.spec.provider.name, cluster.name(), "raw"];
     METRICS.upstream.requests.with_label_values(&labels).inc();
     context.place = Some(Place { cluster, endpoint, model: None, series: None });
     context.raw = Some(flight);
@@ -130,6 +132,25 @@ pub fn request(
     headers::raw_request(head, &cluster, &context.id, &context.forwarded);
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
+    Ok(())
+}
+
+/// Proves the request, where that takes more than the cluster's headers.
+pub async fn prove(head: &mut RequestHeader, context: &Context) -> pingora_core::Result<()> {
+    let Some((cluster, _)) = target(context) else { return Ok(()) };
+    let limit = context.snapshot.clocks.with(&cluster.spec.clocks).connect;
+    let proof = match timeout(limit, cluster.spec.credential.proof()).await {
+        Ok(Ok(proof)) => proof,
+        Ok(Err(why)) => return Err(PingoraError::explain(ErrorType::InternalError, why.to_string())),
+        Err(_) => {
+            return Err(PingoraError::explain(ErrorType::InternalError, "the credential is not there yet"));
+        }
+    };
+    // A token proves any request: what it is asked for need not be known.
+    let nothing = Proved { host: "", path: "", query: "", body: &[] };
+    for (name, value) in proof.headers(&nothing, SystemTime::now()) {
+        head.insert_header(name, value)?;
+    }
     Ok(())
 }
 

@@ -192,8 +192,8 @@ impl<'a> Plan<'a> {
 mod tests {
     use super::*;
     use crate::clocks::Overrides;
+    use crate::pattern::Pattern;
     use crate::route::alias::{Sticky, UpstreamModel};
-    use crate::route::pattern::Pattern;
     use crate::snapshot::Causes;
     use crate::upstream::cluster::tests::cluster;
 

@@ -17,7 +17,10 @@ use std::ops::Range;
 use super::{Fault, What};
 use scanner::Scanner;
 
+mod reshape;
 mod scanner;
+
+pub use reshape::reshape;
 
 /// How deep objects and arrays may be nested; the body's own object is the first level. At most 128.
 pub const DEPTH: u32 = 128;

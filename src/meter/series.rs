@@ -64,7 +64,7 @@ impl RouteSeries {
 /// The series of one deployment. They come to be with its first attempt.
 #[derive(Debug)]
 pub struct DeploymentSeries {
-    provider: &'static str,
+    provider: String,
     cluster: String,
     model: String,
     found: OnceLock<Found>,
@@ -80,20 +80,22 @@ struct Found {
 
 impl DeploymentSeries {
     /// The series of the deployment of `model`, an alias's configured name, in that cluster.
-    pub fn new(provider: &'static str, cluster: &str, model: &str) -> Self {
-        Self { provider, cluster: cluster.to_owned(), model: model.to_owned(), found: OnceLock::new() }
+    pub fn new(provider: &str, cluster: &str, model: &str) -> Self {
+        let (provider, cluster, model) = (provider.to_owned(), cluster.to_owned(), model.to_owned());
+        Self { provider, cluster, model, found: OnceLock::new() }
     }
 
     fn found(&self) -> &Found {
         self.found.get_or_init(|| {
             let (upstream, cluster, model) = (&METRICS.upstream, self.cluster.as_str(), self.model.as_str());
+            let provider = self.provider.as_str();
             let kinds = ["input", "cached", "written", "output", "reasoning"];
             Found {
-                requests: upstream.requests.with_label_values(&[self.provider, cluster, model]),
+                requests: upstream.requests.with_label_values(&[provider, cluster, model]),
                 first_token: upstream.first_token.with_label_values(&[cluster, model]),
                 inter_token: upstream.inter_token.with_label_values(&[cluster, model]),
                 tokens: kinds
-                    .map(|kind| upstream.tokens.with_label_values(&[self.provider, cluster, model, kind])),
+                    .map(|kind| upstream.tokens.with_label_values(&[provider, cluster, model, kind])),
             }
         })
     }

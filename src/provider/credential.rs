@@ -6,6 +6,7 @@
 
 pub mod aws;
 pub mod google;
+mod proof;
 mod refresh;
 
 use std::borrow::Cow;
@@ -20,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Kind;
 use crate::secret::Secret;
+pub use proof::{Headers, Proof, Proved, Source};
 pub use refresh::Refreshed;
 
 /// How long a token endpoint on the internet may take.
@@ -85,6 +87,18 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// The same, in which that profile of AWS is the one to use: keys in the environment count no more.
+    #[must_use]
+    fn with_profile(self, profile: String) -> Self {
+        let rest = self.variable;
+        let variable = move |name: &str| match name {
+            "AWS_PROFILE" => Some(profile.clone()),
+            "AWS_ACCESS_KEY_ID" => None,
+            name => rest(name),
+        };
+        Self { variable: Box::new(variable), ..self }
+    }
+
     fn variable(&self, name: &str) -> Option<String> {
         (self.variable)(name).filter(|value| !value.is_empty())
     }

@@ -11,6 +11,7 @@ use crate::dialect::ir::target::{
     Instructions, Knob, LimitName, Media, MidInstructions, Replay, Sampling, Structured, Taken, ToolHistory,
     ToolIds,
 };
+use crate::pattern::Pattern;
 
 /// A row: for which providers, for models that begin with what, and what holds for them.
 struct Row {
@@ -22,9 +23,70 @@ struct Row {
     holds: fn(&mut Facts),
 }
 
+/// What models take by the word of a configuration, which goes over the table's.
+#[derive(Clone, Debug, Default)]
+pub struct Override {
+    /// The models that it is about.
+    pub models: Vec<Pattern>,
+    /// What chat calls the bound on output.
+    pub limit_name: Option<LimitName>,
+    /// The bound on output where the client gave none and the dialect demands one, tokens.
+    pub default_limit: Option<u64>,
+    /// The largest bound on output, tokens.
+    pub most_output: Option<u64>,
+    /// Whether sampling parameters are taken.
+    pub sampling: Option<Sampling>,
+    /// The most stop sequences.
+    pub most_stops: Option<usize>,
+    /// How replies of a given shape are asked for.
+    pub structured: Option<Structured>,
+    /// How much thinking is asked for.
+    pub thinking: Option<Knob>,
+    /// Whether images are taken.
+    pub images: Option<Taken>,
+    /// Whether images by URL are taken.
+    pub image_urls: Option<Taken>,
+    /// Whether documents are taken.
+    pub documents: Option<Taken>,
+    /// Whether audio is taken.
+    pub audio: Option<Taken>,
+    /// Whether marks that end a cacheable prefix are taken.
+    pub cache_marks: Option<Taken>,
+    /// Whether a tool choice that forces a call is taken.
+    pub forced_tools: Option<Taken>,
+    /// Whether `top_k` is taken.
+    pub top_k: Option<Taken>,
+}
+
+impl Override {
+    fn apply(&self, facts: &mut Facts) {
+        fn set<T: Clone>(fact: &mut T, to: &Option<T>) {
+            if let Some(to) = to {
+                fact.clone_from(to);
+            }
+        }
+        set(&mut facts.limit_name, &self.limit_name);
+        set(&mut facts.default_limit, &self.default_limit);
+        set(&mut facts.sampling, &self.sampling);
+        set(&mut facts.structured, &self.structured);
+        set(&mut facts.thinking, &self.thinking);
+        set(&mut facts.media.images, &self.images);
+        set(&mut facts.media.urls, &self.image_urls);
+        set(&mut facts.media.documents, &self.documents);
+        set(&mut facts.media.audio, &self.audio);
+        set(&mut facts.cache_marks, &self.cache_marks);
+        set(&mut facts.forced_tools, &self.forced_tools);
+        set(&mut facts.top_k, &self.top_k);
+        facts.most_output = self.most_output.or(facts.most_output);
+        facts.most_stops = self.most_stops.or(facts.most_stops);
+    }
+}
+
 /// Hosts of other people's models behind OpenAI's API: they know its older names.
 const COMPATIBLE: &[&str] = &[
+    "azure-foundry",
     "bedrock",
+    "bedrock-mantle",
     "cohere",
     "compatible",
     "deepseek",
@@ -33,20 +95,29 @@ const COMPATIBLE: &[&str] = &[
     "groq",
     "llamacpp",
     "lmstudio",
+    "localai",
     "mistral",
     "ollama",
     "openrouter",
     "perplexity",
     "sglang",
     "simulator",
+    "tensorrt-llm",
     "tgi",
     "together",
     "triton",
+    "vertex-openai",
     "vllm",
     "xai",
 ];
 /// Software that people run themselves.
-const ENGINES: &[&str] = &["llamacpp", "lmstudio", "ollama", "sglang", "tgi", "triton", "vllm"];
+const ENGINES: &[&str] =
+    &["llamacpp", "lmstudio", "localai", "ollama", "sglang", "tensorrt-llm", "tgi", "triton", "vllm"];
+/// Where Anthropic's models are asked in their own dialect.
+const ANTHROPIC: &[&str] =
+    &["anthropic", "azure-anthropic", "bedrock-anthropic", "bedrock-mantle-anthropic", "vertex-anthropic"];
+/// Where Gemini is asked in its own dialect.
+const GEMINI: &[&str] = &["gemini", "vertex"];
 
 const ROWS: &[Row] = &[
     Row {
@@ -141,10 +212,10 @@ const ROWS: &[Row] = &[
         holds: |facts| facts.thinking = Knob::None,
     },
     // Gemini thinks by a number of tokens in its second family, by a word since, and not at all before.
-    Row { providers: &["gemini"], models: &[], holds: |facts| facts.top_k = Taken::Yes },
-    Row { providers: &["gemini"], models: &["gemini-2.5"], holds: |facts| facts.thinking = Knob::Budget },
+    Row { providers: GEMINI, models: &[], holds: |facts| facts.top_k = Taken::Yes },
+    Row { providers: GEMINI, models: &["gemini-2.5"], holds: |facts| facts.thinking = Knob::Budget },
     Row {
-        providers: &["gemini"],
+        providers: GEMINI,
         models: &["gemini-1", "gemini-2.0", "gemma"],
         holds: |facts| facts.thinking = Knob::None,
     },
@@ -162,7 +233,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         providers: &["bedrock-converse"],
-        models: &["anthropic.", "us.anthropic.", "eu.anthropic.", "apac.anthropic.", "global.anthropic."],
+        models: &["claude"],
         holds: |facts| {
             facts.thinking = Knob::Budget;
             facts.sampling = Sampling::UpTo(1.0);
@@ -170,7 +241,7 @@ const ROWS: &[Row] = &[
         },
     },
     Row {
-        providers: &["anthropic"],
+        providers: ANTHROPIC,
         models: &[],
         holds: |facts| {
             facts.sampling = Sampling::Refused;
@@ -180,7 +251,7 @@ const ROWS: &[Row] = &[
     },
     // Older ones take sampling, temperatures up to 1, and think by a number of tokens.
     Row {
-        providers: &["anthropic"],
+        providers: ANTHROPIC,
         models: &[
             "claude-2",
             "claude-3",
@@ -199,12 +270,12 @@ const ROWS: &[Row] = &[
         },
     },
     Row {
-        providers: &["anthropic"],
+        providers: ANTHROPIC,
         models: &["claude-opus-4-6", "claude-sonnet-4-6"],
         holds: |facts| facts.thinking = Knob::Effort,
     },
     Row {
-        providers: &["anthropic"],
+        providers: ANTHROPIC,
         models: &[
             "claude-2",
             "claude-3",
@@ -217,7 +288,7 @@ const ROWS: &[Row] = &[
         holds: |facts| facts.structured = Structured::Tool,
     },
     Row {
-        providers: &["anthropic"],
+        providers: ANTHROPIC,
         models: &["claude-2", "claude-3-haiku", "claude-3-opus", "claude-3-sonnet", "claude-3-5"],
         holds: |facts| {
             facts.thinking = Knob::None;
@@ -228,14 +299,22 @@ const ROWS: &[Row] = &[
 
 /// What a model takes at a provider.
 pub fn facts(provider: &Provider, model: &str) -> Facts {
-    let name = model.rsplit('/').next().unwrap_or(model);
+    let name = plain(model);
     let mut facts = Facts::default();
     let matching = ROWS.iter().filter(|row| {
-        (row.providers.is_empty() || row.providers.contains(&provider.name))
+        (row.providers.is_empty() || row.providers.contains(&provider.kin))
             && (row.models.is_empty() || row.models.iter().any(|start| name.starts_with(start)))
     });
     matching.for_each(|row| (row.holds)(&mut facts));
+    let named = |row: &&Override| row.models.iter().any(|pattern| pattern.matches(model));
+    provider.models.iter().filter(named).for_each(|row| row.apply(&mut facts));
     facts
+}
+
+/// The name of a model without its vendor, which stands before a slash, or, at Amazon, before a dot, behind a region.
+fn plain(model: &str) -> &str {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    name.split_once("anthropic.").map_or(name, |(_, name)| name)
 }
 
 #[cfg(test)]
@@ -252,6 +331,46 @@ mod tests {
         for name in ROWS.iter().flat_map(|row| row.providers) {
             assert!(PROVIDERS.iter().any(|provider| provider.name == *name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_model_is_the_same_wherever_it_is_asked() {
+        let own = of("anthropic", "claude-sonnet-4-5-20250929");
+        for (provider, model) in [
+            ("bedrock-anthropic", "anthropic.claude-sonnet-4-5-20250929-v1:0"),
+            (
+                "bedrock-anthropic",
+                "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            ),
+            ("vertex-anthropic", "claude-sonnet-4-5@20250929"),
+            ("azure-anthropic", "claude-sonnet-4-5"),
+        ] {
+            let there = of(provider, model);
+            assert_eq!((there.sampling, there.thinking), (own.sampling, own.thinking), "{provider} {model}");
+        }
+        assert_eq!(
+            of("bedrock-converse", "eu.anthropic.claude-opus-4-1-20250805-v1:0").thinking,
+            Knob::Budget
+        );
+        assert_eq!(of("bedrock-converse", "amazon.nova-pro-v1:0").thinking, Knob::None);
+    }
+
+    #[test]
+    fn a_configuration_has_the_last_word() {
+        let mut provider = Provider::clone(find("vllm").unwrap());
+        provider.name = "mine".into();
+        provider.models = vec![Override {
+            models: vec![Pattern::parse("llava-*").unwrap()],
+            documents: Some(Taken::Yes),
+            most_output: Some(512),
+            ..Override::default()
+        }];
+        let seeing = facts(&provider, "llava-7b");
+        assert_eq!(
+            (seeing.media.documents, seeing.most_output, seeing.top_k),
+            (Taken::Yes, Some(512), Taken::Yes)
+        );
+        assert_eq!(facts(&provider, "llama").media.documents, Taken::No);
     }
 
     #[test]

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use http::HeaderName;
 use smallvec::SmallVec;
 
-use super::pattern::Pattern;
 use crate::clocks::Overrides;
 use crate::dialect::Operation;
 use crate::meter::series::DeploymentSeries;
+use crate::pattern::Pattern;
 use crate::upstream::cluster::Cluster;
 
 /// A place an alias can go.
@@ -63,7 +63,7 @@ impl Rest {
 impl Deployment {
     /// A deployment of the alias of that configured name, of weight 1 and priority 0.
     pub fn new(alias: &str, cluster: Arc<Cluster>, model: UpstreamModel) -> Self {
-        let series = Arc::new(DeploymentSeries::new(cluster.spec.provider.name, cluster.name(), alias));
+        let series = Arc::new(DeploymentSeries::new(&cluster.spec.provider.name, cluster.name(), alias));
         Self { cluster, model, weight: 1, priority: 0, series, rest: Arc::default() }
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use super::pattern::Pattern;
 use crate::clocks::Overrides;
 use crate::dialect::ir::Policy;
 use crate::meter::series::RouteSeries;
+use crate::pattern::Pattern;
 use crate::upstream::cluster::Cluster;
 
 /// A route.

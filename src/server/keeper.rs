@@ -10,7 +10,9 @@ use pingora_core::services::background::BackgroundService;
 
 use crate::lifecycle::Lifecycle;
 use crate::snapshot::Snapshot;
+use crate::upstream::cluster::Cluster;
 use crate::upstream::discover::{keep_resolved, resolve_names, watch_file};
+use crate::upstream::fetch;
 use crate::upstream::probe::keep_probing;
 use crate::upstream::resolve::Resolver;
 
@@ -39,6 +41,12 @@ impl Keeper {
     }
 }
 
+/// Keeps fresh what a cluster's requests are proved with.
+async fn keep_credential(cluster: Arc<Cluster>, resolver: Option<Arc<Resolver>>) {
+    let what = format!("cluster {}", cluster.name());
+    cluster.spec.credential.keep(&what, fetch::outside(resolver)).await;
+}
+
 /// Waits until an address takes connections: Pingora binds its listeners in its own time, and ready is who listens.
 async fn until_listening(mut address: SocketAddr) {
     if address.ip().is_unspecified() {
@@ -62,11 +70,14 @@ impl BackgroundService for Keeper {
         if let Ok(resolver) = &resolver {
             self.resolve_all(resolver).await;
         }
+        let mut tasks = tokio::task::JoinSet::new();
+        for cluster in &self.snapshot.clusters {
+            tasks.spawn(keep_credential(Arc::clone(cluster), resolver.as_ref().ok().cloned()));
+        }
         for listener in &self.snapshot.listeners {
             until_listening(listener.address).await;
         }
         self.lifecycle.started();
-        let mut tasks = tokio::task::JoinSet::new();
         for cluster in &self.snapshot.clusters {
             if let Ok(resolver) = &resolver {
                 tasks.spawn(keep_resolved(Arc::clone(cluster), Arc::clone(resolver)));

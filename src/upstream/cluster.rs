@@ -15,9 +15,11 @@ use super::link::Links;
 use super::probe::Probing;
 use crate::clocks::Overrides;
 use crate::dialect::Operation;
+use crate::dialect::form::Form;
 use crate::dialect::translate::Passage;
 use crate::meter::series::ClusterSeries;
 use crate::provider::Provider;
+use crate::provider::credential::Source;
 
 /// Everything about a cluster that is configured.
 #[derive(Debug)]
@@ -25,9 +27,13 @@ pub struct ClusterSpec {
     /// Its name in configuration, logs and metric labels.
     pub name: String,
     /// Who runs the API.
-    pub provider: &'static Provider,
+    pub provider: Arc<Provider>,
     /// What it can be asked, the best first: what its provider speaks, or what the configuration says.
     pub speaks: Vec<Operation>,
+    /// The form in which it is asked.
+    pub form: Form,
+    /// Where the proof comes from that requests carry besides the headers below.
+    pub credential: Source,
     /// Headers put on every request: the credential, and what the configuration adds. Marked sensitive where secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Where it is, to begin with.
@@ -130,7 +136,7 @@ impl Cluster {
             balancer: Balancer::new(spec.strategy),
             endpoints: ArcSwap::from_pointee(endpoints),
             links,
-            series: ClusterSeries::new(spec.provider.name, &spec.name),
+            series: ClusterSeries::new(&spec.provider.name, &spec.name),
             spec,
         }
     }
@@ -216,7 +222,9 @@ pub(crate) mod tests {
     pub(crate) fn cluster(name: &str, urls: &[&str]) -> Cluster {
         let spec = ClusterSpec {
             name: name.to_owned(),
-            provider: crate::provider::find("vllm").unwrap(),
+            provider: Arc::clone(crate::provider::find("vllm").unwrap()),
+            form: Form::Own,
+            credential: Source::Headers,
             speaks: crate::provider::find("vllm").unwrap().speaks.to_vec(),
             headers: Vec::new(),
             endpoints: urls.iter().map(|url| spec(url)).collect(),

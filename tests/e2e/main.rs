@@ -7,6 +7,8 @@ mod cancel;
 #[cfg(test)]
 mod clocks;
 #[cfg(test)]
+mod clouds;
+#[cfg(test)]
 mod dialects;
 #[cfg(test)]
 mod drain;

@@ -6,8 +6,8 @@ use super::{Check, Clusters};
 use crate::config::diagnostic::Path;
 use crate::config::schema::{Config, Model};
 use crate::config::value;
+use crate::pattern::Pattern;
 use crate::route::alias::{Alias, Aliases, Deployment, Sticky, UpstreamModel};
-use crate::route::pattern::Pattern;
 
 /// Every alias that is right.
 pub(super) fn aliases(config: &Config, clusters: &Clusters, check: &mut Check<'_>) -> Aliases {

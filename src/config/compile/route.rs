@@ -9,8 +9,9 @@ use crate::config::schema::{self, Config, Loss};
 use crate::config::value;
 use crate::dialect::ir::Policy;
 use crate::meter::series::RouteSeries;
+use crate::pattern::Pattern;
+use crate::provider::credential::Source;
 use crate::route::matcher::{Route, Routes, Target};
-use crate::route::pattern::Pattern;
 
 /// Every route that is right; one for everything where none was written.
 pub(super) fn routes(config: &Config, clusters: &Clusters, check: &mut Check<'_>) -> Routes {
@@ -138,6 +139,10 @@ fn compile(
     let bound = if route.raw { u64::MAX } else { config.intake.max_body.0 };
     let target = if route.raw {
         let cluster = clusters.get(route.cluster.as_ref()?)?.clone();
+        if matches!(cluster.spec.credential, Source::Aws { .. }) {
+            let help = "give the cluster an `api_key`: a signature is over the whole body, which a raw route never holds";
+            check.error(&path.key("cluster"), "raw requests cannot be signed with AWS credentials", help);
+        }
         Target::Raw { cluster, strip: route.strip_path.unwrap_or(true) }
     } else {
         let parse = |patterns: &Vec<value::Pattern>| {

@@ -6,16 +6,32 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Clocks;
-use crate::config::value::{Period, SecretRef, Url};
+use crate::config::value::{Period, ProviderName, SecretRef, Url};
 
 /// An upstream: a cloud API, or endpoints that share a balancing and health policy.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
-    /// Who runs the API. It decides the base URL, paths, authentication, dialects, defaults below, and what a health check asks.
-    pub provider: Provider,
+    /// Who runs the API: `openai`, `anthropic`, `vllm`, any other that Forebay knows, or one of `providers`. It decides the base URL, paths,
+    /// authentication, dialects, defaults below, and what a health check asks.
+    pub provider: ProviderName,
     /// The provider's key: `env:NAME` or `file:PATH`. Clouds need one; engines take one if they were started with it.
+    /// Left out at Amazon, requests are signed with AWS credentials; at Vertex AI, a service account gets the token.
     pub api_key: Option<SecretRef>,
+    /// Where credentials come from that take the place of `api_key`, if not from where the cloud's own SDKs look.
+    #[serde(default)]
+    pub credentials: Credentials,
+    /// The region of Amazon, or the location of Vertex AI, such as `us-east-1` or `global`: the address follows from it,
+    /// and the signature. Left out: what AWS_REGION says, at Amazon.
+    pub region: Option<String>,
+    /// The project, of Vertex AI.
+    pub project: Option<String>,
+    /// Ask Amazon's endpoints that are validated for FIPS 140.
+    #[serde(default)]
+    pub fips: bool,
+    /// The version of Azure's dated API, such as `2024-10-21`, in which models are deployments in the path. Left out at
+    /// `azure`: its v1 API, which has none.
+    pub api_version: Option<String>,
     /// Where the API is, if not where the provider usually is. For one address; for several use `endpoints`.
     pub base_url: Option<Url>,
     /// The addresses of the nodes, instead of `base_url`.
@@ -51,6 +67,18 @@ pub struct Cluster {
     pub clocks: Clocks,
 }
 
+/// Where a cloud's credentials come from.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Credentials {
+    /// The profile of AWS's files. Left out: the environment, AWS_PROFILE, a web identity, the container's service, or
+    /// the instance's, whichever is there first.
+    pub profile: Option<String>,
+    /// The key file of a Google service account. Left out: GOOGLE_APPLICATION_CREDENTIALS, gcloud's own file, or the
+    /// machine's metadata server. A relative path starts at the configuration file.
+    pub file: Option<String>,
+}
+
 /// Something that an API can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -75,128 +103,6 @@ pub enum Speaks {
     CohereChat,
     /// Ollama's own chat.
     OllamaChat,
-}
-
-/// Who runs an API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// OpenAI.
-    Openai,
-    /// Anthropic.
-    Anthropic,
-    /// Azure OpenAI, its v1 API; `base_url` is the resource, such as `https://NAME.openai.azure.com`.
-    Azure,
-    /// Google Gemini, its OpenAI-compatible API.
-    Google,
-    /// Google Gemini, its own API.
-    Gemini,
-    /// Amazon Bedrock with an API key, its Converse API; `base_url` holds the region, such as
-    /// `https://bedrock-runtime.us-east-1.amazonaws.com`.
-    #[serde(rename = "bedrock-converse")]
-    BedrockConverse,
-    /// Amazon Bedrock with an API key, its OpenAI-compatible API; `base_url` holds the region, such as
-    /// `https://bedrock-runtime.us-east-1.amazonaws.com`.
-    Bedrock,
-    /// Cohere, its OpenAI-compatible API.
-    Cohere,
-    /// Cohere, its own API, version 2.
-    #[serde(rename = "cohere-v2")]
-    CohereV2,
-    /// Mistral.
-    Mistral,
-    /// Groq.
-    Groq,
-    /// OpenRouter.
-    Openrouter,
-    /// DeepSeek.
-    Deepseek,
-    /// xAI.
-    Xai,
-    /// Together.
-    Together,
-    /// Fireworks.
-    Fireworks,
-    /// Perplexity.
-    Perplexity,
-    /// A vLLM server.
-    Vllm,
-    /// An SGLang server.
-    Sglang,
-    /// A llama.cpp server.
-    Llamacpp,
-    /// Ollama, its OpenAI-compatible API.
-    Ollama,
-    /// Ollama, its own API.
-    #[serde(rename = "ollama-native")]
-    OllamaNative,
-    /// LM Studio.
-    Lmstudio,
-    /// Text Generation Inference.
-    Tgi,
-    /// Triton's OpenAI-compatible frontend.
-    Triton,
-    /// Anything else that speaks OpenAI's API; `base_url` or `endpoints` hold its `/v1`.
-    Compatible,
-    /// Forebay's own simulator, `forebay sim`.
-    Simulator,
-}
-
-impl Provider {
-    /// The name in the file, which is the name of the provider's row.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Openai => "openai",
-            Self::Anthropic => "anthropic",
-            Self::Azure => "azure",
-            Self::Google => "google",
-            Self::Gemini => "gemini",
-            Self::BedrockConverse => "bedrock-converse",
-            Self::Bedrock => "bedrock",
-            Self::Cohere => "cohere",
-            Self::CohereV2 => "cohere-v2",
-            Self::Mistral => "mistral",
-            Self::Groq => "groq",
-            Self::Openrouter => "openrouter",
-            Self::Deepseek => "deepseek",
-            Self::Xai => "xai",
-            Self::Together => "together",
-            Self::Fireworks => "fireworks",
-            Self::Perplexity => "perplexity",
-            Self::Vllm => "vllm",
-            Self::Sglang => "sglang",
-            Self::Llamacpp => "llamacpp",
-            Self::Ollama => "ollama",
-            Self::OllamaNative => "ollama-native",
-            Self::Lmstudio => "lmstudio",
-            Self::Tgi => "tgi",
-            Self::Triton => "triton",
-            Self::Compatible => "compatible",
-            Self::Simulator => "simulator",
-        }
-    }
-
-    /// Whether the provider has no address of its own, so that the cluster must give one.
-    pub fn needs_address(self) -> bool {
-        matches!(self, Self::Azure | Self::Bedrock | Self::BedrockConverse) || self.is_node()
-    }
-
-    /// Whether this is software that people run themselves, rather than a cloud.
-    pub fn is_node(self) -> bool {
-        matches!(
-            self,
-            Self::Vllm
-                | Self::Sglang
-                | Self::Llamacpp
-                | Self::Ollama
-                | Self::OllamaNative
-                | Self::Lmstudio
-                | Self::Tgi
-                | Self::Triton
-                | Self::Compatible
-                | Self::Simulator
-        )
-    }
 }
 
 /// A node: its URL alone, or with a weight and a priority.

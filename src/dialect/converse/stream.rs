@@ -83,19 +83,10 @@ impl Decoder {
 
 impl Wire {
     fn message(&mut self, message: &Message<'_>, sink: &mut impl FnMut(Event<'_>)) {
-        let headers = message.headers;
-        match headers.text(":message-type") {
-            Some("exception") => {
-                let class = headers.text(":exception-type").unwrap_or_default();
-                return sink(Event::Failed(failure(class, message.payload)));
-            }
-            Some("error") => {
-                let class = headers.text(":error-code").unwrap_or_default();
-                let text = headers.text(":error-message").unwrap_or_default();
-                return sink(Event::Failed(failure(class, text.as_bytes())));
-            }
-            _ => {}
+        if let Some(error) = reported(message) {
+            return sink(Event::Failed(error));
         }
+        let headers = message.headers;
         let data: Data<'_> = match serde_json::from_slice(message.payload) {
             Ok(data) => data,
             Err(error) => return sink(Event::Failed(broken(error))),
@@ -226,6 +217,16 @@ impl Wire {
         self.open.push(Slot { index, block: number, kind });
         sink(Event::Open { block: number, kind: block });
         number
+    }
+}
+
+/// The error that a frame reports, if it is one that does.
+pub fn reported(message: &Message<'_>) -> Option<Error> {
+    let text = |name| message.headers.text(name).unwrap_or_default();
+    match message.headers.text(":message-type") {
+        Some("exception") => Some(failure(text(":exception-type"), message.payload)),
+        Some("error") => Some(failure(text(":error-code"), text(":error-message").as_bytes())),
+        _ => None,
     }
 }
 

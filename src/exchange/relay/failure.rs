@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 
 use super::{Answer, Terms, X_AMZN_ERRORTYPE};
+use crate::dialect::form::Form;
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
 use crate::exchange::client::{Client, Sent};
@@ -15,6 +16,7 @@ use crate::exchange::headers;
 use crate::exchange::verdict::{Failed, cause_of, wait_of};
 use crate::frame::sse::is_whole;
 use crate::meter::metrics::METRICS;
+use crate::provider::credential::Source;
 use crate::upstream::cluster::Outcome;
 
 /// The most of an upstream's error that is read, bytes.
@@ -59,8 +61,9 @@ pub(super) async fn failure(
     let private = format!("{} answered {status}: {}", name.name, truncated(&said));
     log::debug!("{:?} failed with {status}", terms.operation);
     let ours = matches!(status, 401 | 403) && has_credential(context);
-    let error = told(status, said, ours, terms, wait).because(private);
-    let passes = !ours && readable && client.sent() == Sent::Nothing && !terms.carry.translates();
+    let foreign = terms.carry.translates() || upstream_form(context).has_own_errors();
+    let error = told(status, said, ours, foreign, wait).because(private);
+    let passes = !ours && readable && client.sent() == Sent::Nothing && !foreign;
     let answer = passes.then(|| {
         let mut head = headers::reply(head, &context.id);
         headers::put(&mut head, CONTENT_TYPE, "application/json");
@@ -84,12 +87,12 @@ async fn read_error(
 }
 
 /// What an upstream said, in words for the client's own dialect.
-fn told(status: u16, said: String, ours: bool, terms: &Terms, wait: Option<Duration>) -> Error {
+fn told(status: u16, said: String, ours: bool, foreign: bool, wait: Option<Duration>) -> Error {
     if ours {
         let public = "the upstream did not accept this gateway's credential";
         return Error::upstream(Kind::UpstreamFailed, public);
     }
-    let in_its_words = terms.carry.translates() && !said.is_empty();
+    let in_its_words = foreign && !said.is_empty();
     let public = if in_its_words { said } else { public_of(status, &said) };
     let kind = kind_of(status);
     let error = match kind {
@@ -110,7 +113,7 @@ fn count_failure(upstream: &Upstream, status: u16) {
         _ => "failed",
     };
     let cluster = upstream.cluster();
-    METRICS.upstream.errors.with_label_values(&[cluster.spec.provider.name, cluster.name(), kind]).inc();
+    METRICS.upstream.errors.with_label_values(&[&*cluster.spec.provider.name, cluster.name(), kind]).inc();
 }
 
 async fn gather(upstream: &mut Upstream) -> Result<Bytes, Error> {
@@ -128,7 +131,15 @@ async fn gather(upstream: &mut Upstream) -> Result<Bytes, Error> {
 }
 
 fn has_credential(context: &Context) -> bool {
-    context.place.as_ref().is_some_and(|place| !place.cluster.spec.headers.is_empty())
+    context.place.as_ref().is_some_and(|place| {
+        let spec = &place.cluster.spec;
+        !spec.headers.is_empty() || !matches!(spec.credential, Source::Headers)
+    })
+}
+
+/// The form in which the upstream was asked.
+fn upstream_form(context: &Context) -> &Form {
+    context.place.as_ref().map_or(&Form::Own, |place| &place.cluster.spec.form)
 }
 
 /// The kind whose status is nearest to an upstream's.
