@@ -14,6 +14,7 @@ pub mod messages;
 pub mod models;
 mod named;
 pub mod ollama;
+pub mod quota;
 pub mod request;
 pub mod responses;
 pub mod stream;

@@ -33,7 +33,7 @@
 //! provider  access  upstream  route
 //! dialect  meter
 //! json  frame
-//! error  secret  clocks  lifecycle  pattern
+//! error  secret  clocks  lifecycle  moment  pattern
 //!
 //! sim stands apart: nothing but main uses it
 //! ```
@@ -77,6 +77,7 @@ pub mod frame;
 pub mod json;
 pub mod lifecycle;
 pub mod meter;
+pub mod moment;
 pub mod pattern;
 pub mod provider;
 pub mod route;

@@ -10,7 +10,7 @@ use http::HeaderName;
 use http::header::CONTENT_TYPE;
 use smallvec::smallvec;
 
-use super::headers::put;
+use super::headers::{put, translate_quotas};
 use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target, Text};
 use crate::dialect::translate::{Client, Passage, Upstream};
 use crate::dialect::{self, Operation};
@@ -72,6 +72,7 @@ impl Carry {
             media => media,
         };
         put(head, CONTENT_TYPE, media);
+        translate_quotas(head, client.operation().dialect());
         if !lost.is_empty() {
             put(head, X_FOREBAY_DROPPED, lost);
         }

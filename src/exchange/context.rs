@@ -13,10 +13,11 @@ use crate::dialect::usage::Usage;
 use crate::dialect::{Dialect, Operation};
 use crate::error::{Blame, Error, Kind};
 use crate::meter::access_log::{Record, When, Who};
-use crate::meter::logger::{self, ACCESS, rfc3339};
+use crate::meter::logger::{self, ACCESS};
 use crate::meter::metrics::{METRICS, method_label, status_label};
 use crate::meter::series::DeploymentSeries;
 use crate::meter::timeline::Timeline;
+use crate::moment::rfc3339_millis;
 use crate::route::alias::Alias;
 use crate::route::matcher::Route;
 use crate::snapshot::Snapshot;
@@ -190,7 +191,7 @@ impl Context {
         if self.snapshot.log.access && log_enabled!(target: ACCESS, log::Level::Info) {
             let line = self.record(method, path, status).line(
                 self.snapshot.log.format,
-                &rfc3339(SystemTime::now()),
+                &rfc3339_millis(SystemTime::now()),
                 now,
             );
             logger::access(line);

@@ -1,12 +1,14 @@
 //! The heads of requests and replies, rebuilt from allow-lists: nothing crosses Forebay because nobody thought of it.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::access::KEY_HEADERS;
+use crate::dialect::{Dialect, quota};
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
 use crate::provider;
@@ -168,6 +170,19 @@ pub fn reply(mut upstream: Reply, id: &str) -> Reply {
     upstream.fields.retain(is_shown);
     put(&mut upstream, X_REQUEST_ID, id);
     upstream
+}
+
+/// Says in the words of the client's dialect what an upstream of another says of its rates.
+pub fn translate_quotas(head: &mut Reply, dialect: Dialect) {
+    let now = SystemTime::now();
+    let texts = head.fields.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let quotas = quota::read(texts, now);
+    head.fields.retain(|name| !quota::is_quota(name));
+    for (name, value) in quota::headers(&quotas, dialect, now) {
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            put(head, name, &value);
+        }
+    }
 }
 
 /// A head with that status and the exchange's id.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 
 use super::client::Client;
@@ -11,6 +12,7 @@ use super::relay::{X_AMZN_ERRORTYPE, X_SHOULD_RETRY};
 use super::session::Session;
 use crate::dialect;
 use crate::error::{Error, Kind};
+use crate::frame::http1::Reply;
 
 /// Tells the client what went wrong, as far as what it was sent already leaves room. An error means that the
 /// connection must be broken, because nothing else would tell.
@@ -46,9 +48,20 @@ pub(super) async fn reject(
     if error.kind == Kind::ClientGone {
         return Ok(());
     }
-    let status = dialect::error::status(context.dialect, error.kind);
-    let body = dialect::error::render(context.dialect, error, &context.id);
-    let mut head = headers::status(status, &context.id);
+    let (mut head, body) = refusal(context, error);
+    if let (Kind::MethodNotAllowed, Some(operation)) = (error.kind, context.operation) {
+        headers::put(&mut head, ALLOW, operation.method());
+    }
+    let write = context.snapshot.clocks.client_write;
+    let mut client = Client::new(session.again(), context.dialect, write, Instant::now());
+    let sent = client.whole(head, body).await;
+    (context.status, context.tally.bytes_out) = (client.status, client.bytes);
+    sent
+}
+
+/// An error as the client's dialect has it.
+pub(super) fn refusal(context: &Context, error: &Error) -> (Reply, Bytes) {
+    let mut head = headers::status(dialect::error::status(context.dialect, error.kind), &context.id);
     headers::put(&mut head, CONTENT_TYPE, "application/json");
     if let Some(seconds) = error.retry_after {
         headers::put(&mut head, RETRY_AFTER, itoa::Buffer::new().format(seconds));
@@ -60,14 +73,7 @@ pub(super) async fn reject(
         // It was tried again already: SDKs would multiply the attempts.
         headers::put(&mut head, X_SHOULD_RETRY, "false");
     }
-    if let (Kind::MethodNotAllowed, Some(operation)) = (error.kind, context.operation) {
-        headers::put(&mut head, ALLOW, operation.method());
-    }
-    let write = context.snapshot.clocks.client_write;
-    let mut client = Client::new(session.again(), context.dialect, write, Instant::now());
-    let sent = client.whole(head, body).await;
-    (context.status, context.tally.bytes_out) = (client.status, client.bytes);
-    sent
+    (head, dialect::error::render(context.dialect, error, &context.id))
 }
 
 /// Ends a stream that was committed before its upstream failed.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::timeline::Timeline;
 use crate::dialect::usage::Usage;
+use crate::moment::digits;
 use crate::snapshot::LogFormat;
 
 /// Who ended an exchange, after haproxy's manner.
@@ -294,14 +295,6 @@ impl Line {
 
 fn is_plain(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'))
-}
-
-/// Appends a number with that many digits.
-pub(super) fn digits(text: &mut String, value: u64, count: u32) {
-    for place in (0..count).rev() {
-        let digit = value / 10_u64.pow(place) % 10;
-        text.push(char::from(b'0' + digit as u8));
-    }
 }
 
 /// Appends `value` as a JSON string.

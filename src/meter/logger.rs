@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use super::access_log::{digits, quote};
+use super::access_log::quote;
+use crate::moment::rfc3339_millis;
 use crate::snapshot::LogFormat;
 
 /// The target that access lines are switched on and off by.
@@ -139,7 +140,7 @@ pub fn flush() {
 
 fn line(format: LogFormat, record: &log::Record<'_>) -> String {
     let message = record.args().to_string();
-    let stamp = rfc3339(SystemTime::now());
+    let stamp = rfc3339_millis(SystemTime::now());
     let mut text = String::with_capacity(message.len() + 96);
     match format {
         LogFormat::Json => {
@@ -162,53 +163,9 @@ fn line(format: LogFormat, record: &log::Record<'_>) -> String {
     text
 }
 
-/// A time as RFC 3339 in UTC with milliseconds.
-pub fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(i64::try_from(days).unwrap_or(0));
-    let mut text = String::with_capacity(24);
-    for (value, count, end) in [
-        (year.unsigned_abs(), 4, '-'),
-        (month.unsigned_abs(), 2, '-'),
-        (day.unsigned_abs(), 2, 'T'),
-        (seconds / 3600, 2, ':'),
-        (seconds / 60 % 60, 2, ':'),
-        (seconds % 60, 2, '.'),
-        (since.subsec_millis().into(), 3, 'Z'),
-    ] {
-        digits(&mut text, value, count);
-        text.push(end);
-    }
-    text
-}
-
-/// Days since 1970-01-01 to a date of the Gregorian calendar, counting years from March so that the leap day is last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_written_as_rfc_3339() {
-        let at = |seconds, millis: u32| rfc3339(UNIX_EPOCH + Duration::new(seconds, millis * 1_000_000));
-        assert_eq!(at(0, 0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(at(951_782_400, 7), "2000-02-29T00:00:00.007Z");
-        assert_eq!(at(1_795_219_199, 999), "2026-11-20T23:59:59.999Z");
-        assert_eq!(at(4_107_542_399, 0), "2100-02-28T23:59:59.000Z");
-        assert_eq!(at(4_107_542_400, 0), "2100-03-01T00:00:00.000Z");
-    }
 
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {

@@ -285,39 +285,6 @@ impl From<&Error> for crate::error::Error {
     }
 }
 
-// === Times ===
-
-/// Reads a UTC time of RFC 3339, `2026-11-21T09:08:07Z`. Fractions of a second are passed over.
-fn time(text: &str) -> Option<SystemTime> {
-    let (date, clock) = text.strip_suffix('Z')?.split_once('T')?;
-    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
-    let [year, month, day] = numbers(date, '-')?;
-    let [hour, minute, second] = numbers(clock, ':')?;
-    let whole = (1970..=9999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && (hour < 24 && minute < 60 && second <= 60)
-        && (!fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit()));
-    if !whole {
-        return None;
-    }
-    // Years are counted from March, so that the leap day is the last of one.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 719_469;
-    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
-/// Three numbers of a date or a clock.
-fn numbers(text: &str, between: char) -> Option<[u64; 3]> {
-    let mut parts = text.split(between).map(|part| {
-        let digits = matches!(part.len(), 2 | 4) && part.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| part.parse().ok()).flatten()
-    });
-    let numbers = [parts.next()??, parts.next()??, parts.next()??];
-    parts.next().is_none().then_some(numbers)
-}
-
 #[cfg(test)]
 mod script;
 #[cfg(test)]

@@ -24,7 +24,7 @@ use aws_lc_rs::hmac;
 use http::HeaderMap;
 use zeroize::Zeroizing;
 
-use crate::meter::logger::rfc3339;
+use crate::moment::rfc3339;
 use crate::secret::Secret;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -152,9 +152,7 @@ impl Scope<'_> {
 
 /// A time as `20150830T123600Z`.
 fn stamp(time: SystemTime) -> String {
-    let text = rfc3339(time);
-    let seconds = text.split('.').next().unwrap_or_default();
-    seconds.chars().filter(|c| !matches!(c, '-' | ':')).chain(['Z']).collect()
+    rfc3339(time).chars().filter(|c| !matches!(c, '-' | ':')).collect()
 }
 
 fn day(date: &str) -> &str {

@@ -454,3 +454,32 @@ async fn every_split_of_the_upstreams_stream_gives_the_same() {
         assert!(!text(&whole).is_empty() && text(&split).len() == text(&whole).len(), "{split:?}");
     }
 }
+
+#[tokio::test]
+async fn rates_are_told_in_the_clients_own_headers() {
+    let rates = "x-ratelimit-limit-requests: 50\r\nx-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 2m0s\r\n";
+    let with_rates = move |reply: Vec<u8>| {
+        let text = String::from_utf8(reply).unwrap();
+        text.replacen("content-type", &format!("{rates}content-type"), 1).into_bytes()
+    };
+    let full = r#"{"error":{"message":"Slow down","type":"requests","code":"rate_limit_exceeded"}}"#;
+    let upstream = Scripted::start(move |asked| {
+        let reply = if asked.number == 0 { scripted::answer("Hi.") } else { scripted::json(429, full) };
+        Turn::Say(with_rates(reply))
+    })
+    .await;
+    let edge =
+        Edge::start(&(cluster_of(&[upstream.addr], "speaks: [chat_completions]") + "retry: {attempts: 1}\n"))
+            .await;
+    for status in [200, 429] {
+        let reply = ask(&edge, Dialect::Messages, "", &rich(Dialect::Messages, false)).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        assert_eq!(reply.header("anthropic-ratelimit-requests-limit"), Some("50"));
+        assert_eq!(reply.header("anthropic-ratelimit-requests-remaining"), Some("0"));
+        assert!(reply.header("anthropic-ratelimit-requests-reset").unwrap().ends_with('Z'));
+        assert_eq!(reply.header("x-ratelimit-limit-requests"), None);
+        if status == 429 {
+            assert_eq!(reply.json()["error"], json!({"type": "rate_limit_error", "message": "Slow down"}));
+        }
+    }
+}

@@ -8,12 +8,15 @@ use http::header::CONTENT_TYPE;
 
 use super::{Answer, Terms, X_AMZN_ERRORTYPE};
 use crate::dialect::form::Form;
+use crate::dialect::quota::is_quota;
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
 use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::headers;
+use crate::exchange::reject::refusal;
 use crate::exchange::verdict::{Failed, cause_of, wait_of};
+use crate::frame::http1::Reply;
 use crate::frame::sse::is_whole;
 use crate::meter::metrics::METRICS;
 use crate::provider::credential::Source;
@@ -63,15 +66,32 @@ pub(super) async fn failure(
     let ours = matches!(status, 401 | 403) && has_credential(context);
     let foreign = terms.carry.translates() || upstream_form(context).has_own_errors();
     let error = told(status, said, ours, foreign, wait).because(private);
-    let passes = !ours && readable && client.sent() == Sent::Nothing && !foreign;
-    let answer = passes.then(|| {
-        let mut head = headers::reply(head, &context.id);
-        headers::put(&mut head, CONTENT_TYPE, "application/json");
-        Answer::Error { head, body }
+    let passes = !ours && client.sent() == Sent::Nothing && (readable || foreign);
+    let answer = passes.then(|| match foreign {
+        false => as_it_is(head, body, context),
+        true => in_the_clients_words(head, &error, context),
     });
     // What is not there does not come back when it says.
     let wait = wait.filter(|_| !matches!(status, 400..=407));
     Box::new(Failed { error, cause, wait, answer })
+}
+
+/// An error that the client reads as it is.
+fn as_it_is(head: Reply, body: Bytes, context: &Context) -> Answer {
+    let mut head = headers::reply(head, &context.id);
+    headers::put(&mut head, CONTENT_TYPE, "application/json");
+    Answer::Error { head, body }
+}
+
+/// The same in the client's dialect, and what the upstream says of its rates.
+fn in_the_clients_words(upstream: Reply, error: &Error, context: &Context) -> Answer {
+    let (mut head, body) = refusal(context, error);
+    let mut upstream = headers::reply(upstream, &context.id);
+    headers::translate_quotas(&mut upstream, context.dialect);
+    for (name, value) in upstream.fields.iter().filter(|(name, _)| is_quota(name.as_str())) {
+        head.fields.append(name.clone(), value.clone());
+    }
+    Answer::Error { head, body }
 }
 
 async fn read_error(

@@ -22,7 +22,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Error, Expiring, Outside, json, needed, setting, time};
+use super::{Error, Expiring, Outside, json, needed, setting};
+use crate::moment::read_rfc3339;
 use crate::provider::sigv4::Credentials;
 use crate::secret::Secret;
 
@@ -177,7 +178,7 @@ fn read(whom: &'static str, text: &Secret) -> Result<Expiring<Credentials>, Erro
 }
 
 fn end(whom: &'static str, text: &Secret) -> Result<std::time::SystemTime, Error> {
-    time(text.expose())
+    read_rfc3339(text.expose())
         .ok_or_else(|| Error::Malformed { whom, why: "has an expiration that is no time".into() })
 }
 
