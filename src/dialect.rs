@@ -6,10 +6,13 @@
 pub mod chat;
 pub mod cohere;
 pub mod converse;
+pub mod count;
+pub mod embed;
 pub mod error;
 pub mod form;
 pub mod gemini;
 pub mod ir;
+pub mod loss;
 pub mod messages;
 pub mod models;
 mod named;
@@ -55,14 +58,26 @@ pub enum Operation {
     CountTokens,
     /// `POST /v1beta/models/{model}:generateContent` and `:streamGenerateContent`
     GenerateContent,
+    /// `POST /v1beta/models/{model}:countTokens`
+    GeminiCount,
     /// `POST /model/{model}/converse` and `/converse-stream`
     Converse,
     /// `GET /v1/models`
     Models,
+    /// `POST /v1/rerank`, of which `POST /v2/rerank` of Cohere is the same.
+    Rerank,
     /// `POST /v2/chat` of Cohere. Upstreams are asked it, clients cannot ask it.
     CohereChat,
     /// `POST /api/chat` of Ollama. Upstreams are asked it, clients cannot ask it.
     OllamaChat,
+    /// `POST /v2/embed` of Cohere. Upstreams are asked it, clients cannot ask it.
+    CohereEmbed,
+    /// `POST /v1beta/models/{model}:batchEmbedContents`. Upstreams are asked it, clients cannot ask it.
+    GeminiEmbed,
+    /// `POST .../models/{model}:predict` of Vertex AI. Upstreams are asked it, clients cannot ask it.
+    VertexEmbed,
+    /// `POST /api/embed` of Ollama. Upstreams are asked it, clients cannot ask it.
+    OllamaEmbed,
 }
 
 /// A path without the version that it begins with: OpenAI's, Anthropic's, or Google's.
@@ -73,7 +88,7 @@ pub fn versionless(path: &str) -> &str {
 
 impl Operation {
     /// Every operation, in the order in which manuals list them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::ChatCompletions,
         Self::Completions,
         Self::Embeddings,
@@ -81,16 +96,25 @@ impl Operation {
         Self::Messages,
         Self::CountTokens,
         Self::GenerateContent,
+        Self::GeminiCount,
         Self::Converse,
         Self::Models,
+        Self::Rerank,
         Self::CohereChat,
         Self::OllamaChat,
+        Self::CohereEmbed,
+        Self::GeminiEmbed,
+        Self::VertexEmbed,
+        Self::OllamaEmbed,
     ];
 
     /// The operation at `path`, which is the part of the target after the route's base path. Both `/v1/x` and `/x`
     /// are taken, because SDKs differ in whether `base_url` holds the `/v1`. A path that names its model is read by
     /// [`Self::named`].
     pub fn at(path: &str) -> Option<Self> {
+        if path == "/v2/rerank" {
+            return Some(Self::Rerank);
+        }
         let path = versionless(path);
         let is_there = |operation: &Self| operation.path() == path && !operation.is_upstreams();
         Self::ALL.into_iter().find(is_there).filter(|_| !path.is_empty())
@@ -105,16 +129,31 @@ impl Operation {
             Self::Responses => "/responses",
             Self::Messages => "/messages",
             Self::CountTokens => "/messages/count_tokens",
-            Self::GenerateContent | Self::Converse => "",
+            Self::GenerateContent
+            | Self::GeminiCount
+            | Self::Converse
+            | Self::GeminiEmbed
+            | Self::VertexEmbed => "",
             Self::Models => "/models",
-            Self::CohereChat => "/v2/chat",
+            Self::Rerank => "/rerank",
+            Self::CohereChat => "/chat",
             Self::OllamaChat => "/api/chat",
+            Self::CohereEmbed => "/embed",
+            Self::OllamaEmbed => "/api/embed",
         }
     }
 
     /// Whether only upstreams are asked it.
     pub fn is_upstreams(self) -> bool {
-        matches!(self, Self::CohereChat | Self::OllamaChat)
+        matches!(
+            self,
+            Self::CohereChat
+                | Self::OllamaChat
+                | Self::CohereEmbed
+                | Self::GeminiEmbed
+                | Self::VertexEmbed
+                | Self::OllamaEmbed
+        )
     }
 
     /// The name used in configuration, logs and metric labels.
@@ -127,10 +166,16 @@ impl Operation {
             Self::Messages => "messages",
             Self::CountTokens => "count_tokens",
             Self::GenerateContent => "generate_content",
+            Self::GeminiCount => "gemini_count",
             Self::Converse => "converse",
             Self::Models => "models",
+            Self::Rerank => "rerank",
             Self::CohereChat => "cohere_chat",
             Self::OllamaChat => "ollama_chat",
+            Self::CohereEmbed => "cohere_embed",
+            Self::GeminiEmbed => "gemini_embed",
+            Self::VertexEmbed => "vertex_embed",
+            Self::OllamaEmbed => "ollama_embed",
         }
     }
 
@@ -145,16 +190,21 @@ impl Operation {
     /// The protocol this operation belongs to. A models list is told apart by its headers, not by its path.
     pub fn dialect(self) -> Dialect {
         match self {
-            // No client speaks the last two.
+            // No client speaks those that are upstreams' alone.
             Self::ChatCompletions
             | Self::Completions
             | Self::Embeddings
             | Self::Models
+            | Self::Rerank
             | Self::CohereChat
-            | Self::OllamaChat => Dialect::OpenaiChat,
+            | Self::OllamaChat
+            | Self::CohereEmbed
+            | Self::GeminiEmbed
+            | Self::VertexEmbed
+            | Self::OllamaEmbed => Dialect::OpenaiChat,
             Self::Responses => Dialect::OpenaiResponses,
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
-            Self::GenerateContent => Dialect::Gemini,
+            Self::GenerateContent | Self::GeminiCount => Dialect::Gemini,
             Self::Converse => Dialect::Converse,
         }
     }
@@ -170,7 +220,15 @@ impl Operation {
             | Self::Converse
             | Self::CohereChat
             | Self::OllamaChat => true,
-            Self::Embeddings | Self::CountTokens | Self::Models => false,
+            Self::Embeddings
+            | Self::CountTokens
+            | Self::GeminiCount
+            | Self::Models
+            | Self::Rerank
+            | Self::CohereEmbed
+            | Self::GeminiEmbed
+            | Self::VertexEmbed
+            | Self::OllamaEmbed => false,
         }
     }
 
@@ -183,8 +241,18 @@ impl Operation {
         }
     }
 
+    /// What a count of tokens is about; nothing where it is none. Tokens are counted for any model that can be asked that:
+    /// by its API, or by a guess.
+    pub fn counts(self) -> Option<Self> {
+        match self {
+            Self::CountTokens => Some(Self::Messages),
+            Self::GeminiCount => Some(Self::GenerateContent),
+            _ => None,
+        }
+    }
+
     /// Whether the model, and whether the reply streams, are said by the path, and not by the body.
     pub fn names_model(self) -> bool {
-        matches!(self, Self::GenerateContent | Self::Converse)
+        matches!(self, Self::GenerateContent | Self::GeminiCount | Self::Converse)
     }
 }

@@ -147,7 +147,7 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     };
     let alias = find_alias(operation, model, context)?;
     if !alias.carries(operation) {
-        return count_here(session, &envelope, context).await;
+        return count_here(session, (&envelope, body.bytes.len()), context).await;
     }
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
@@ -181,12 +181,14 @@ fn betas(operation: Operation, head: &http::request::Parts) -> Option<String> {
 /// Answers for an upstream that counts no tokens.
 async fn count_here(
     session: &mut Downstream<'_>,
-    envelope: &Envelope<'_>,
+    (envelope, size): (&Envelope<'_>, usize),
     context: &mut Context,
 ) -> Result<(), Error> {
     let write = context.snapshot.clocks.client_write;
     let mut client = Client::new(session.again(), context.dialect, write, Instant::now());
-    client.json(200, &context.id, dialect::messages::counted(envelope.prompt_bytes)).await?;
+    // A request of Gemini's may be wrapped in another member, in which nothing is looked at.
+    let bytes = if envelope.prompt_bytes > 0 { envelope.prompt_bytes } else { size };
+    client.json(200, &context.id, dialect::count::guess(context.dialect, bytes)).await?;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     Ok(())
 }
@@ -225,8 +227,7 @@ fn find_alias(operation: Operation, name: &str, context: &mut Context) -> Result
         found.map(|(alias, star)| (Arc::clone(alias), star.to_owned())).ok_or_else(|| unknown_model(name))?;
     context.starred = starred;
     context.alias = Some(Arc::clone(&alias));
-    // Tokens are counted for any model that Messages can be sent to: by its API, or by a guess.
-    let counts = operation == Operation::CountTokens && alias.carries(Operation::Messages);
+    let counts = operation.counts().is_some_and(|counted| alias.carries(counted));
     if !alias.carries(operation) && !counts {
         let why = format!("the model `{}` cannot be asked for {} here", context.model, operation.name());
         return Err(Error::client(Kind::InvalidRequest, why).param("model"));

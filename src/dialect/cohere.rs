@@ -7,7 +7,6 @@
 //! nothing else.
 
 mod blocks;
-pub mod embed;
 pub mod reply;
 pub mod request;
 pub mod stream;

@@ -26,7 +26,6 @@
 //!
 //! Sources: the API's reference, the types of google-genai 3.4, and recorded traffic.
 
-pub mod count;
 mod partial;
 pub mod reply;
 pub mod request;

@@ -23,7 +23,7 @@ impl Operation {
     ///
     /// | operation | paths |
     /// |---|---|
-    /// | Gemini, AI Studio | `/v1beta/models/{model}:generateContent`, of any version or none |
+    /// | Gemini, AI Studio | `/v1beta/models/{model}:generateContent`, `:countTokens`, of any version or none |
     /// | Gemini, Vertex AI | `/v1/projects/{project}/locations/{location}/publishers/google/models/{model}:generateContent`, or from `/publishers` on |
     /// | Converse | `/model/{model}/converse`, in which the model is one segment |
     ///
@@ -40,6 +40,9 @@ impl Operation {
             (Self::GenerateContent, true) => {
                 format!("/models/{}:streamGenerateContent?alt=sse", escaped(model, "/"))
             }
+            (Self::GeminiCount, _) => format!("/models/{}:countTokens", escaped(model, "/")),
+            (Self::GeminiEmbed, _) => format!("/models/{}:batchEmbedContents", escaped(model, "/")),
+            (Self::VertexEmbed, _) => format!("/models/{}:predict", escaped(model, "/")),
             (Self::Converse, false) => format!("/model/{}/converse", escaped(model, "")),
             (Self::Converse, true) => format!("/model/{}/converse-stream", escaped(model, "")),
             _ => return Cow::Borrowed(self.path()),
@@ -60,9 +63,10 @@ fn converse(path: &str) -> Option<Named<'_>> {
 
 fn generate_content(path: &str) -> Option<Named<'_>> {
     let (place, verb) = path.rsplit_once(':')?;
-    let stream = match verb {
-        "generateContent" => false,
-        "streamGenerateContent" => true,
+    let (operation, stream) = match verb {
+        "generateContent" => (Operation::GenerateContent, false),
+        "streamGenerateContent" => (Operation::GenerateContent, true),
+        "countTokens" => (Operation::GeminiCount, false),
         _ => return None,
     };
     // A version may begin another: what follows it tells.
@@ -70,7 +74,7 @@ fn generate_content(path: &str) -> Option<Named<'_>> {
         let rest = place.strip_prefix(version)?;
         project(rest).unwrap_or(rest).strip_prefix("/models/")
     })?;
-    Some(Named { operation: Operation::GenerateContent, model: model(name)?, stream })
+    Some(Named { operation, model: model(name)?, stream })
 }
 
 /// What follows the names that Vertex AI puts before the model's.
@@ -151,6 +155,7 @@ mod tests {
             ("/v1/models/m:generateContent", GenerateContent, "m", false),
             ("/v1alpha/models/m:generateContent", GenerateContent, "m", false),
             ("/models/m:streamGenerateContent", GenerateContent, "m", true),
+            ("/v1beta/models/m:countTokens", Operation::GeminiCount, "m", false),
             ("/models/org/m:generateContent", GenerateContent, "org/m", false),
             ("/models/org%2Fm%3a7b:generateContent", GenerateContent, "org/m:7b", false),
             ("/models/qwen:7b:generateContent", GenerateContent, "qwen:7b", false),
@@ -192,7 +197,7 @@ mod tests {
             "/v1beta/models",
             "/v1beta/models/m",
             "/v1beta/models/m:",
-            "/v1beta/models/m:countTokens",
+            "/v1beta/models/m:embedContent",
             "/v1beta/models/m:generatecontent",
             "/v1beta/models/m:generateContent/",
             "/v1beta/models/m:generateContent?alt=sse",
@@ -247,7 +252,8 @@ mod tests {
             let at = Operation::at(operation.path());
             let at_its_own = !operation.names_model() && !operation.is_upstreams();
             assert_eq!(at, at_its_own.then_some(operation));
-            assert_eq!(operation.path().is_empty(), operation.names_model());
+            let told = operation.path_of("the-model", false);
+            assert_eq!(operation.path().is_empty(), told.contains("the-model"), "{told}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! write its folder after the contract of [`super::ir`], and add a line to each `match` below: the compiler names them.
 
 use super::ir::{Event, Fold, Law, Notes, Origin, Reply, ReplyTo, Request, Target};
-use super::{Operation, chat, cohere, converse, gemini, messages, ollama, responses};
+use super::{Operation, chat, cohere, converse, embed, gemini, messages, ollama, responses};
 use crate::error::Error;
 
 mod stream;
@@ -318,6 +318,8 @@ pub enum Passage {
         /// What the upstream speaks.
         upstream: Upstream,
     },
+    /// Embeddings, in another shape.
+    Embedded(embed::Upstream),
 }
 
 impl Passage {
@@ -325,6 +327,12 @@ impl Passage {
     pub fn of(asked: Operation, spoken: &[Operation]) -> Option<Self> {
         if spoken.contains(&asked) {
             return Some(Self::Verbatim);
+        }
+        if asked == Operation::Embeddings {
+            let speaks = |operation: &Operation| {
+                embed::Upstream::ALL.into_iter().find(|shape| shape.operation() == *operation)
+            };
+            return spoken.iter().find_map(speaks).map(Self::Embedded);
         }
         let client = Client::ALL.into_iter().find(|client| client.operation() == asked)?;
         let speaks =

@@ -166,15 +166,20 @@ impl StreamTap {
         let script = match operation {
             Operation::Messages | Operation::CountTokens => Script::Messages(messages::Messages::default()),
             Operation::Responses => Script::Responses(responses::Responses::default()),
-            Operation::GenerateContent => Script::Gemini(gemini::Gemini::default()),
+            Operation::GenerateContent | Operation::GeminiCount => Script::Gemini(gemini::Gemini::default()),
             Operation::Converse => Script::Converse(converse::Converse::default()),
             Operation::ChatCompletions
             | Operation::Completions
             | Operation::Embeddings
             | Operation::Models
+            | Operation::Rerank
             // Their streams are never passed on as they are.
             | Operation::CohereChat
-            | Operation::OllamaChat => Script::Chat(chat::Chat::default()),
+            | Operation::OllamaChat
+            | Operation::CohereEmbed
+            | Operation::GeminiEmbed
+            | Operation::VertexEmbed
+            | Operation::OllamaEmbed => Script::Chat(chat::Chat::default()),
         };
         let hold = (strip && matches!(script, Script::Chat(_))).then_some(Hold::Between { stripped: false });
         let framing = match script {

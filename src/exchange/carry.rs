@@ -13,7 +13,7 @@ use smallvec::smallvec;
 use super::headers::{put, translate_quotas};
 use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target, Text};
 use crate::dialect::translate::{Client, Passage, Upstream};
-use crate::dialect::{self, Operation};
+use crate::dialect::{self, Operation, embed};
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
 use crate::json::splice::{splice, spliced_len};
@@ -43,6 +43,15 @@ pub enum Carry {
         /// What the client is told of fields that went missing; empty for none.
         lost: String,
     },
+    /// Embeddings, from one shape to another.
+    Embedded {
+        /// The upstream's.
+        upstream: embed::Upstream,
+        /// What the client's reply is made with.
+        to: embed::To,
+        /// As above.
+        lost: String,
+    },
 }
 
 /// Names the fields of a request that the upstream has no place for.
@@ -54,25 +63,31 @@ impl Carry {
         let expected = match self {
             Self::Verbatim { operation, .. } => operation.stream_media(),
             Self::Translated { upstream, .. } => upstream.operation().stream_media(),
+            // Embeddings have no streams.
+            Self::Embedded { .. } => return false,
         };
         media.starts_with(expected.as_bytes())
     }
 
     /// Whether the client speaks another dialect than the upstream.
     pub(super) fn translates(&self) -> bool {
-        matches!(self, Self::Translated { .. })
+        !matches!(self, Self::Verbatim { .. })
     }
 
     /// Says in the head of a reply what a translation made of it; a verbatim one speaks for itself.
     pub(super) fn mark(&self, head: &mut Reply, streams: bool) {
-        let Self::Translated { lost, client, .. } = self else { return };
-        let media = match client.operation().stream_media() {
+        let (lost, operation) = match self {
+            Self::Verbatim { .. } => return,
+            Self::Translated { lost, client, .. } => (lost, client.operation()),
+            Self::Embedded { lost, .. } => (lost, Operation::Embeddings),
+        };
+        let media = match operation.stream_media() {
             _ if !streams => "application/json",
             "text/event-stream" => "text/event-stream; charset=utf-8",
             media => media,
         };
         put(head, CONTENT_TYPE, media);
-        translate_quotas(head, client.operation().dialect());
+        translate_quotas(head, operation.dialect());
         if !lost.is_empty() {
             put(head, X_FOREBAY_DROPPED, lost);
         }
@@ -147,6 +162,7 @@ impl<'a> Asked<'a> {
             Some(Passage::Translated { client, upstream }) => {
                 self.translated(client, upstream, cluster, model, id)
             }
+            Some(Passage::Embedded(upstream)) => self.embedded(upstream, cluster, model),
             // A plan holds only deployments that can be asked.
             None => Err(Error::gateway(Kind::Internal, "the deployment cannot be asked this")),
         }
@@ -208,6 +224,20 @@ impl<'a> Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
+    fn embedded(
+        &self,
+        upstream: embed::Upstream,
+        cluster: &ClusterSpec,
+        model: Option<&str>,
+    ) -> Result<Written, Error> {
+        let model = model.unwrap_or(self.model);
+        let mut notes = Notes::new(self.policy);
+        let (body, to) = upstream.request(self.body, (model, self.model), &mut notes)?;
+        let path = cluster.form.path(upstream.operation(), model, false);
+        let outgoing = Outgoing { path, length: body.len(), pieces: smallvec![body.into()] };
+        Ok(Written { outgoing, carry: Carry::Embedded { upstream, to, lost: lost(&notes) } })
+    }
+
     /// The whole request. What its path says is put where other dialects have it.
     fn read(&self, client: Client) -> Result<Request<'a>, Error> {
         let mut request = client.request(self.body)?;

@@ -128,7 +128,7 @@ pub fn dialect(head: &[u8]) -> Dialect {
 /// The dialect of the operation whose path is somewhere in `target`.
 pub fn dialect_at(target: &[u8]) -> Option<Dialect> {
     let is_there = |operation: &Operation| {
-        let is_bare = *operation == Operation::Models || operation.names_model();
+        let is_bare = *operation == Operation::Models || operation.names_model() || operation.is_upstreams();
         !is_bare && memchr::memmem::find(target, operation.path().as_bytes()).is_some()
     };
     Operation::ALL.into_iter().find(is_there).map(Operation::dialect)

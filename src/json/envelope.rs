@@ -40,7 +40,7 @@ pub struct Envelope<'a> {
     pub user: Option<Cow<'a, str>>,
     /// `n`: how many choices are asked for.
     pub n: Option<u64>,
-    /// The bytes of everything that becomes prompt: `messages`, `input`, `prompt`, `system`, `instructions`, `tools`.
+    /// The bytes of everything that becomes prompt: `messages`, `contents`, `input`, `prompt`, `system`, `instructions`, `tools`.
     pub prompt_bytes: usize,
     /// Where a new member can be inserted: just after the opening brace.
     pub insert_at: usize,
@@ -143,7 +143,7 @@ enum Key {
 }
 
 /// The names of the members this view reads: first those of [`Key`], in its order, then those that hold prompt.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "model",
     "stream",
     "max_tokens",
@@ -154,6 +154,7 @@ const KEYS: [&str; 15] = [
     "metadata",
     "n",
     "messages",
+    "contents",
     "input",
     "prompt",
     "system",

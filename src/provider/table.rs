@@ -11,8 +11,9 @@ use http::{HeaderName, HeaderValue};
 
 use super::{Address, Auth, FreeProbe, Kind, Provider};
 use crate::dialect::Operation::{
-    self, ChatCompletions, CohereChat, Completions, Converse, CountTokens, Embeddings, GenerateContent,
-    Messages, OllamaChat, Responses,
+    self, ChatCompletions, CohereChat, CohereEmbed, Completions, Converse, CountTokens, Embeddings,
+    GeminiCount, GeminiEmbed, GenerateContent, Messages, OllamaChat, OllamaEmbed, Rerank, Responses,
+    VertexEmbed,
 };
 use crate::dialect::form::Form;
 
@@ -21,9 +22,11 @@ const CHAT_EMBEDDINGS: &[Operation] = &[ChatCompletions, Embeddings];
 const CHAT_RESPONSES: &[Operation] = &[ChatCompletions, Responses];
 const CHAT_OLD_EMBEDDINGS: &[Operation] = &[ChatCompletions, Completions, Embeddings];
 const OPENAI: &[Operation] = &[ChatCompletions, Completions, Embeddings, Responses];
+const COHERE: &[Operation] = &[CohereChat, CohereEmbed, Rerank];
 const ANTHROPIC: &[Operation] = &[Messages, CountTokens];
 const ALL_BUT_COUNT: &[Operation] = &[ChatCompletions, Completions, Embeddings, Responses, Messages];
-const EVERY: &[Operation] = &[ChatCompletions, Completions, Embeddings, Responses, Messages, CountTokens];
+const EVERY: &[Operation] =
+    &[ChatCompletions, Completions, Embeddings, Responses, Messages, CountTokens, Rerank];
 
 /// A cloud that speaks OpenAI's API.
 fn cloud(name: &'static str, address: Address) -> Provider {
@@ -88,7 +91,7 @@ fn openai_clouds() -> Vec<Provider> {
         speaking("openai", "https://api.openai.com/v1", OPENAI),
         anthropic("anthropic", at("https://api.anthropic.com/v1"), "x-api-key"),
         cloud("cohere", at("https://api.cohere.ai/compatibility/v1")),
-        Provider { prefix: "".into(), ..speaking("cohere-v2", "https://api.cohere.com", &[CohereChat]) },
+        Provider { prefix: "/v2".into(), ..speaking("cohere-v2", "https://api.cohere.com/v2", COHERE) },
         cloud("mistral", at("https://api.mistral.ai/v1")),
         speaking("groq", "https://api.groq.com/openai/v1", CHAT_RESPONSES),
         speaking("openrouter", "https://openrouter.ai/api/v1", ALL_BUT_COUNT),
@@ -130,10 +133,13 @@ fn google() -> Vec<Provider> {
         Provider {
             prefix: "/v1beta".into(),
             auth: header("x-goog-api-key"),
-            speaks: (&[GenerateContent]).into(),
+            speaks: (&[GenerateContent, GeminiCount, GeminiEmbed]).into(),
             ..cloud("gemini", at("https://generativelanguage.googleapis.com/v1beta"))
         },
-        Provider { speaks: (&[GenerateContent]).into(), ..vertex("vertex", "/publishers/google") },
+        Provider {
+            speaks: (&[GenerateContent, GeminiCount, VertexEmbed]).into(),
+            ..vertex("vertex", "/publishers/google")
+        },
         Provider {
             speaks: ANTHROPIC.into(),
             form: Form::Vertex,
@@ -176,7 +182,7 @@ fn engines() -> Vec<Provider> {
         // llama.cpp holds a thread for every idle connection and closes it after 5 s.
         Provider { idle: Duration::from_secs(3), ..engine("llamacpp", EVERY, "/health") },
         engine("ollama", ALL_BUT_COUNT, "/api/version"),
-        Provider { prefix: "".into(), ..engine("ollama-native", &[OllamaChat], "/api/version") },
+        Provider { prefix: "".into(), ..engine("ollama-native", &[OllamaChat, OllamaEmbed], "/api/version") },
         engine("lmstudio", ALL_BUT_COUNT, "/v1/models"),
         engine("localai", CHAT_OLD_EMBEDDINGS, "/healthz"),
         engine("tgi", &[ChatCompletions, Completions], "/health"),

@@ -13,6 +13,8 @@ mod dialects;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod embeddings;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod failover;

@@ -126,9 +126,15 @@ pub(super) fn operations(named: &[Speaks], path: &Path, check: &mut Check<'_>) -
         Speaks::Messages => Operation::Messages,
         Speaks::CountTokens => Operation::CountTokens,
         Speaks::GenerateContent => Operation::GenerateContent,
+        Speaks::GeminiCount => Operation::GeminiCount,
         Speaks::Converse => Operation::Converse,
         Speaks::CohereChat => Operation::CohereChat,
         Speaks::OllamaChat => Operation::OllamaChat,
+        Speaks::Rerank => Operation::Rerank,
+        Speaks::CohereEmbed => Operation::CohereEmbed,
+        Speaks::GeminiEmbed => Operation::GeminiEmbed,
+        Speaks::VertexEmbed => Operation::VertexEmbed,
+        Speaks::OllamaEmbed => Operation::OllamaEmbed,
     };
     named.iter().map(operation).collect()
 }

@@ -97,12 +97,24 @@ pub enum Speaks {
     CountTokens,
     /// Gemini `generateContent`.
     GenerateContent,
+    /// Gemini's count of tokens.
+    GeminiCount,
     /// Bedrock Converse.
     Converse,
     /// Cohere's own chat.
     CohereChat,
     /// Ollama's own chat.
     OllamaChat,
+    /// Rerank.
+    Rerank,
+    /// Cohere's own embeddings.
+    CohereEmbed,
+    /// Gemini's own embeddings.
+    GeminiEmbed,
+    /// Vertex AI's own embeddings.
+    VertexEmbed,
+    /// Ollama's own embeddings.
+    OllamaEmbed,
 }
 
 /// A node: its URL alone, or with a weight and a priority.

@@ -203,6 +203,15 @@ impl Blocks {
     }
 
     fn call(&mut self, call: &ToolCall<'_>, position: u64, sink: &mut impl FnMut(Event<'_>)) {
+        if let Some(custom) = call.custom.json() {
+            // Only chat's own clients know tools whose input is any text. What follows of it comes without an id.
+            if call.id.some_text().is_some() {
+                let opaque = Opaque::new(Origin::Chat, "custom tool call", custom);
+                let block = self.begin(Block::Opaque(opaque), |_| Current::None, sink);
+                sink(Event::Close { block });
+            }
+            return;
+        }
         let id = call.id.some_text().map(Text::into_plain).unwrap_or_default();
         let name = call.function.name.some_text().map(Text::into_plain).unwrap_or_default();
         let at = self.find(call.index.count(), position, &id, !name.is_empty());
@@ -310,6 +319,8 @@ struct ToolCall<'a> {
     index: Raw<'a>,
     #[serde(borrow)]
     id: Raw<'a>,
+    #[serde(borrow)]
+    custom: Raw<'a>,
     #[serde(borrow)]
     function: Function<'a>,
     #[serde(borrow)]

@@ -176,7 +176,9 @@ fn message_into(mut message: Object<'_>, blocks: &[Whole], to: &ReplyTo, notes: 
         Some(refusal) => message.text("refusal", &refusal),
         None => message.raw("refusal", "null"),
     }
-    message.maybe_text("reasoning_content", joined(|block| matches!(block, Block::Reasoning(_))).as_ref());
+    // A seal may stand alone.
+    let thoughts = joined(|block| matches!(block, Block::Reasoning(_))).filter(|text| !text.is_empty());
+    message.maybe_text("reasoning_content", thoughts.as_ref());
     details_into(&mut message, blocks);
     calls_into(&mut message, blocks, to);
     if let Some(annotations) = beside(blocks, "annotations") {

@@ -47,6 +47,10 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>, Error> {
         delivery: delivery(&mut fields, &mut left)?,
         left: Vec::new(),
     };
+    // Nothing is stored unless it is asked for.
+    if fields.boolean("store")? == Some(true) {
+        fields.give_back("store");
+    }
     fields.leave(&mut left);
     Ok(Request { left, ..request })
 }
@@ -118,20 +122,29 @@ fn tool_call<'a>(node: &Node<'a>, path: Path<'_>, left: &mut Left<'a>) -> Result
     let name = function.need_text("name")?;
     let arguments = Arguments::Text(function.text("arguments")?.unwrap_or_default());
     function.leave(left);
-    let signature = thought_signature(&mut fields)?.map(|text| (Origin::Gemini, text));
+    let signature = thought_signature(&mut fields, left)?.map(|text| (Origin::Gemini, text));
     fields.leave(left);
     Ok(Content::ToolCall(ToolCall { id, name, arguments, signature }))
 }
 
 /// The seal in `extra_content.google.thought_signature`.
-fn thought_signature<'a>(fields: &mut Fields<'_, 'a>) -> Result<Option<Text<'a>>, Error> {
+fn thought_signature<'a>(
+    fields: &mut Fields<'_, 'a>,
+    left: &mut Left<'a>,
+) -> Result<Option<Text<'a>>, Error> {
     let here = fields.path;
     let (extra, google);
     let Some(node) = fields.take("extra_content")? else { return Ok(None) };
     extra = here.member("extra_content");
-    let Some(node) = node.fields(extra)?.take("google")? else { return Ok(None) };
+    let mut members = node.fields(extra)?;
+    let node = members.take("google")?;
+    members.leave(left);
+    let Some(node) = node else { return Ok(None) };
     google = extra.member("google");
-    node.fields(google)?.text("thought_signature")
+    let mut members = node.fields(google)?;
+    let seal = members.text("thought_signature")?;
+    members.leave(left);
+    Ok(seal)
 }
 
 /// Reasoning: by its details if there are any, else by its text.
@@ -404,7 +417,9 @@ fn delivery<'a>(fields: &mut Fields<'_, 'a>, left: &mut Left<'a>) -> Result<Deli
         let mut options = node.fields(Path::Root.member("stream_options"))?;
         usage = options.boolean("include_usage")?;
         // Padding hides the length of tokens on the wire; a translated stream has none.
-        options.boolean("include_obfuscation")?;
+        if options.boolean("include_obfuscation")? == Some(true) {
+            options.give_back("include_obfuscation");
+        }
         options.leave(left);
     }
     Ok(match (stream, usage) {

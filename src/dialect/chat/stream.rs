@@ -203,7 +203,11 @@ impl Writer {
             }
             (Attachment::Signature { origin: Origin::Gemini, text }, Current::Call(index)) => {
                 let index = *index;
-                self.one_call(out, index, |call| signature_into(call, text));
+                self.one_call(out, index, |call| {
+                    // The official SDK's helper asserts that there is a function in each piece of a call.
+                    call.raw("function", "{\"arguments\":\"\"}");
+                    signature_into(call, text);
+                });
             }
             (Attachment::Opaque(opaque), Current::Said(_)) if opaque.origin == Origin::Chat => {
                 let json = opaque.json.one_line();

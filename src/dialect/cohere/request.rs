@@ -60,6 +60,9 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
         body.json(&left.path, &left.raw);
     }
     body.end();
+    request.note_call_seals(notes)?;
+    request.note_schema_words(notes)?;
+    request.note_display(notes);
     request.note_left(notes, |left| own(left) || is_documents(request, left))?;
     Ok(out)
 }
@@ -238,11 +241,9 @@ fn sampling(
     if let Some(seed) = sampling.seed {
         body.integer("seed", seed);
     }
-    if sampling.logprobs == Some(true) {
-        body.boolean("logprobs", true);
-    }
     sampling.one_reply(notes)?;
-    sampling.without(&["logit_bias", "top_logprobs"], notes)?;
+    // It tells them in a shape of its own, which no client reads.
+    sampling.without(&["logit_bias", "logprobs", "top_logprobs"], notes)?;
     let most = target.facts.most_stops.unwrap_or(STOPS);
     let stops = sampling.stops_within(Some(most), notes)?;
     if !stops.is_empty() {

@@ -159,6 +159,9 @@ pub fn encode(reply: &Reply, to: &ReplyTo, notes: &mut Notes) -> Vec<u8> {
         }
     }
     list.end();
+    if reply.seals_a_call_alone() {
+        unsaid(&Text::from("signature of a tool call"), notes);
+    }
     message.end();
     output.end();
     end_into(&mut body, &reply.finish, tone);
@@ -184,7 +187,7 @@ pub(super) fn unsaid(kind: &Text<'_>, notes: &mut Notes) {
 
 fn block_into(mut block: Object<'_>, whole: &Whole, index: u64, to: &ReplyTo, notes: &mut Notes) {
     for what in &whole.attached {
-        unsaid_beside(what, &whole.block, notes);
+        unsaid_beside(what, notes);
     }
     match &whole.block {
         Block::Text | Block::Refusal => text_into(&mut block, whole),
@@ -248,12 +251,9 @@ pub(super) fn own_citation<'w>(what: &'w Attachment<'_>) -> Option<&'w Json<'w>>
 }
 
 /// Notes an attachment that Converse has no words for.
-pub(super) fn unsaid_beside(what: &Attachment<'_>, block: &Block<'_>, notes: &mut Notes) {
+pub(super) fn unsaid_beside(what: &Attachment<'_>, notes: &mut Notes) {
     match what {
         Attachment::Opaque(opaque) if opaque.origin != Origin::Converse => unsaid(&opaque.kind, notes),
-        Attachment::Signature { .. } if !matches!(block, Block::Reasoning(_)) => {
-            unsaid(&Text::from("signature of a tool call"), notes);
-        }
         _ => {}
     }
 }

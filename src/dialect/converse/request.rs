@@ -98,7 +98,9 @@ fn tool<'a>(
     let mut spec = spec.fields(within)?;
     let name = spec.need_text("name")?;
     let schema = within.member("inputSchema");
-    let parameters = spec.need("inputSchema")?.fields(schema)?.object("json")?;
+    let mut input = spec.need("inputSchema")?.fields(schema)?;
+    let parameters = input.object("json")?;
+    input.leave(left);
     let function = Function {
         name,
         description: spec.text("description")?,
@@ -170,8 +172,12 @@ fn additional<'a>(
         let mut config = node.fields(within)?;
         let kind = config.text("type")?.unwrap_or_default();
         let budget = config.count("budget_tokens")?;
-        let effort = config.text("maxReasoningEffort")?;
-        thinking.effort = effort.and_then(|word| Effort::named(&word.plain())).or(thinking.effort);
+        let word = config.text("maxReasoningEffort")?;
+        let effort = word.as_ref().and_then(|word| Effort::named(&word.plain()));
+        if word.is_some() && effort.is_none() {
+            config.give_back("maxReasoningEffort");
+        }
+        thinking.effort = effort.or(thinking.effort);
         thinking.mode = match (kind.plain().as_ref(), budget) {
             ("disabled", _) => Some(Mode::Off),
             ("enabled", Some(tokens)) => Some(Mode::Budget(tokens)),

@@ -334,6 +334,8 @@ struct Writer {
     /// How many blocks were begun. Those that cannot be said are not counted.
     begun: u64,
     tone: Tone,
+    /// The seal of the last thought.
+    thought: Text<'static>,
     usage: Usage,
     notes: Notes,
 }
@@ -453,6 +455,7 @@ impl Writer {
             (Current::Silent, _) => {}
             (Current::Thought(seal), Attachment::Signature { origin, text }) => {
                 *seal = Some(seal_of(*origin, text).into_owned());
+                self.thought = text.borrowed().into_owned();
             }
             (Current::Own, Attachment::Opaque(opaque)) if opaque.origin == Origin::Converse => {
                 self.said(out, |delta| delta.json(&opaque.kind.plain(), &opaque.json));
@@ -461,7 +464,12 @@ impl Writer {
                 let json: Option<&Json<'_>> = own_citation(what);
                 self.said(out, |delta| json.into_iter().for_each(|json| delta.json("citation", json)));
             }
-            (_, what) => unsaid_beside(what, &Block::Text, &mut self.notes),
+            // Gemini's seal of a call is that of the thought before it as well.
+            (_, Attachment::Signature { text, .. }) if *text == self.thought => {}
+            (_, Attachment::Signature { .. }) => {
+                unsaid(&Text::from("signature of a tool call"), &mut self.notes);
+            }
+            (_, what) => unsaid_beside(what, &mut self.notes),
         }
     }
 

@@ -147,10 +147,12 @@ fn tool_choice<'a>(
     let names = either(&mut calling, ("allowedFunctionNames", "allowed_function_names"), Fields::array)?;
     let names = names.unwrap_or_default();
     calling.leave(left);
-    let choice = match mode.plain().to_ascii_uppercase().as_str() {
+    let mode = mode.plain().to_ascii_uppercase();
+    let choice = match mode.as_str() {
         "" | "MODE_UNSPECIFIED" => return Ok(None),
         "NONE" => ToolChoice::None,
-        "ANY" | "AUTO" | "VALIDATED" if names.len() > 1 => {
+        // A choice among some of the tools, which nobody else has.
+        "ANY" | "AUTO" | "VALIDATED" if names.len() > 1 || (mode != "ANY" && !names.is_empty()) => {
             ToolChoice::Opaque(Opaque::new(Origin::Gemini, "functionCallingConfig", node.json()))
         }
         "AUTO" | "VALIDATED" => ToolChoice::Auto,

@@ -410,23 +410,3 @@ fn errors_are_worded_as_the_api_does() {
     let read = crate::dialect::error::read(&super::error(&error), None).unwrap();
     assert_eq!((read.message.as_str(), read.class.as_deref()), ("no", Some("INVALID_ARGUMENT")));
 }
-
-#[test]
-fn tokens_are_counted_in_both_forms() {
-    let facts = Facts::default();
-    let target = Target { model: "gemini-9", facts: &facts };
-    let contents = r#""contents":[{"role":"user","parts":[{"text":"Hi"}]}]"#;
-    let studio = format!("{{\"generateContentRequest\":{{\"model\":\"models/gemini-9\",{contents}}}}}");
-    let vertex = format!("{{{contents}}}");
-    for body in [&studio, &vertex] {
-        let request = super::count::decode(body.as_bytes()).unwrap();
-        for (host, expected) in [(super::count::Host::Studio, &studio), (super::count::Host::Vertex, &vertex)]
-        {
-            let written = super::count::encode(&request, &target, host, &mut Notes::default()).unwrap();
-            assert_eq!(&String::from_utf8(written).unwrap(), expected);
-        }
-    }
-    assert_eq!(super::count::decode_reply(br#"{"totalTokens":8,"promptTokensDetails":[]}"#), Some(8));
-    assert_eq!(super::count::decode_reply(&super::count::encode_reply(31)), Some(31));
-    assert_eq!(super::count::decode_reply(b"{}"), None);
-}

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::target::{Facts, Sampling as Takes, ToolIds};
 use super::write::Object;
-use super::{Notes, Sampling, Text};
+use super::{Content, Notes, Origin, Output, Request, Sampling, Text};
 use crate::error::Error;
 
 /// The sampling parameters that a target takes.
@@ -100,6 +100,50 @@ impl<'a> Sampling<'a> {
             notes.dropped(name, "has no equal in the upstream's dialect; leave it out")?;
         }
         Ok(())
+    }
+}
+
+impl Request<'_> {
+    /// Notes how reasoning was to be shown, where that cannot be said. `auto` leaves it to the upstream anyway.
+    pub fn note_display(&self, notes: &mut Notes) {
+        let path = match self.origin {
+            Origin::Responses => "reasoning.summary",
+            Origin::Gemini => "generationConfig.thinkingConfig.includeThoughts",
+            _ => "thinking.display",
+        };
+        if self.thinking.display.as_ref().is_some_and(|display| *display != *"auto") {
+            notes.mapped(path, "the upstream shows its reasoning in its own way");
+        }
+    }
+
+    /// Notes the seals on tool calls, where they cannot be shown to the model again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Notes::dropped`].
+    pub fn note_call_seals(&self, notes: &mut Notes) -> Result<(), Error> {
+        let mut parts = self.messages.iter().flat_map(|message| &message.parts);
+        let is_sealed =
+            |content: &Content<'_>| matches!(content, Content::ToolCall(call) if call.signature.is_some());
+        if parts.any(|part| is_sealed(&part.content)) {
+            notes.dropped("messages: seal of a tool call", "the upstream takes back only what it sealed")?;
+        }
+        Ok(())
+    }
+
+    /// Notes what is said of a reply's schema, where nothing but the schema itself can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Notes::dropped`].
+    pub fn note_schema_words(&self, notes: &mut Notes) -> Result<(), Error> {
+        match &self.output {
+            Output::Schema(schema) if schema.description.is_some() => {
+                let why = "the upstream takes the schema alone; describe it inside the schema";
+                notes.dropped("response_format: description", why)
+            }
+            _ => Ok(()),
+        }
     }
 }
 

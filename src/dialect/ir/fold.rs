@@ -47,6 +47,13 @@ impl Whole {
     pub fn text(&self) -> Text<'_> {
         Text::Escaped(Cow::Borrowed(&self.text))
     }
+
+    fn seal(&self) -> Option<&Text<'static>> {
+        self.attached.iter().find_map(|what| match what {
+            Attachment::Signature { text, .. } => Some(text),
+            Attachment::Opaque(_) => None,
+        })
+    }
 }
 
 impl PartialEq for Whole {
@@ -134,6 +141,15 @@ impl Reply {
         }
         sink(Event::Finish(self.finish.borrowed()));
         sink(Event::End);
+    }
+
+    /// Whether a call has a seal that no thought has: where calls have no place for one, it is lost. Gemini's stands on
+    /// both.
+    pub fn seals_a_call_alone(&self) -> bool {
+        let thoughts = self.blocks.iter().filter(|whole| matches!(whole.block, Block::Reasoning(_)));
+        let calls = self.blocks.iter().filter(|whole| matches!(whole.block, Block::ToolCall { .. }));
+        let mut seals = calls.filter_map(Whole::seal);
+        seals.any(|seal| !thoughts.clone().any(|thought| thought.seal() == Some(seal)))
     }
 
     /// Whether the model called a tool.

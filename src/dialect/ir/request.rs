@@ -65,10 +65,19 @@ pub struct Leftover<'a> {
     pub raw: Json<'a>,
 }
 
+/// What both of OpenAI's dialects call the same, and no other dialect knows.
+const OPENAIS: [&str; 4] =
+    ["prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "moderation"];
+
 impl Leftover<'_> {
     /// The member's name, if it is one of the request itself.
     pub fn top(&self) -> Option<&str> {
         (!self.path.contains(['.', '['])).then_some(self.path.as_str())
+    }
+
+    /// Whether both of OpenAI's dialects have it, under the same name.
+    pub fn is_openais(&self) -> bool {
+        self.top().is_some_and(|name| OPENAIS.contains(&name))
     }
 }
 

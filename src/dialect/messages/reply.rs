@@ -108,6 +108,9 @@ pub fn encode(reply: &Reply, to: &ReplyTo, notes: &mut Notes) -> Vec<u8> {
         block_into(list.item(), whole, index, to, notes);
     }
     list.end();
+    if reply.seals_a_call_alone() {
+        unsaid(&Text::from("signature of a tool call"), notes);
+    }
     end_into(&mut body, &reply.finish, tone);
     usage_into(body.object("usage"), &reply.usage.unwrap_or_default());
     body.end();
@@ -217,8 +220,7 @@ fn citations_into(block: &mut Object<'_>, whole: &Whole, notes: &mut Notes) {
         match what {
             Attachment::Opaque(opaque) if opaque.origin == Origin::Messages => own.push(&opaque.json),
             Attachment::Opaque(opaque) => unsaid(&opaque.kind, notes),
-            Attachment::Signature { .. } if matches!(whole.block, Block::Reasoning(_)) => {}
-            Attachment::Signature { .. } => unsaid(&Text::from("signature of a tool call"), notes),
+            Attachment::Signature { .. } => {}
         }
     }
     if matches!(whole.block, Block::Text) && !own.is_empty() {

@@ -229,6 +229,8 @@ struct Writer {
     /// How many blocks were begun. Those that cannot be said are not counted.
     begun: u32,
     tone: Tone,
+    /// The seal of the last thought.
+    thought: Text<'static>,
     usage: Usage,
     notes: Notes,
 }
@@ -252,6 +254,7 @@ impl Encoder {
             current: Current::Silent,
             begun: 0,
             tone: Tone::Answer,
+            thought: Text::default(),
             usage: Usage::default(),
             notes: Notes::default(),
         };
@@ -373,7 +376,10 @@ impl Writer {
             // SDKs replace the seal with every delta that has one, so it is sent whole, at the end.
             (Attachment::Signature { origin, text }, Current::Reasoning(seal)) => {
                 *seal = sealed(origin, &text).into_owned();
+                self.thought = text.into_owned();
             }
+            // Gemini's seal of a call is that of the thought before it as well.
+            (Attachment::Signature { text, .. }, _) if text == self.thought => {}
             (Attachment::Signature { .. }, _) => {
                 unsaid(&Text::from("signature of a tool call"), &mut self.notes);
             }

@@ -37,6 +37,9 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
         body.json("keep_alive", &left.raw);
     }
     body.end();
+    request.note_call_seals(notes)?;
+    request.note_schema_words(notes)?;
+    request.note_display(notes);
     request.note_left(notes, |left| is_kept(left) || is_option(request, left))?;
     Ok(out)
 }
@@ -191,9 +194,13 @@ impl<'r> Messages<'_, 'r> {
                     self.notes.mapped("messages: document", "a text document is given as text");
                     said.texts.push(text);
                 }
-                Content::Image { source: Source::Base64 { data, .. }, .. }
+                Content::Image { source: Source::Base64 { data, .. }, detail }
                     if self.target.facts.media.images == Taken::Yes =>
                 {
+                    if detail.is_some() {
+                        let why = "the upstream looks at images as closely as it likes";
+                        self.notes.mapped("messages: detail", why);
+                    }
                     said.images.push(data);
                 }
                 other => self.left_out(other)?,

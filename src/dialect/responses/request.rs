@@ -214,7 +214,9 @@ fn delivery<'a>(fields: &mut Fields<'_, 'a>, left: &mut Left<'a>) -> Result<Deli
     if let Some(node) = fields.take("stream_options")? {
         let mut options = node.fields(Path::Root.member("stream_options"))?;
         // Padding hides the length of tokens on the wire; a translated stream has none.
-        options.boolean("include_obfuscation")?;
+        if options.boolean("include_obfuscation")? == Some(true) {
+            options.give_back("include_obfuscation");
+        }
         options.leave(left);
     }
     Ok(match fields.boolean("stream")? {

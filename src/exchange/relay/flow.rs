@@ -25,6 +25,8 @@ impl Flow {
     pub(super) fn new(operation: Operation, carry: &Carry) -> Self {
         match carry {
             Carry::Verbatim { strip, .. } => Self::Verbatim(Box::new(StreamTap::new(operation, *strip))),
+            // Embeddings have no streams.
+            Carry::Embedded { .. } => Self::Verbatim(Box::new(StreamTap::new(operation, false))),
             Carry::Translated { upstream, client, to, .. } => {
                 Self::Translated(Box::new(translate::Stream::new(*upstream, *client, to.clone())))
             }

@@ -8,8 +8,7 @@ use smallvec::SmallVec;
 
 use super::{Opened, Terms, joined};
 use crate::dialect::ir::{self, Notes};
-use crate::dialect::translate;
-use crate::dialect::usage::ReplyTap;
+use crate::dialect::usage::{ReplyTap, Usage};
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
 use crate::exchange::carry::Carry;
@@ -43,7 +42,7 @@ pub(in crate::exchange) struct Held {
 /// What is held.
 enum Content {
     /// All of it, as it is to be sent.
-    Whole(Option<crate::dialect::usage::Usage>),
+    Whole(Option<Usage>),
     /// The beginning of it.
     Part(ReplyTap),
 }
@@ -57,7 +56,7 @@ pub(super) async fn open(
 ) -> Result<Opened, Box<Failed>> {
     let bound = match terms.carry {
         Carry::Verbatim { .. } => HELD,
-        Carry::Translated { .. } => TRANSLATED,
+        Carry::Translated { .. } | Carry::Embedded { .. } => TRANSLATED,
     };
     let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
     let (mut size, mut complete) = (0, false);
@@ -74,13 +73,18 @@ pub(super) async fn open(
     context.timeline.token(read);
     let (pieces, content) = match &terms.carry {
         Carry::Verbatim { .. } => verbatim(&mut upstream, terms, pieces, complete)?,
-        Carry::Translated { upstream: dialect, client: asked, to, .. } if complete => {
-            translated(&mut upstream, &joined(pieces), (*dialect, *asked), to)?
-        }
-        Carry::Translated { .. } => {
+        _ if !complete => {
             upstream.judge(Outcome::Bad);
             let public = "the upstream's reply is too large to be translated";
             return Err(Error::upstream(Kind::UpstreamFailed, public).into());
+        }
+        Carry::Translated { upstream: dialect, client: asked, to, .. } => {
+            let read = dialect.reply(&joined(pieces));
+            let written = |reply: ir::Reply| (asked.reply(&reply, to, &mut Notes::default()), reply.usage);
+            translated(&mut upstream, read.map(written))?
+        }
+        Carry::Embedded { upstream: shape, to, .. } => {
+            translated(&mut upstream, shape.reply(&joined(pieces), to))?
         }
     };
     let head = upstream.take_response()?;
@@ -111,19 +115,16 @@ fn verbatim(
     Ok((SmallVec::from_iter([body]), Content::Whole(tap.finish())))
 }
 
-/// A reply in the client's own dialect.
+/// A reply in the client's own dialect, if the upstream's could be read.
 fn translated(
     upstream: &mut Upstream,
-    body: &Bytes,
-    (dialect, asked): (translate::Upstream, translate::Client),
-    to: &ir::ReplyTo,
+    reply: Result<(Vec<u8>, Option<Usage>), Error>,
 ) -> Result<Contents, Error> {
-    let reply = dialect.reply(body).map_err(|error| {
+    let (body, usage) = reply.map_err(|error| {
         upstream.judge(Outcome::Bad);
         error.again()
     })?;
-    let body = Bytes::from(asked.reply(&reply, to, &mut Notes::default()));
-    Ok((SmallVec::from_iter([body]), Content::Whole(reply.usage)))
+    Ok((SmallVec::from_iter([Bytes::from(body)]), Content::Whole(usage)))
 }
 
 /// Relays a reply to its end.

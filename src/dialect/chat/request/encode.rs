@@ -30,19 +30,31 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
     limit(&mut body, request, target, notes);
     thinking(&mut body, request, target, notes)?;
     about(&mut body, request, notes)?;
-    if request.cache.is_some() {
+    let is_marked = |tool: &Tool<'_>| matches!(tool, Tool::Function(Function { cache: Some(_), .. }));
+    if request.cache.is_some() || request.tools.iter().any(is_marked) {
         notes.mapped("cache_control", "the upstream decides by itself what it caches");
     }
+    request.note_display(notes);
     if request.delivery != Delivery::Whole {
         body.boolean("stream", true);
         body.raw("stream_options", "{\"include_usage\":true}");
     }
-    let own = |left: &Leftover<'_>| request.origin == Origin::Chat && left.top().is_some();
-    for left in request.left.iter().filter(|left| own(left)) {
-        body.json(&left.path, &left.raw);
+    let own = |left: &Leftover<'_>| match request.origin {
+        Origin::Chat => left.top().is_some(),
+        Origin::Responses => left.is_openais(),
+        _ => false,
+    };
+    let is_verbosity =
+        |left: &Leftover<'_>| request.origin == Origin::Responses && left.path == "text.verbosity";
+    for left in &request.left {
+        if own(left) {
+            body.json(&left.path, &left.raw);
+        } else if is_verbosity(left) {
+            body.json("verbosity", &left.raw);
+        }
     }
     body.end();
-    request.note_left(notes, own)?;
+    request.note_left(notes, |left| own(left) || is_verbosity(left))?;
     Ok(out)
 }
 
@@ -76,6 +88,7 @@ fn tools(
     list.end();
     if fallback.is_some() {
         notes.mapped("response_format", "the upstream has no schemas; a tool call stands in");
+        request.note_schema_words(notes)?;
     }
     choice(body, request, target, notes, fallback.is_some())?;
     if let Some(parallel) = request.parallel_tools {
@@ -258,7 +271,11 @@ fn thinking(
             notes.mapped("thinking.budget_tokens", "a budget becomes the nearest effort");
             Some(budgets.effort(tokens))
         }
-        (None, Some(Mode::Adaptive) | None) => None,
+        (None, Some(Mode::Adaptive)) => {
+            notes.mapped("thinking", "the upstream's model decides by itself how much to think");
+            None
+        }
+        (None, None) => None,
     };
     let asks = effort.is_some() || thinking.mode.is_some();
     match (target.facts.thinking, thinking.mode, effort) {

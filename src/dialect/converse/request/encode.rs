@@ -51,6 +51,8 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
         body.json(&left.path, &left.raw);
     }
     body.end();
+    request.note_call_seals(notes)?;
+    request.note_display(notes);
     request.note_left(notes, |left| at_top(left) || inside(left))?;
     Ok(out)
 }
@@ -108,6 +110,7 @@ fn tools(body: &mut Object<'_>, request: &Request<'_>, writer: &mut Writer<'_>) 
     }
     if let Some(schema) = fallback {
         writer.notes.mapped("response_format", "the upstream has no schemas; a tool call stands in");
+        request.note_schema_words(writer.notes)?;
         let description = "Gives the answer. Always call this, once.";
         stand_in(&mut list, FALLBACK_TOOL, description, schema.schema.get());
     }
@@ -267,7 +270,9 @@ fn budget(
         notes.dropped("reasoning", "the bound on output leaves no room to think; raise it above 1024")?;
         return Ok(Thinks::No);
     }
-    let taken = tokens.clamp(LEAST_BUDGET, most);
+    // A budget that does not fit leaves a quarter for the answer.
+    let fitted = if tokens > most { limit - limit / 4 } else { tokens };
+    let taken = fitted.clamp(LEAST_BUDGET, most);
     if taken != tokens {
         notes.mapped("reasoning", "the budget is fitted to the bound on output");
     }

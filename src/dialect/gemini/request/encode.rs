@@ -48,6 +48,10 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
         body.json(&left.path, &left.raw);
     }
     body.end();
+    request.note_schema_words(notes)?;
+    if request.origin == Origin::Responses {
+        request.note_display(notes);
+    }
     request.note_left(notes, |left| at_top(left) || in_config(left))?;
     Ok(out)
 }

@@ -268,7 +268,7 @@ fn medium<'a>(
             _ => bytes,
         };
         let source = Source::of_base64(kind.clone(), bytes, path.member("data"))?;
-        let name = either(&mut data, ("displayName", "display_name"), Fields::text)?;
+        let name = file_name(&mut data, &kind)?;
         data.leave(left);
         return Ok(of_kind(&kind, source, name));
     }
@@ -278,13 +278,20 @@ fn medium<'a>(
     let uri = either(&mut data, ("fileUri", "file_uri"), Fields::text)?;
     let uri = uri.ok_or_else(|| path.member("fileUri").fault("is required"))?;
     let kind = either(&mut data, ("mimeType", "mime_type"), Fields::text)?.unwrap_or_default();
-    let name = either(&mut data, ("displayName", "display_name"), Fields::text)?;
+    let name = file_name(&mut data, &kind.plain())?;
     data.leave(left);
     let plain = uri.plain();
     let own = plain.starts_with("gs://") || plain.starts_with(FILES);
     drop(plain);
     let source = if own { Source::File(Origin::Gemini, uri) } else { Source::Url(uri) };
     Ok(of_kind(&kind.plain(), source, name))
+}
+
+/// What a document is called. Images and sounds have no names elsewhere: theirs are left over.
+fn file_name<'a>(data: &mut Fields<'_, 'a>, kind: &str) -> Result<Option<Text<'a>>, Error> {
+    let is_named = !["image/", "audio/"].iter().any(|family| kind.starts_with(family));
+    let names = ("displayName", "display_name");
+    if is_named { either(data, names, Fields::text) } else { Ok(None) }
 }
 
 /// A medium of this type; nothing if other dialects have none like it.

@@ -41,6 +41,8 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
         body.json(&left.path, &left.raw);
     }
     body.end();
+    request.note_call_seals(notes)?;
+    request.note_schema_words(notes)?;
     request.note_left(notes, own)?;
     Ok(out)
 }
@@ -215,7 +217,9 @@ fn budget(
         notes.dropped("reasoning", "the bound on output leaves no room to think; raise it above 1024")?;
         return Ok(Thinks::No);
     }
-    let taken = tokens.clamp(LEAST_BUDGET, most);
+    // A budget that does not fit leaves a quarter for the answer.
+    let fitted = if tokens > most { limit - limit / 4 } else { tokens };
+    let taken = fitted.clamp(LEAST_BUDGET, most);
     if taken != tokens {
         notes.mapped("reasoning", "the budget is fitted to the bound on output");
     }
@@ -227,9 +231,15 @@ fn budget(
     Ok(Thinks::Yes)
 }
 
+/// Writes how the reasoning is shown. Elsewhere it is shown in some form, or not at all.
 fn display(thinking: &mut Object<'_>, request: &Request<'_>) {
-    let shown = request.thinking.display.as_ref();
-    thinking.maybe_text("display", shown.filter(|_| request.origin == Origin::Messages));
+    match &request.thinking.display {
+        Some(shown) if request.origin == Origin::Messages || *shown == *"omitted" => {
+            thinking.text("display", shown);
+        }
+        Some(_) => thinking.string("display", "summarized"),
+        None => {}
+    }
 }
 
 fn output_config(

@@ -13,9 +13,6 @@ use crate::error::Error;
 const USER: usize = 64;
 /// The smallest bound on output that OpenAI takes, in tokens.
 const LEAST_OUTPUT: u64 = 16;
-/// Members of a chat request that are the same here.
-const SHARED: [&str; 4] =
-    ["prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "moderation"];
 
 /// Writes a Responses request. It asks the upstream to keep nothing, and for sealed reasoning instead.
 ///
@@ -47,6 +44,7 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
         body.json(&left.path, &left.raw);
     }
     body.end();
+    request.note_call_seals(notes)?;
     request.note_left(notes, |left| carried(request, left) || is_verbosity(request, left))?;
     Ok(out)
 }
@@ -55,7 +53,7 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
 fn carried(request: &Request<'_>, left: &Leftover<'_>) -> bool {
     match request.origin {
         Origin::Responses => left.top().is_some(),
-        Origin::Chat => left.top().is_some_and(|name| SHARED.contains(&name)),
+        Origin::Chat => left.is_openais(),
         _ => false,
     }
 }
@@ -94,6 +92,7 @@ fn tools(
     }
     if let Some(schema) = fallback {
         notes.mapped("response_format", "the upstream has no schemas; a tool call stands in");
+        request.note_schema_words(notes)?;
         fallback_into(list.object(), schema);
     }
     list.end();
@@ -299,7 +298,8 @@ fn summary<'r>(request: &'r Request<'_>) -> Option<Text<'r>> {
     let shown = asked.display.as_ref();
     match (request.origin, asked.mode) {
         (Origin::Responses, _) => shown.map(Text::borrowed),
-        (Origin::Chat, _) | (_, Some(Mode::Off)) | (_, None) => None,
+        (Origin::Chat, _) | (_, Some(Mode::Off)) => None,
+        (_, None) => shown.filter(|shown| **shown != *"omitted").map(|_| Text::from("auto")),
         _ => shown.is_none_or(|shown| *shown != *"omitted").then(|| Text::from("auto")),
     }
 }

@@ -284,7 +284,7 @@ fn no_bytes_upset_a_stream() {
 }
 
 /// Checks what SDKs rely on: a head first, blocks that are opened once, in order and closed, and one end.
-fn lawful(client: Client, stream: &[u8]) {
+pub(super) fn lawful(client: Client, stream: &[u8]) {
     match client {
         Client::Chat => {
             let told = events(stream);

@@ -448,7 +448,7 @@ fn facts_shape_a_messages_request() {
         "schema":{"properties":{}}}}}"#;
     let budget = Facts { thinking: Knob::Budget, mid_instructions: MidInstructions::Hoist, ..facts() };
     let (sent_budget, _) = sent(Client::Chat, Upstream::Messages, body, &budget);
-    assert_eq!(sent_budget["thinking"], json!({"type": "enabled", "budget_tokens": 2999}));
+    assert_eq!(sent_budget["thinking"], json!({"type": "enabled", "budget_tokens": 2250}));
     assert_eq!((&sent_budget["system"], sent_budget["messages"].as_array().unwrap().len()), (&json!("s"), 1));
     let tool = Facts { structured: Structured::Tool, ..facts() };
     let (sent_tool, notes) = sent(Client::Chat, Upstream::Messages, body, &tool);
