@@ -13,8 +13,12 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 use forebay::config::{self, Loaded};
+use forebay::dialect::ir::Facts;
+use forebay::dialect::loss::{Table, name as name_of};
+use forebay::dialect::translate::{Client, Upstream};
 use forebay::meter::{logger, metrics};
-use forebay::{server, sim};
+use forebay::provider::facts::facts;
+use forebay::{provider, server, sim};
 
 /// Half the memory of the alternatives for each open stream, at the same speed: see `bench/README.md`.
 #[global_allocator]
@@ -48,6 +52,15 @@ enum Verb {
     },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
+    /// Show what of requests and replies arrives where client and upstream speak different dialects.
+    Dialects {
+        /// Only for clients of this dialect: chat, messages, responses, gemini, converse.
+        #[arg(long, value_parser = client)]
+        client: Option<Client>,
+        /// Only for upstreams of this dialect: the same, and cohere, ollama. With both, it says why, too.
+        #[arg(long, value_parser = upstream)]
+        upstream: Option<Upstream>,
+    },
     /// Simulate LLM providers and inference engines, with faults on demand.
     Sim(Box<sim::Args>),
 }
@@ -58,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Run { file, config, .. } => run(file.or(config)),
         Verb::Check { file } => check(file),
         Verb::Schema => say(&format!("{:#}", config::json_schema())),
+        Verb::Dialects { client, upstream } => say(&dialects(client, upstream)),
         Verb::Sim(args) => simulate(*args),
     };
     match done {
@@ -102,6 +116,29 @@ fn check(file: Option<PathBuf>) -> Result<(), String> {
         return say("no problems found");
     }
     say(&format!("{}{}", loaded.warnings, loaded.warnings.summary()))
+}
+
+fn dialects(client: Option<Client>, upstream: Option<Upstream>) -> String {
+    let facts_of = |name: &str, model: &str| {
+        provider::find(name).map_or_else(Facts::default, |provider| facts(provider, model))
+    };
+    Table::of(facts_of).text(client, upstream)
+}
+
+fn client(name: &str) -> Result<Client, String> {
+    let mut all = Client::ALL.into_iter();
+    all.find(|client| name_of(client.origin()).eq_ignore_ascii_case(name)).ok_or_else(|| unknown(name))
+}
+
+fn upstream(name: &str) -> Result<Upstream, String> {
+    let mut all = Upstream::ALL.into_iter();
+    all.find(|upstream| name_of(upstream.origin()).eq_ignore_ascii_case(name)).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> String {
+    let known: Vec<String> =
+        Upstream::ALL.iter().map(|upstream| name_of(upstream.origin()).to_lowercase()).collect();
+    format!("`{name}` is not one of {}", known.join(", "))
 }
 
 fn simulate(args: sim::Args) -> Result<(), String> {

@@ -18,7 +18,7 @@ mod place;
 mod replies;
 mod requests;
 
-pub use page::page;
+pub use page::{name, page};
 
 /// The provider and the model that stand for each upstream's dialect: models that take nearly all that their dialect
 /// can say. Others may take less, as the table of facts says of them.

@@ -7,7 +7,7 @@ use crate::dialect::ir::Origin;
 use crate::dialect::translate::{Client, Upstream};
 
 /// What a dialect is called.
-fn name(origin: Origin) -> &'static str {
+pub fn name(origin: Origin) -> &'static str {
     match origin {
         Origin::Chat => "Chat",
         Origin::Messages => "Messages",
