@@ -1,7 +1,19 @@
 //! A simulator of LLM providers and inference engines: `forebay sim`, and a library for tests.
 //!
-//! It speaks OpenAI's chat, legacy completions, embeddings, models and Responses, and Anthropic's Messages, over
-//! HTTP/1.1 and HTTP/2 without TLS on one port. What it says is made up from a seed and the request, so two runs give the same
+//! It speaks, over HTTP/1.1 and HTTP/2 without TLS on one port:
+//!
+//! | API | paths |
+//! |---|---|
+//! | OpenAI: chat, legacy completions, embeddings, models, Responses | `/v1/...`, `/openai/v1/...` |
+//! | Azure OpenAI's dated paths | `/openai/deployments/{deployment}/...?api-version=` |
+//! | Anthropic Messages, with `count_tokens` | `/v1/messages`; on Bedrock `/model/{model}/invoke`, `/invoke-with-response-stream`; on Vertex AI `.../publishers/anthropic/models/{model}:rawPredict`, `:streamRawPredict` |
+//! | Gemini: `generateContent`, `streamGenerateContent`, `countTokens`, `embedContent`, `batchEmbedContents`, `predict` | `/v1beta/models/{model}:...`, `/v1/projects/{project}/locations/{location}/publishers/google/models/{model}:...` |
+//! | Bedrock: `Converse`, `ConverseStream`, `CountTokens` | `/model/{model}/converse`, `/converse-stream`, `/count-tokens` |
+//! | Cohere v2: chat, embed, rerank | `/v2/...` |
+//! | Ollama: chat, embed, tags, version | `/api/...` |
+//!
+//! It knows nothing of the edge's translators, and refuses what the real servers refuse: it is their witness.
+//! What it says is made up from a seed and the request, so two runs give the same
 //! bytes. It stands for an engine (time for prompts and tokens, slots, a queue, a prefix cache), for a provider (latency, rate
 //! limits, errors), and it fails on demand ([`Fault`]).
 //!
@@ -10,9 +22,12 @@
 //! | header | body | meaning |
 //! |---|---|---|
 //! | `x-sim-text` | `sim.text` | the exact text of the reply |
+//! | `x-sim-reasoning` | `sim.reasoning` | the exact text of what is thought before the reply |
 //! | `x-sim-tokens` | `sim.tokens` | how many tokens it has |
 //! | `x-sim-tool-calls` | `sim.tool_calls` | how many of the offered tools it calls (1) |
 //! | `x-sim-fault` | `sim.fault` | what goes wrong, see [`Fault`] |
+//!
+//! Where a translator drops both, the words of the prompt do as well: `(x-sim-fault: cut=3)`.
 //!
 //! Besides the APIs there are `/health`, `/metrics` (with vLLM's names), and the simulator's own `/sim/stats`,
 //! `/sim/requests` and `POST /sim/reset`.

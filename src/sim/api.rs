@@ -2,13 +2,23 @@
 
 pub(crate) mod ask;
 mod chat;
+mod cohere;
 mod completions;
+mod converse;
 mod embeddings;
+pub(crate) mod family;
+mod gemini;
+mod invoke;
 mod messages;
 mod models;
+mod ollama;
 mod ops;
+mod place;
 pub(crate) mod refusal;
 mod responses;
+mod rules;
+mod shape;
+mod wire;
 
 use super::Shared;
 use super::config::Config;
@@ -16,20 +26,17 @@ use super::stats::Request;
 use super::text::Prompt;
 use ask::{Ask, Knobs};
 use bytes::Bytes;
+use family::Family;
 use http::{HeaderName, HeaderValue, Method, header};
+use place::{Api, Place};
 use refusal::Refusal;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
+pub(crate) use wire::{Media, sse};
+
 /// A header of a reply.
 pub(crate) type Header = (HeaderName, HeaderValue);
-
-/// Whose conventions hold for errors, keys and headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    OpenAi,
-    Anthropic,
-}
 
 /// What to send back.
 pub(crate) struct Reply {
@@ -106,16 +113,24 @@ pub(crate) enum Routed {
 /// A model call.
 pub(crate) struct Job {
     pub(crate) family: Family,
-    call: Call,
+    call: Box<dyn Call>,
 }
 
-enum Call {
-    Chat(Ask),
-    Completions(completions::Call),
-    Embeddings(embeddings::Call),
-    Responses(responses::Call),
-    Messages(messages::Call),
+/// What an API makes of a request: how its reply is written.
+pub(crate) trait Call: Send + Sync {
+    fn ask(&self) -> &Ask;
+
+    fn ask_mut(&mut self) -> &mut Ask;
+
+    /// Makes up the reply.
+    fn render(&self, config: &Config, usage: Usage) -> Rendered;
+
+    /// An error inside a stream of which `sent` events are out.
+    fn error_event(&self, config: &Config, sent: u64) -> Bytes;
 }
+
+/// What an engine says that fails while it answers.
+pub(crate) const FAILED: &str = "The simulated engine failed in the midst of this stream.";
 
 /// What the engine says of a prompt.
 #[derive(Debug, Clone, Copy, Default)]
@@ -129,95 +144,58 @@ pub(crate) struct Usage {
 /// A reply's body and how many tokens it holds if it comes in one piece.
 pub(crate) struct Rendered {
     pub(crate) body: Body,
+    pub(crate) media: Media,
     pub(crate) tokens: u64,
 }
 
 impl Rendered {
     fn whole(value: &Value, tokens: u64) -> Self {
-        Self { body: Body::Whole(value.to_string().into()), tokens }
+        Self { body: Body::Whole(value.to_string().into()), media: Media::Json, tokens }
     }
 
-    fn stream(events: impl Iterator<Item = Event> + Send + 'static) -> Self {
+    fn stream(media: Media, events: impl Iterator<Item = Event> + Send + 'static) -> Self {
         let stream = Stream { events: Box::new(events), length: None, pace: Pace::Engine };
-        Self { body: Body::Stream(stream), tokens: 0 }
+        Self { body: Body::Stream(stream), media, tokens: 0 }
     }
 }
 
 impl Job {
     pub(crate) fn model(&self) -> &str {
-        &self.ask().model
+        &self.call.ask().model
     }
 
     pub(crate) fn prompt(&self) -> &Prompt {
-        &self.ask().prompt
+        &self.call.ask().prompt
     }
 
     pub(crate) fn is_stream(&self) -> bool {
-        self.ask().stream
+        self.call.ask().stream
     }
 
     pub(crate) fn knobs(&mut self) -> &mut Knobs {
-        match &mut self.call {
-            Call::Chat(ask) => &mut ask.knobs,
-            Call::Completions(call) => &mut call.ask.knobs,
-            Call::Embeddings(call) => &mut call.ask.knobs,
-            Call::Responses(call) => &mut call.ask.knobs,
-            Call::Messages(call) => &mut call.ask.knobs,
-        }
+        &mut self.call.ask_mut().knobs
     }
 
-    /// Makes up the reply.
     pub(crate) fn render(&self, config: &Config, usage: Usage) -> Rendered {
-        match &self.call {
-            Call::Chat(ask) => chat::render(ask, config, usage),
-            Call::Completions(call) => completions::render(call, config, usage),
-            Call::Embeddings(call) => embeddings::render(call, config, usage),
-            Call::Responses(call) => responses::render(call, config, usage),
-            Call::Messages(call) => messages::render(call, config, usage),
-        }
+        self.call.render(config, usage)
     }
 
-    /// An error inside a stream of which `sent` events are out.
     pub(crate) fn error_event(&self, config: &Config, sent: u64) -> Bytes {
-        match &self.call {
-            Call::Responses(call) => responses::error_event(call, config, sent),
-            Call::Messages(_) => sse(Some("error"), &Refusal::overloaded(529).body(Family::Anthropic, None)),
-            _ => sse(
-                None,
-                &Refusal::server("The simulated engine failed in the midst of this stream.")
-                    .body(self.family, None),
-            ),
-        }
-    }
-
-    fn ask(&self) -> &Ask {
-        match &self.call {
-            Call::Chat(ask) => ask,
-            Call::Completions(call) => &call.ask,
-            Call::Embeddings(call) => &call.ask,
-            Call::Responses(call) => &call.ask,
-            Call::Messages(call) => &call.ask,
-        }
+        self.call.error_event(config, sent)
     }
 }
 
 /// Finds what a request asks for.
 pub(crate) fn route(shared: &Shared, request: &Request) -> Routed {
-    let family = family(request);
     match dispatch(shared, request) {
         Ok(routed) => routed,
-        Err(refusal) => Routed::Reply(refusal.reply(family)),
+        Err(refusal) => Routed::Reply(refusal.reply(family(request))),
     }
 }
 
-/// The conventions for this request: Anthropic's on its own paths, and where its version header is.
+/// The conventions for this request.
 pub(crate) fn family(request: &Request) -> Family {
-    let messages = resource(request.path()).starts_with("/messages");
-    if messages || request.headers.contains_key("anthropic-version") {
-        Family::Anthropic
-    } else {
-        Family::OpenAi
-    }
+    Place::family(request)
 }
 
 /// Whether this is a call of a model, as opposed to a list, a check or the simulator's own pages.
@@ -226,95 +204,104 @@ pub(crate) fn is_model_call(request: &Request) -> bool {
 }
 
 fn dispatch(shared: &Shared, request: &Request) -> Result<Routed, Refusal> {
-    let path = resource(request.path());
     if let Some(reply) = ops::reply(shared, request) {
         return Ok(Routed::Reply(reply));
     }
     authorise(&shared.config, request)?;
-    match (&request.method, path) {
-        (&Method::POST, "/chat/completions") => {
-            job(shared, request, |body, env| chat::parse(body, env).map(Call::Chat))
-        }
-        (&Method::POST, "/completions") => {
-            job(shared, request, |body, env| completions::parse(body, env).map(Call::Completions))
-        }
-        (&Method::POST, "/embeddings") => {
-            job(shared, request, |body, env| embeddings::parse(body, env).map(Call::Embeddings))
-        }
-        (&Method::POST, "/responses") => {
-            job(shared, request, |body, env| responses::parse(body, env).map(Call::Responses))
-        }
-        (&Method::POST, "/messages") => {
-            job(shared, request, |body, env| messages::parse(body, env).map(Call::Messages))
-        }
-        (&Method::POST, "/responses/input_tokens") => count(shared, request, responses::count),
-        (&Method::POST, "/messages/count_tokens") => count(shared, request, messages::count),
-        (&Method::GET | &Method::HEAD, "/models") => Ok(Routed::Reply(models::list(shared, request)?)),
-        (&Method::GET | &Method::HEAD, path) if path.starts_with("/models/") => {
-            Ok(Routed::Reply(models::one(shared, request, path)?))
-        }
-        (_, path) if PATHS.contains(&path) => Err(Refusal::method(&request.method, request.path())),
-        _ => Err(Refusal::unknown_path(&request.method, request.path())),
+    let unknown = || Refusal::unknown_path(&request.method, request.path());
+    let place = Place::of(request).ok_or_else(unknown)?;
+    if !place.api.takes(&request.method) {
+        return Err(Refusal::method(&request.method, request.path()));
+    }
+    if place.family == Family::Azure && request.member("api-version").is_none() {
+        return Err(unknown());
+    }
+    let env = Env { config: &shared.config, request, place: &place };
+    match at_once(&env) {
+        Some(value) => Ok(Routed::Reply(json_reply(200, &value?))),
+        None => job(&env),
     }
 }
 
-const PATHS: [&str; 8] = [
-    "/chat/completions",
-    "/completions",
-    "/embeddings",
-    "/responses",
-    "/responses/input_tokens",
-    "/messages",
-    "/messages/count_tokens",
-    "/models",
-];
+/// What is answered without an engine: lists and counts.
+fn at_once(env: &Env<'_>) -> Option<Result<Value, Refusal>> {
+    let count = |count: fn(&Value, &Env<'_>) -> Result<Value, Refusal>| {
+        read_json(env.request).and_then(|body| count(&body, env))
+    };
+    Some(match env.place.api {
+        Api::Models => models::list(env),
+        Api::Model => models::one(env),
+        Api::OllamaTags => Ok(models::tags(env)),
+        Api::OllamaVersion => Ok(serde_json::json!({"version": "0.31.1"})),
+        Api::InputTokens => count(responses::count),
+        Api::CountTokens => count(messages::count),
+        Api::GenerateCount => count(gemini::count),
+        Api::ConverseCount => count(converse::count),
+        _ => return None,
+    })
+}
 
-/// The path without the version before it.
-fn resource(path: &str) -> &str {
-    match path.strip_prefix("/v1") {
-        Some(rest) if rest.starts_with('/') => rest,
-        _ => path,
+fn job(env: &Env<'_>) -> Result<Routed, Refusal> {
+    let job = Job { family: env.place.family, call: call(&read_json(env.request)?, env)? };
+    if let Some(limit) = env.config.context_tokens.filter(|limit| job.prompt().tokens > *limit) {
+        return Err(Refusal::context(job.family, job.prompt().tokens, limit));
     }
+    Ok(Routed::Job(Box::new(job)))
+}
+
+fn call(body: &Value, env: &Env<'_>) -> Result<Box<dyn Call>, Refusal> {
+    Ok(match env.place.api {
+        Api::Chat => Box::new(chat::parse(body, env)?),
+        Api::Completions => Box::new(completions::parse(body, env)?),
+        Api::Embeddings
+        | Api::Predict
+        | Api::EmbedContent
+        | Api::BatchEmbedContents
+        | Api::CohereEmbed
+        | Api::OllamaEmbed => Box::new(embeddings::parse(body, env)?),
+        Api::Responses => Box::new(responses::parse(body, env)?),
+        Api::Messages => Box::new(messages::parse(body, env)?),
+        Api::Invoke | Api::RawPredict => Box::new(invoke::parse(body, env)?),
+        Api::Generate => Box::new(gemini::parse(body, env)?),
+        Api::Converse => Box::new(converse::parse(body, env)?),
+        Api::CohereChat => Box::new(cohere::parse(body, env)?),
+        Api::CohereRerank => Box::new(cohere::rerank::parse(body, env)?),
+        Api::OllamaChat => Box::new(ollama::parse(body, env)?),
+        Api::Models
+        | Api::Model
+        | Api::OllamaTags
+        | Api::OllamaVersion
+        | Api::InputTokens
+        | Api::CountTokens
+        | Api::GenerateCount
+        | Api::ConverseCount => return Err(Refusal::unknown_path(&env.request.method, env.request.path())),
+    })
 }
 
 fn authorise(config: &Config, request: &Request) -> Result<(), Refusal> {
     let Some(key) = &config.api_key else { return Ok(()) };
-    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    let offered = [bearer, request.header("x-api-key"), request.header("api-key")];
+    let authorization = request.header("authorization").unwrap_or_default();
+    // Of a signature only whose it is: what it is over is for its own tests.
+    let signer = authorization.strip_prefix("AWS4-HMAC-SHA256 Credential=");
+    let offered = [
+        authorization.strip_prefix("Bearer "),
+        signer.and_then(|rest| rest.split('/').next()),
+        request.header("x-api-key"),
+        request.header("api-key"),
+        request.header("x-goog-api-key"),
+        request.member("key"),
+    ];
     if offered.into_iter().flatten().any(|offered| key.is(offered.trim())) {
         return Ok(());
     }
-    Err(Refusal::key(offered.iter().all(Option::is_none)))
+    Err(Refusal::key(family(request), offered.iter().all(Option::is_none)))
 }
 
 /// What a parser may look at besides the body.
 pub(crate) struct Env<'a> {
     pub(crate) config: &'a Config,
     pub(crate) request: &'a Request,
-}
-
-fn job(
-    shared: &Shared,
-    request: &Request,
-    parse: impl FnOnce(&Value, &Env<'_>) -> Result<Call, Refusal>,
-) -> Result<Routed, Refusal> {
-    let body = read_json(request)?;
-    let env = Env { config: &shared.config, request };
-    let job = Job { family: family(request), call: parse(&body, &env)? };
-    if let Some(limit) = shared.config.context_tokens.filter(|limit| job.prompt().tokens > *limit) {
-        return Err(Refusal::context(job.family, job.prompt().tokens, limit));
-    }
-    Ok(Routed::Job(Box::new(job)))
-}
-
-fn count(
-    shared: &Shared,
-    request: &Request,
-    count: impl FnOnce(&Value, &Env<'_>) -> Result<Value, Refusal>,
-) -> Result<Routed, Refusal> {
-    let body = read_json(request)?;
-    let env = Env { config: &shared.config, request };
-    Ok(Routed::Reply(json_reply(200, &count(&body, &env)?)))
+    pub(crate) place: &'a Place,
 }
 
 fn read_json(request: &Request) -> Result<Value, Refusal> {
@@ -327,17 +314,18 @@ fn read_json(request: &Request) -> Result<Value, Refusal> {
     }
 }
 
-/// The model a body names; in `strict` mode one of the configured.
+/// The model that the path or the body names; in `strict` mode one of the configured.
 pub(crate) fn model_of(body: &Value, env: &Env<'_>) -> Result<String, Refusal> {
-    let model = match body.get("model") {
-        Some(Value::String(model)) if !model.is_empty() => model.clone(),
-        Some(_) => {
+    let model = match (&env.place.model, body.get("model")) {
+        (Some(model), _) => model.clone(),
+        (None, Some(Value::String(model))) if !model.is_empty() => model.clone(),
+        (None, Some(_)) => {
             return Err(Refusal::invalid("`model` must be a string that is not empty.", Some("model")));
         }
-        None => return Err(Refusal::invalid("You must provide a `model`.", Some("model"))),
+        (None, None) => return Err(Refusal::invalid("You must provide a `model`.", Some("model"))),
     };
     if env.config.strict && !env.config.models.contains(&model) {
-        return Err(Refusal::unknown_model(&model));
+        return Err(Refusal::unknown_model(env.place.family, &model));
     }
     Ok(model)
 }
@@ -346,21 +334,6 @@ pub(crate) fn model_of(body: &Value, env: &Env<'_>) -> Result<String, Refusal> {
 pub(crate) fn json_reply(status: u16, value: &Value) -> Reply {
     let headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Reply { status, headers, body: Body::Whole(value.to_string().into()) }
-}
-
-/// One server-sent event; `name` is its `event:` line.
-pub(crate) fn sse(name: Option<&str>, data: &Value) -> Bytes {
-    let mut out = Vec::with_capacity(256);
-    if let Some(name) = name {
-        out.extend_from_slice(b"event: ");
-        out.extend_from_slice(name.as_bytes());
-        out.push(b'\n');
-    }
-    out.extend_from_slice(b"data: ");
-    // Writing a `Value` to memory cannot fail: its keys are strings and a Vec takes all.
-    let _ = serde_json::to_writer(&mut out, data);
-    out.extend_from_slice(b"\n\n");
-    out.into()
 }
 
 /// Unix seconds for `created`: the clock's if configured, else made up from `identity`.
@@ -384,25 +357,50 @@ pub(crate) fn add_content(prompt: &mut Prompt, content: &Value) {
 /// Prompt tokens of a part that is not text.
 const PART_TOKENS: u64 = 256;
 
+/// Members of a part that are calls, or belong to one.
+const CALLS: [&str; 9] = [
+    "input",
+    "arguments",
+    "name",
+    "json",
+    "toolUse",
+    "functionCall",
+    "function_call",
+    "functionResponse",
+    "function_response",
+];
+
 fn add_part(prompt: &mut Prompt, part: &Value) {
     if let Value::String(text) = part {
         return prompt.text(text);
     }
-    match part.get("type").and_then(Value::as_str) {
-        Some("image" | "image_url" | "input_image" | "input_audio" | "document" | "file" | "input_file") => {
-            prompt.fill(part.to_string().as_bytes(), PART_TOKENS);
+    let media = [
+        "image",
+        "image_url",
+        "input_image",
+        "input_audio",
+        "audio",
+        "video",
+        "document",
+        "file",
+        "input_file",
+    ];
+    let tagged = part.get("type").and_then(Value::as_str).is_some_and(|tag| media.contains(&tag));
+    // Bedrock and Gemini name a part's kind by its member.
+    let held = ["image", "document", "audio", "video", "inlineData", "inline_data", "fileData", "file_data"];
+    if tagged || held.iter().any(|key| part.get(key).is_some_and(Value::is_object)) {
+        return prompt.fill(part.to_string().as_bytes(), PART_TOKENS);
+    }
+    for key in ["text", "content", "thinking", "refusal", "toolResult"] {
+        match part.get(key) {
+            Some(inner @ Value::Object(_)) => add_part(prompt, inner),
+            Some(inner) => add_content(prompt, inner),
+            None => {}
         }
-        _ => {
-            for key in ["text", "content", "thinking", "refusal"] {
-                if let Some(inner) = part.get(key) {
-                    add_content(prompt, inner);
-                }
-            }
-            for key in ["input", "arguments", "name"] {
-                if let Some(inner) = part.get(key) {
-                    prompt.text(&inner.to_string());
-                }
-            }
+    }
+    for key in CALLS {
+        if let Some(inner) = part.get(key) {
+            prompt.text(&inner.to_string());
         }
     }
 }
@@ -411,7 +409,7 @@ fn add_part(prompt: &mut Prompt, part: &Value) {
 pub(crate) fn add_message(prompt: &mut Prompt, message: &Value) {
     let role = message.get("role").or_else(|| message.get("type")).and_then(Value::as_str).unwrap_or("user");
     prompt.push(role.as_bytes());
-    for key in ["content", "output"] {
+    for key in ["content", "output", "parts"] {
         if let Some(content) = message.get(key) {
             add_content(prompt, content);
         }

@@ -2,6 +2,7 @@
 
 use super::replay::Replay;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -17,9 +18,12 @@ pub struct Config {
     pub text: Option<String>,
     /// How many tokens a made-up text has, from `min` to `max`; the request's own limit shortens it.
     pub output_tokens: Span,
+    /// The arguments of every call of a tool, by the tool's name, instead of ones made up from its schema.
+    pub arguments: BTreeMap<String, Value>,
     /// A key that clients must send (as `Authorization: Bearer`, `x-api-key` or `api-key`).
     pub api_key: Option<Secret>,
-    /// Refuse unknown models (404) and Messages requests without `anthropic-version` (400), as the real APIs do.
+    /// Refuse unknown models (404), Messages requests without `anthropic-version`, and conversations that do not fit
+    /// together (400), as the real APIs do.
     pub strict: bool,
     /// Longest prompt in tokens; a longer one gets the API's own context-length error.
     pub context_tokens: Option<u64>,
@@ -56,6 +60,7 @@ impl Default for Config {
             seed: 0,
             text: None,
             output_tokens: Span { min: 16, max: 48 },
+            arguments: BTreeMap::new(),
             api_key: None,
             strict: false,
             context_tokens: None,
@@ -265,7 +270,7 @@ pub struct Fixed {
     pub events: usize,
     /// Time between them in milliseconds; 0 sends them without a pause.
     pub interval_ms: u64,
-    /// Put the time of sending, as 19 digits of nanoseconds since 1970, into each event's text.
+    /// Put the time of sending, as 19 digits of nanoseconds since 1970, into each event's text; not into AWS's frames.
     pub stamp: bool,
 }
 

@@ -10,14 +10,14 @@
 //! free at once, and what was made is billed.
 
 use super::Shared;
+use super::api::family::{Family, Number};
 use super::api::refusal::Refusal;
-use super::api::{self, Body, Event, Events, Family, Job, Kind, Pace, Reply, Routed, Stream, Usage};
+use super::api::{self, Body, Event, Events, Job, Kind, Pace, Reply, Routed, Stream, Usage};
 use super::engine::{Full, Slot};
 use super::fault::{Break, Fault, Faults, Point};
-use super::fixed::event_stream;
 use super::gzip::{Gzip, gzip};
 use super::stats::{Counter, ModelBill, Request};
-use super::text::id;
+use super::text::{id, uuid};
 use bytes::Bytes;
 use fastrand::Rng;
 use http::{HeaderName, HeaderValue, header};
@@ -109,12 +109,20 @@ impl Exchange {
         self.spoil(&mut reply);
         self.shared.stats.status(reply.status);
         if !matches!(self.source, Source::Canned(_)) {
-            let name = if self.family == Family::Anthropic { "request-id" } else { "x-request-id" };
-            if let Ok(value) = HeaderValue::try_from(id(&mut self.rng, "req_", 24)) {
-                reply.headers.push((HeaderName::from_static(name), value));
-            }
+            self.number(&mut reply);
         }
         reply
+    }
+
+    fn number(&mut self, reply: &mut Reply) {
+        let Some((name, number)) = self.family.request_id() else { return };
+        let number = match number {
+            Number::Prefixed(prefix) => id(&mut self.rng, prefix, 24),
+            Number::Uuid => uuid(&mut self.rng),
+        };
+        if let Ok(value) = HeaderValue::try_from(number) {
+            reply.headers.push((HeaderName::from_static(name), value));
+        }
     }
 
     /// The body if it is whole; a stream is kept for [`Exchange::next`].
@@ -145,8 +153,9 @@ impl Exchange {
         match self.due_event().await {
             Some(event) if event.kind == Kind::Last && self.faults.has(Fault::NoDone) => self.trailer(),
             Some(event) => {
+                let garbled = self.faults.has(Fault::BadEvent(self.sent));
                 self.sent += 1;
-                Next::Piece(self.pack(event.bytes))
+                Next::Piece(self.pack(if garbled { garble(&event.bytes) } else { event.bytes }))
             }
             None => self.trailer(),
         }
@@ -174,7 +183,7 @@ impl Exchange {
         };
         let mut reply = match self.admit(&job).await {
             Ok(()) => self.run(&job).await,
-            Err((refusal, retry_after)) => self.refuse(&refusal, retry_after),
+            Err((refusal, retry_after)) => refusal.after(retry_after).reply(self.family),
         };
         self.shared.provider.headers(self.family, Instant::now(), &mut reply.headers);
         reply
@@ -221,11 +230,7 @@ impl Exchange {
             self.decode(stroke).await;
             left -= stroke;
         }
-        let headers = match rendered.body {
-            Body::Whole(_) => vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-            Body::Stream(_) => event_stream(),
-        };
-        Reply { status: 200, headers, body: rendered.body }
+        Reply { status: 200, headers: rendered.media.headers(), body: rendered.body }
     }
 
     async fn decode(&mut self, tokens: u64) {
@@ -275,18 +280,10 @@ impl Exchange {
             _ => None,
         });
         self.faults.find(|fault| match *fault {
-            Fault::Status(status) => Some(self.refuse(&Refusal::simulated(status), retry_after)),
+            Fault::Status(status) => Some(Refusal::simulated(status).after(retry_after).reply(self.family)),
             Fault::Html(status) => Some(html(status)),
             _ => None,
         })
-    }
-
-    fn refuse(&self, refusal: &Refusal, retry_after: Option<u64>) -> Reply {
-        let mut reply = refusal.reply(self.family);
-        if let Some(seconds) = retry_after {
-            reply.headers.push((header::RETRY_AFTER, HeaderValue::from(seconds)));
-        }
-        reply
     }
 
     /// Faults that change the body as a whole.
@@ -415,6 +412,15 @@ fn find_faults(
         }
     }
     Ok(faults)
+}
+
+/// An event whose last brace is another sign: JSON that does not end, and in a frame a sum that does not hold.
+fn garble(event: &Bytes) -> Bytes {
+    let mut bytes = event.to_vec();
+    if let Some(brace) = bytes.iter_mut().rev().find(|byte| **byte == b'}') {
+        *brace = b'<';
+    }
+    bytes.into()
 }
 
 /// A body in two pieces, its length still announced.

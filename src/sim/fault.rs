@@ -43,6 +43,8 @@ pub enum Fault {
     Goaway(u64),
     /// `error_event[=N]`: after `N` (0) events an error event as the API writes it, and a clean end.
     ErrorEvent(u64),
+    /// `bad_event[=N]`: the event after `N` (3) events is broken: JSON without its end, a frame whose sum is wrong.
+    BadEvent(u64),
     /// `huge_event[=BYTES]`: a first token of that size (1 MiB).
     HugeEvent(usize),
     /// `empty_stream`: status 200 and the stream's headers, but no event.
@@ -226,6 +228,7 @@ fn parse_one(text: &str) -> Result<Fault, String> {
         "bad_chunk" => Fault::BadChunk(number(3)?),
         "goaway" => Fault::Goaway(number(0)?),
         "error_event" => Fault::ErrorEvent(number(0)?),
+        "bad_event" => Fault::BadEvent(number(3)?),
         "huge_event" => {
             Fault::HugeEvent(usize::try_from(number(1 << 20)?).unwrap_or(usize::MAX).min(1 << 28))
         }
@@ -265,7 +268,7 @@ fn parse_length(argument: Option<&str>) -> Result<Fault, String> {
 }
 
 const NAMES: &str = "refuse, reset_before_head, reset_after_head, garbage_head, slow_head, info_flood, switching, \
-    status, retry_after, html, stall, cut, reset, bad_chunk, goaway, error_event, huge_event, empty_stream, no_done, \
+    status, retry_after, html, stall, cut, reset, bad_chunk, goaway, error_event, bad_event, huge_event, empty_stream, no_done, \
     one_byte, wrong_length, close_delimited, gzip";
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ mod read;
 mod write;
 
 use super::Shared;
+use super::api::family::Family;
 use super::api::refusal::Refusal;
-use super::api::{self, Body, Reply};
+use super::api::{Body, Reply};
 use super::exchange::{Exchange, Next};
 use super::fault::{Break, Fault, Faults};
 use super::stats::{Counter, Request};
@@ -122,7 +123,7 @@ impl Connection {
             Fail::HeadTooLong => Refusal::simulated(431),
             Fail::BodyTooLong => Refusal::too_large(self.shared.config.max_body),
         };
-        let reply = refusal.reply(api::Family::OpenAi);
+        let reply = refusal.reply(Family::OpenAi);
         let Body::Whole(body) = reply.body else { return After::Close };
         let head = write::head(reply.status, &reply.headers, Framing::Length(body.len() as u64), false);
         let wire = Wire { stream: &self.stream, one_byte: false };

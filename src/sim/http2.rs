@@ -2,8 +2,9 @@
 //! an early end of the stream, and GOAWAY closes the connection.
 
 use super::Shared;
+use super::api::family::Family;
 use super::api::refusal::Refusal;
-use super::api::{Body, Family, Reply};
+use super::api::{Body, Reply};
 use super::exchange::{Exchange, Next};
 use super::fault::{Break, Fault};
 use super::stats::{Counter, Request};

@@ -1,6 +1,7 @@
 //! The provider model: latency, errors at random, and rate limits with their headers.
 
-use super::api::{Family, Header};
+use super::api::Header;
+use super::api::family::Family;
 use super::config::{Latency, ProviderConfig};
 use super::stats::locked;
 use fastrand::Rng;
@@ -65,19 +66,25 @@ impl Provider {
 
     /// Rate-limit headers in the manner of the API's family.
     pub(crate) fn headers(&self, family: Family, now: Instant, out: &mut Vec<Header>) {
-        if !self.config.headers {
-            return;
-        }
+        let names = match family {
+            _ if !self.config.headers => return,
+            Family::OpenAi | Family::Azure => OPENAI,
+            Family::Anthropic => ANTHROPIC,
+            // These tell nobody.
+            Family::VertexClaude | Family::Google | Family::Bedrock | Family::Cohere | Family::Ollama => {
+                return;
+            }
+        };
         let levels =
             [level(self.requests.as_ref(), 10_000, now), level(self.tokens.as_ref(), 10_000_000, now)];
         let real = self.requests.is_some() || self.tokens.is_some();
-        let names = if family == Family::Anthropic { ANTHROPIC } else { OPENAI };
         for (names, level) in names.iter().zip(levels) {
             let reset = match (family, real) {
                 (Family::Anthropic, true) => rfc3339(SystemTime::now() + level.reset),
                 (Family::Anthropic, false) => "2026-01-01T00:00:00Z".into(),
-                (Family::OpenAi, true) => format!("{}ms", level.reset.as_millis()),
-                (Family::OpenAi, false) => "6ms".into(),
+                (Family::Azure, _) => level.reset.as_secs().to_string(),
+                (_, true) => format!("{}ms", level.reset.as_millis()),
+                (_, false) => "6ms".into(),
             };
             out.push((HeaderName::from_static(names[0]), HeaderValue::from(level.limit)));
             out.push((HeaderName::from_static(names[1]), HeaderValue::from(level.remaining)));

@@ -114,6 +114,12 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
+    /// A member of the query, as it stands there.
+    pub fn member(&self, name: &str) -> Option<&str> {
+        let (_, query) = self.target.split_once('?')?;
+        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    }
+
     /// A header's value, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok())

@@ -4,6 +4,9 @@ mod apis;
 mod engine;
 mod faults;
 mod h2;
+mod natives;
+mod recorded;
+mod refusals;
 mod wire;
 
 use super::{Config, Sim, StatsSnapshot};

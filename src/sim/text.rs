@@ -4,6 +4,8 @@
 //! tokens: `"one two three"` is three. A word of more than [`MAX_WORD`] bytes counts once for every
 //! started [`MAX_WORD`] bytes.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
@@ -186,6 +188,20 @@ pub(crate) fn id(rng: &mut Rng, prefix: &str, len: usize) -> String {
     out
 }
 
+/// The signature of a text that was thought: whoever sends the text back must send this with it.
+pub(crate) fn sign(text: &str) -> String {
+    let mut digest = Digest::new(0);
+    digest.write(text.as_bytes());
+    STANDARD.encode(format!("forebay-sim-{:016x}", digest.finish()))
+}
+
+/// A UUID.
+pub(crate) fn uuid(rng: &mut Rng) -> String {
+    let digits = format!("{:032x}", rng.u128(..));
+    let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+    format!("{}-{}-4{}-a{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+}
+
 /// A value that fits the JSON Schema `schema` as far as it says: types, enums, constants, objects, arrays,
 /// bounds of numbers, and the first branch of a union. References are not followed: they give a string.
 pub(crate) fn sample(rng: &mut Rng, schema: &Value, depth: u8) -> Value {
@@ -199,7 +215,7 @@ pub(crate) fn sample(rng: &mut Rng, schema: &Value, depth: u8) -> Value {
     if let Some(branch) = union.and_then(Value::as_array).and_then(|all| all.first()) {
         return if depth == 0 { Value::Null } else { sample(rng, branch, depth - 1) };
     }
-    match schema_type(schema) {
+    match schema_type(schema).map(str::to_ascii_lowercase).as_deref() {
         Some("object") => sample_object(rng, schema, depth),
         Some("array") => sample_array(rng, schema, depth),
         Some("integer") => json!(bounded(rng, schema)),

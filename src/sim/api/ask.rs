@@ -1,10 +1,12 @@
 //! What a request wants, whatever its dialect, and the answer made up for it.
 
+use super::{Env, flag};
 use crate::sim::config::Config;
 use crate::sim::stats::Request;
 use crate::sim::text::{Prompt, id, pieces, salad, sample, tokens};
 use fastrand::Rng;
-use serde_json::Value;
+use memchr::{memchr, memmem};
+use serde_json::{Map, Value};
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -17,7 +19,21 @@ pub(crate) struct Ask {
     pub(crate) max_tokens: Option<u64>,
     pub(crate) stops: Vec<String>,
     pub(crate) want: Want,
+    pub(crate) thinking: Thinking,
     pub(crate) knobs: Knobs,
+}
+
+/// Whether the answer is to be reasoned about in sight of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thinking {
+    Hidden,
+    Shown,
+}
+
+impl Thinking {
+    pub(crate) fn shown_if(shown: bool) -> Self {
+        if shown { Self::Shown } else { Self::Hidden }
+    }
 }
 
 /// The kind of answer wanted.
@@ -38,11 +54,14 @@ pub(crate) struct Tool {
     pub(crate) schema: Value,
 }
 
-/// What the request tells the simulator itself, by `x-sim-*` headers or by a `sim` object in the body.
+/// What the request tells the simulator itself: by `x-sim-*` headers, by a `sim` object in the body, or in the words of
+/// its prompt.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Knobs {
     /// `x-sim-text`, `sim.text`: the exact text of the answer.
     pub(crate) text: Option<String>,
+    /// `x-sim-reasoning`, `sim.reasoning`: the exact text of the reasoning before it, asked for or not.
+    pub(crate) reasoning: Option<String>,
     /// `x-sim-tokens`, `sim.tokens`: how many tokens the answer has.
     pub(crate) tokens: Option<u64>,
     /// `x-sim-tool-calls`, `sim.tool_calls`: how many tools are called (1).
@@ -58,16 +77,19 @@ pub(crate) struct Knobs {
 impl Knobs {
     pub(crate) fn read(request: &Request, body: Option<&Value>, config: &Config) -> Self {
         let inner = body.and_then(|body| body.get("sim"));
-        let text = |header: &str, key: &str| match request.header(header) {
-            Some(value) => Some(value.to_owned()),
-            None => inner.and_then(|sim| sim.get(key)).and_then(Value::as_str).map(str::to_owned),
+        let told =
+            |header: &str| request.header(header).map(str::to_owned).or_else(|| told(&request.body, header));
+        let text = |header: &str, key: &str| {
+            let inner = || inner.and_then(|sim| sim.get(key)).and_then(Value::as_str).map(str::to_owned);
+            told(header).or_else(inner)
         };
-        let number = |header: &str, key: &str| match request.header(header) {
+        let number = |header: &str, key: &str| match told(header) {
             Some(value) => value.trim().parse().ok(),
             None => inner.and_then(|sim| sim.get(key)).and_then(Value::as_u64),
         };
         Self {
             text: text("x-sim-text", "text").or_else(|| config.text.clone()),
+            reasoning: text("x-sim-reasoning", "reasoning"),
             tokens: number("x-sim-tokens", "tokens"),
             tool_calls: number("x-sim-tool-calls", "tool_calls"),
             fault: text("x-sim-fault", "fault"),
@@ -77,9 +99,21 @@ impl Knobs {
     }
 }
 
+/// What the prompt says in place of a header: `(x-sim-text: so)`, the last of them if there are several.
+fn told(body: &[u8], header: &str) -> Option<String> {
+    memmem::find(body, b"(x-sim-")?;
+    let mark = format!("({header}: ");
+    let rest = body.get(memmem::rfind(body, mark.as_bytes())? + mark.len()..)?;
+    let words = rest.get(..memchr(b')', rest)?)?;
+    // They stand in a JSON string, escaped as that has it.
+    serde_json::from_slice([b"\"", words, b"\""].concat().as_slice()).ok()
+}
+
 /// One choice of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
+    /// What was thought before, token by token; mostly empty.
+    pub(crate) reasoning: Vec<String>,
     /// The text, token by token; empty if there are only calls.
     pub(crate) text: Vec<String>,
     pub(crate) calls: Vec<ToolCall>,
@@ -108,16 +142,48 @@ pub(crate) enum Finish {
 impl Answer {
     /// Tokens of the answer; the name of a called tool is one.
     pub(crate) fn tokens(&self) -> u64 {
-        let calls: usize = self.calls.iter().map(|call| 1 + call.arguments.len()).sum();
-        (self.text.len() + calls) as u64
+        let calls: u64 = self.calls.iter().map(ToolCall::tokens).sum();
+        self.thought() + self.text.len() as u64 + calls
     }
 
     pub(crate) fn full_text(&self) -> String {
         self.text.concat()
     }
+
+    pub(crate) fn thought(&self) -> u64 {
+        self.reasoning.len() as u64
+    }
+}
+
+impl ToolCall {
+    /// The arguments as an object. Those that `max_tokens` cut short are no JSON any more: they are none then.
+    pub(crate) fn input(&self) -> Value {
+        serde_json::from_str(&self.arguments.concat()).unwrap_or_else(|_| Value::Object(Map::new()))
+    }
+
+    /// Its tokens: its name and its arguments.
+    pub(crate) fn tokens(&self) -> u64 {
+        1 + self.arguments.len() as u64
+    }
 }
 
 impl Ask {
+    /// One answer in words, as long as it gets, streamed if the path or `stream` in the body says so.
+    pub(crate) fn new(model: String, prompt: Prompt, body: &Value, env: &Env<'_>) -> Self {
+        Self {
+            model,
+            prompt,
+            stream: env.place.stream.unwrap_or_else(|| flag(body, "stream")),
+            include_usage: true,
+            choices: 1,
+            max_tokens: None,
+            stops: Vec::new(),
+            want: Want::Text,
+            thinking: Thinking::Hidden,
+            knobs: Knobs::read(env.request, Some(body), env.config),
+        }
+    }
+
     /// A generator for this request: the same for the same seed and prompt, streamed or not.
     pub(crate) fn rng(&self, seed: u64) -> Rng {
         Rng::with_seed(self.prompt.identity() ^ seed)
@@ -129,13 +195,18 @@ impl Ask {
         (0..self.choices).map(|_| self.answer(config, &mut rng)).collect()
     }
 
+    /// The answer of a dialect that has but one.
+    pub(crate) fn only_answer(&self, config: &Config) -> Answer {
+        self.answer(config, &mut self.rng(config.seed).fork())
+    }
+
     fn answer(&self, config: &Config, rng: &mut Rng) -> Answer {
         if let Some(tokens) = &self.knobs.exact {
             return text_answer(tokens.clone(), None);
         }
         let mut answer = match (&self.knobs.text, &self.want) {
             (Some(text), _) => text_answer(tokens(text).map(str::to_owned).collect(), self.knobs.tokens),
-            (None, Want::Calls(tools)) => call_answer(tools, self.knobs.tool_calls, rng),
+            (None, Want::Calls(tools)) => call_answer(tools, self.knobs.tool_calls, config, rng),
             (None, Want::Json(schema)) => {
                 let schema =
                     schema.clone().unwrap_or_else(|| serde_json::json!({"properties": {"answer": {}}}));
@@ -146,6 +217,11 @@ impl Ask {
                 let n = self.knobs.tokens.unwrap_or_else(|| rng.u64(span.min..=span.max));
                 text_answer(salad(rng, n.min(1 << 20)), None)
             }
+        };
+        answer.reasoning = match (&self.knobs.reasoning, self.thinking) {
+            (Some(text), _) => tokens(text).map(str::to_owned).collect(),
+            (None, Thinking::Shown) => salad(rng, 8),
+            (None, Thinking::Hidden) => Vec::new(),
         };
         if let (Some(bytes), Some(first)) = (self.knobs.huge, answer.text.first_mut()) {
             *first = "x".repeat(bytes);
@@ -174,8 +250,10 @@ impl Ask {
     fn shorten(&self, answer: &mut Answer) {
         let Some(max) = self.max_tokens.filter(|max| answer.tokens() > *max) else { return };
         let mut left = usize::try_from(max).unwrap_or(usize::MAX);
-        answer.text.truncate(left);
-        left -= answer.text.len();
+        for part in [&mut answer.reasoning, &mut answer.text] {
+            part.truncate(left);
+            left -= part.len();
+        }
         for call in &mut answer.calls {
             left = left.saturating_sub(1);
             call.arguments.truncate(left);
@@ -194,18 +272,19 @@ fn text_answer(tokens: Vec<String>, n: Option<u64>) -> Answer {
         }
         _ => tokens,
     };
-    Answer { text, calls: Vec::new(), finish: Finish::Stop }
+    Answer { reasoning: Vec::new(), text, calls: Vec::new(), finish: Finish::Stop }
 }
 
-fn call_answer(tools: &[Tool], n: Option<u64>, rng: &mut Rng) -> Answer {
+fn call_answer(tools: &[Tool], n: Option<u64>, config: &Config, rng: &mut Rng) -> Answer {
     let n = usize::try_from(n.unwrap_or(1).clamp(1, 64)).unwrap_or(1);
     let call = |tool: &Tool| {
-        let arguments = sample(rng, &tool.schema, 8);
+        let known = config.arguments.get(&tool.name).cloned();
+        let arguments = known.unwrap_or_else(|| sample(rng, &tool.schema, 8));
         let arguments = if arguments.is_object() { arguments.to_string() } else { "{}".into() };
         ToolCall { id: id(rng, "", 24), name: tool.name.clone(), arguments: pieces(&arguments, 8) }
     };
     let calls = tools.iter().cycle().take(n).map(call).collect();
-    Answer { text: Vec::new(), calls, finish: Finish::ToolCalls }
+    Answer { reasoning: Vec::new(), text: Vec::new(), calls, finish: Finish::ToolCalls }
 }
 
 #[cfg(test)]
@@ -225,6 +304,7 @@ mod tests {
             max_tokens: None,
             stops: Vec::new(),
             want,
+            thinking: Thinking::Hidden,
             knobs: Knobs::default(),
         }
     }
@@ -242,6 +322,32 @@ mod tests {
         assert_eq!((only(&asked).tokens(), only(&asked).finish), (3, Finish::Length));
         asked.knobs.text = Some("one two".into());
         assert_eq!(only(&asked).text, ["one", " two", "one"]);
+    }
+
+    #[test]
+    fn a_prompt_may_tell_what_to_do() {
+        let body =
+            json!({"p": ["(x-sim-text: old) and (x-sim-text: a \"b\" é\u{1F680})", "(x-sim-fault: cut=3)"]});
+        let body = body.to_string();
+        assert_eq!(told(body.as_bytes(), "x-sim-text").unwrap(), "a \"b\" é\u{1F680}");
+        assert_eq!(told(body.as_bytes(), "x-sim-fault").unwrap(), "cut=3");
+        assert_eq!(told(body.as_bytes(), "x-sim-tokens"), None);
+        assert_eq!(told(b"(x-sim-text: never closed", "x-sim-text"), None);
+    }
+
+    #[test]
+    fn thoughts_come_before_the_text_and_count_as_it_does() {
+        let mut asked = ask(Want::Text);
+        asked.knobs.text = Some("one two".into());
+        let plain = only(&asked);
+        asked.thinking = Thinking::Shown;
+        let answer = only(&asked);
+        assert_eq!((answer.thought(), answer.tokens(), &answer.text), (8, 10, &plain.text));
+        asked.knobs.reasoning = Some("so then".into());
+        asked.max_tokens = Some(3);
+        let answer = only(&asked);
+        assert_eq!((answer.reasoning.concat().as_str(), answer.full_text().as_str()), ("so then", "one"));
+        assert_eq!(answer.finish, Finish::Length);
     }
 
     #[test]
@@ -267,6 +373,8 @@ mod tests {
         assert_ne!(answer.calls[0].id, answer.calls[2].id);
         let arguments: Value = serde_json::from_str(&answer.calls[0].arguments.concat()).unwrap();
         assert!(arguments["n"].is_i64());
+        let config = Config { arguments: [("b".into(), json!({"n": -7}))].into(), ..Config::default() };
+        assert_eq!(asked.only_answer(&config).calls[1].input(), json!({"n": -7}));
         asked.max_tokens = Some(2);
         assert_eq!((only(&asked).tokens() >= 2, only(&asked).finish), (true, Finish::Length));
     }

@@ -1,15 +1,26 @@
 //! `POST /v1/chat/completions`.
 
-use super::ask::{Answer, Ask, Finish, Knobs, Tool, ToolCall, Want};
+use super::ask::{Answer, Ask, Finish, Tool, ToolCall, Want};
+use super::family::Family;
 use super::refusal::Refusal;
-use super::{Env, Event, Kind, Rendered, Usage, add_message, created, flag, limit, model_of, sse, strings};
+use super::rules;
+use super::{
+    Call, Env, Event, FAILED, Kind, Media, Rendered, Usage, add_message, created, flag, limit, model_of, sse,
+    strings,
+};
 use crate::sim::config::Config;
 use crate::sim::text::{Prompt, id};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+/// A request, and who is asked: Azure adds what its filters say.
+pub(crate) struct Chat {
+    ask: Ask,
+    family: Family,
+}
+
 /// Reads the request.
-pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
+pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Chat, Refusal> {
     let model = model_of(body, env)?;
     let messages = match body.get("messages") {
         Some(Value::Array(messages)) if !messages.is_empty() => messages,
@@ -20,6 +31,9 @@ pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
             ));
         }
     };
+    if env.config.strict {
+        rules::chat(body)?;
+    }
     let mut prompt = Prompt::new(env.config.seed, &model);
     messages.iter().for_each(|message| add_message(&mut prompt, message));
     for key in ["tools", "functions"] {
@@ -32,17 +46,15 @@ pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
         None => limit(body, "max_tokens")?,
         some => some,
     };
-    Ok(Ask {
-        model,
-        prompt,
-        stream: flag(body, "stream"),
+    let ask = Ask {
         include_usage: body.get("stream_options").is_some_and(|options| flag(options, "include_usage")),
         choices: limit(body, "n")?.unwrap_or(1).min(128),
         max_tokens,
         stops: strings(body.get("stop")),
         want: want(body, answered),
-        knobs: Knobs::read(env.request, Some(body), env.config),
-    })
+        ..Ask::new(model, prompt, body, env)
+    };
+    Ok(Chat { ask, family: env.place.family })
 }
 
 /// A call where tools are offered and none was just answered; else text, or JSON where that is asked for.
@@ -67,7 +79,10 @@ pub(crate) fn tools<'a>(tools: Option<&'a Value>, inner: impl Fn(&'a Value) -> &
     let all = tools.and_then(Value::as_array).into_iter().flatten().map(inner);
     all.filter_map(|tool| {
         let name = tool.get("name")?.as_str()?.to_owned();
-        let schema = tool.get("parameters").or_else(|| tool.get("input_schema")).cloned().unwrap_or_default();
+        let names = ["parameters", "input_schema", "parametersJsonSchema", "parameters_json_schema"];
+        let schema =
+            names.iter().find_map(|name| tool.get(name)).or_else(|| tool.pointer("/inputSchema/json"));
+        let schema = schema.cloned().unwrap_or_default();
         Some(Tool { name, schema })
     })
     .collect()
@@ -88,23 +103,39 @@ pub(crate) fn want_calls(
     calls.then_some(Want::Calls(tools))
 }
 
-/// Makes up the reply.
-pub(crate) fn render(ask: &Ask, config: &Config, usage: Usage) -> Rendered {
-    let mut rng = ask.rng(config.seed);
-    let stamp = Stamp {
-        id: id(&mut rng, "chatcmpl-", 29),
-        created: created(config, ask.prompt.identity()),
-        model: ask.model.clone(),
-    };
-    let answers = ask.answers(config);
-    let tokens = answers.iter().map(Answer::tokens).sum();
-    let usage = usage_json(usage, tokens);
-    if ask.stream {
-        let usage = ask.include_usage.then_some(usage);
-        return Rendered::stream(stream(stamp, answers, usage));
+impl Call for Chat {
+    fn ask(&self) -> &Ask {
+        &self.ask
     }
-    let choices: Vec<_> = answers.iter().enumerate().map(|(index, answer)| choice(index, answer)).collect();
-    Rendered::whole(&stamp.whole(&choices, &usage), tokens)
+
+    fn ask_mut(&mut self) -> &mut Ask {
+        &mut self.ask
+    }
+
+    fn render(&self, config: &Config, usage: Usage) -> Rendered {
+        let ask = &self.ask;
+        let mut rng = ask.rng(config.seed);
+        let stamp = Stamp {
+            id: id(&mut rng, "chatcmpl-", 29),
+            created: created(config, ask.prompt.identity()),
+            model: ask.model.clone(),
+            family: self.family,
+        };
+        let answers = ask.answers(config);
+        let tokens = answers.iter().map(Answer::tokens).sum();
+        let usage = usage_json(usage, tokens, answers.iter().map(Answer::thought).sum());
+        if ask.stream {
+            let usage = ask.include_usage.then_some(usage);
+            return Rendered::stream(Media::Events, stream(stamp, answers, usage));
+        }
+        let choices: Vec<_> =
+            answers.iter().enumerate().map(|(index, answer)| choice(index, answer)).collect();
+        Rendered::whole(&stamp.whole(&choices, &usage), tokens)
+    }
+
+    fn error_event(&self, _config: &Config, _sent: u64) -> Bytes {
+        sse(None, &Refusal::server(FAILED).body(Family::OpenAi, None))
+    }
 }
 
 /// What every chunk of a stream repeats.
@@ -112,11 +143,21 @@ struct Stamp {
     id: String,
     created: u64,
     model: String,
+    family: Family,
+}
+
+/// What Azure's filters say of a prompt.
+fn filtered() -> Value {
+    let safe = json!({"filtered": false, "severity": "safe"});
+    json!([{
+        "prompt_index": 0,
+        "content_filter_results": {"hate": safe, "self_harm": safe, "sexual": safe, "violence": safe},
+    }])
 }
 
 impl Stamp {
     fn whole(&self, choices: &[Value], usage: &Value) -> Value {
-        json!({
+        let mut whole = json!({
             "id": self.id,
             "object": "chat.completion",
             "created": self.created,
@@ -125,7 +166,24 @@ impl Stamp {
             "usage": usage,
             "service_tier": "default",
             "system_fingerprint": FINGERPRINT,
-        })
+        });
+        if self.family == Family::Azure {
+            whole["prompt_filter_results"] = filtered();
+        }
+        whole
+    }
+
+    /// Azure's first chunk: no choice, only what its filters say of the prompt.
+    fn prologue(&self) -> Option<Bytes> {
+        let chunk = json!({
+            "id": "",
+            "object": "",
+            "created": 0,
+            "model": "",
+            "choices": [],
+            "prompt_filter_results": filtered(),
+        });
+        (self.family == Family::Azure).then(|| sse(None, &chunk))
     }
 
     fn chunk(&self, choices: &Value, usage: Option<&Value>) -> Bytes {
@@ -150,6 +208,9 @@ const FINGERPRINT: &str = "fp_forebay_sim";
 fn choice(index: usize, answer: &Answer) -> Value {
     let content = if answer.calls.is_empty() { json!(answer.full_text()) } else { Value::Null };
     let mut message = json!({"role": "assistant", "content": content, "refusal": null, "annotations": []});
+    if !answer.reasoning.is_empty() {
+        message["reasoning_content"] = json!(answer.reasoning.concat());
+    }
     if !answer.calls.is_empty() {
         message["tool_calls"] = answer.calls.iter().map(whole_call).collect();
     }
@@ -172,14 +233,14 @@ fn finish_reason(answer: &Answer) -> &'static str {
     }
 }
 
-fn usage_json(usage: Usage, output: u64) -> Value {
+fn usage_json(usage: Usage, output: u64, thought: u64) -> Value {
     json!({
         "prompt_tokens": usage.prompt,
         "completion_tokens": output,
         "total_tokens": usage.prompt + output,
         "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": thought,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -203,11 +264,12 @@ fn stream(stamp: Stamp, answers: Vec<Answer>, usage: Option<Value>) -> impl Iter
         Chunk::Choices(choices, Kind::Frame)
     });
     let tail = [usage.map(Chunk::Usage), Some(Chunk::Done)].into_iter().flatten();
-    bodies.chain(ends).chain(tail).map(move |chunk| match chunk {
+    let prologue = stamp.prologue().map(Event::frame);
+    prologue.into_iter().chain(bodies.chain(ends).chain(tail).map(move |chunk| match chunk {
         Chunk::Choices(choices, kind) => Event { bytes: stamp.chunk(&choices, null.as_ref()), kind },
         Chunk::Usage(usage) => Event::frame(stamp.chunk(&json!([]), Some(&usage))),
         Chunk::Done => Event::last(Bytes::from_static(b"data: [DONE]\n\n")),
-    })
+    }))
 }
 
 enum Chunk {
@@ -224,6 +286,8 @@ type Delta = (Value, Kind);
 
 /// An answer's deltas, made as they are taken.
 fn deltas(answer: &Answer) -> Box<dyn Iterator<Item = Delta> + Send> {
+    let thoughts = answer.reasoning.clone().into_iter();
+    let thoughts = thoughts.map(|token| (json!({"reasoning_content": token}), Kind::Tokens(1)));
     let text = answer.text.clone().into_iter().map(|token| (json!({"content": token}), Kind::Tokens(1)));
     let calls = answer.calls.clone().into_iter().enumerate().flat_map(|(index, call)| {
         let start = json!({"tool_calls": [{
@@ -237,7 +301,7 @@ fn deltas(answer: &Answer) -> Box<dyn Iterator<Item = Delta> + Send> {
         });
         std::iter::once((start, Kind::Tokens(1))).chain(rest)
     });
-    Box::new(text.chain(calls))
+    Box::new(thoughts.chain(text).chain(calls))
 }
 
 /// One delta of each choice in turn, as a batch decodes them.

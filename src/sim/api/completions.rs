@@ -1,23 +1,24 @@
 //! `POST /v1/completions`, the legacy API.
 
-use super::ask::{Answer, Ask, Finish, Knobs, Want};
+use super::ask::{Answer, Ask, Finish};
+use super::family::Family;
 use super::refusal::Refusal;
-use super::{Env, Event, Rendered, Usage, created, flag, limit, model_of, sse, strings};
+use super::{Call, Env, Event, FAILED, Media, Rendered, Usage, created, flag, limit, model_of, sse, strings};
 use crate::sim::config::Config;
 use crate::sim::text::{Prompt, id};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// A request: the prompts it holds and what is wanted of each.
-pub(crate) struct Call {
+pub(crate) struct Completion {
     /// `choices` counts all prompts' choices together.
-    pub(crate) ask: Ask,
+    ask: Ask,
     /// The prompts' texts where they are to be repeated, `n` times each.
     echo: Option<Vec<String>>,
 }
 
 /// Reads the request.
-pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Call, Refusal> {
+pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Completion, Refusal> {
     let model = model_of(body, env)?;
     let mut prompt = Prompt::new(env.config.seed, &model);
     let prompts = prompts(body.get("prompt"))?;
@@ -33,18 +34,14 @@ pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Call, Refusal> {
             .collect()
     });
     let ask = Ask {
-        model,
-        prompt,
-        stream: flag(body, "stream"),
         include_usage: body.get("stream_options").is_some_and(|options| flag(options, "include_usage")),
         choices: n * prompts.len() as u64,
         // The legacy API stops after 16 tokens unless told otherwise.
         max_tokens: Some(limit(body, "max_tokens")?.unwrap_or(16)),
         stops: strings(body.get("stop")),
-        want: Want::Text,
-        knobs: Knobs::read(env.request, Some(body), env.config),
+        ..Ask::new(model, prompt, body, env)
     };
-    Ok(Call { ask, echo })
+    Ok(Completion { ask, echo })
 }
 
 /// One prompt, as text or as numbers of tokens.
@@ -99,30 +96,47 @@ fn prompts(value: Option<&Value>) -> Result<Vec<Input>, Refusal> {
     })
 }
 
-/// Makes up the reply.
-pub(crate) fn render(call: &Call, config: &Config, usage: Usage) -> Rendered {
-    let ask = &call.ask;
-    let mut answers = ask.answers(config);
-    let tokens: u64 = answers.iter().map(Answer::tokens).sum();
-    for (answer, echo) in answers.iter_mut().zip(call.echo.iter().flatten()) {
-        answer.text.insert(0, echo.clone());
+impl Call for Completion {
+    fn ask(&self) -> &Ask {
+        &self.ask
     }
-    let usage = json!({
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": tokens,
-        "total_tokens": usage.prompt + tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached},
-    });
-    let stamp = Stamp {
-        id: id(&mut ask.rng(config.seed), "cmpl-", 29),
-        created: created(config, ask.prompt.identity()),
-        model: ask.model.clone(),
-    };
-    if ask.stream {
-        return Rendered::stream(stream(stamp, answers, ask.include_usage.then_some(usage)));
+
+    fn ask_mut(&mut self) -> &mut Ask {
+        &mut self.ask
     }
-    let choices = answers.iter().enumerate().map(|(index, a)| choice(index, &a.full_text(), Some(finish(a))));
-    Rendered::whole(&stamp.object(choices.collect(), Some(usage)), tokens)
+
+    fn render(&self, config: &Config, usage: Usage) -> Rendered {
+        let ask = &self.ask;
+        let mut answers = ask.answers(config);
+        let tokens: u64 = answers.iter().map(Answer::tokens).sum();
+        for (answer, echo) in answers.iter_mut().zip(self.echo.iter().flatten()) {
+            answer.text.insert(0, echo.clone());
+        }
+        let usage = json!({
+            "prompt_tokens": usage.prompt,
+            "completion_tokens": tokens,
+            "total_tokens": usage.prompt + tokens,
+            "prompt_tokens_details": {"cached_tokens": usage.cached},
+        });
+        let stamp = Stamp {
+            id: id(&mut ask.rng(config.seed), "cmpl-", 29),
+            created: created(config, ask.prompt.identity()),
+            model: ask.model.clone(),
+        };
+        if ask.stream {
+            return Rendered::stream(
+                Media::Events,
+                stream(stamp, answers, ask.include_usage.then_some(usage)),
+            );
+        }
+        let choices =
+            answers.iter().enumerate().map(|(index, a)| choice(index, &a.full_text(), Some(finish(a))));
+        Rendered::whole(&stamp.object(choices.collect(), Some(usage)), tokens)
+    }
+
+    fn error_event(&self, _config: &Config, _sent: u64) -> Bytes {
+        sse(None, &Refusal::server(FAILED).body(Family::OpenAi, None))
+    }
 }
 
 struct Stamp {

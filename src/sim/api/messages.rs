@@ -1,28 +1,39 @@
 //! `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 
-use super::ask::{Answer, Ask, Finish, Knobs, ToolCall, Want};
+use super::ask::{Answer, Ask, Finish, Thinking, ToolCall, Want};
 use super::chat::{tools, want_calls};
+use super::family::Family;
 use super::refusal::Refusal;
-use super::{Env, Event, Rendered, Usage, add_content, add_message, flag, limit, model_of, sse, strings};
+use super::rules;
+use super::wire::{exception, frame};
+use super::{
+    Call, Env, Event, FAILED, Kind, Media, Rendered, Usage, add_content, add_message, limit, model_of, sse,
+    strings,
+};
 use crate::sim::config::Config;
-use crate::sim::text::{BLOCK, Prompt, id};
+use crate::sim::text::{BLOCK, Prompt, id, sign};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 /// A request.
-pub(crate) struct Call {
-    pub(crate) ask: Ask,
+pub(crate) struct Message {
+    ask: Ask,
+    /// Who runs the model.
+    host: Family,
     /// Whether it marks something to be cached, so that what is new is reported as written.
     writes_cache: bool,
 }
 
 /// Reads the request.
-pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Call, Refusal> {
+pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Message, Refusal> {
     let ask = parse_ask(body, env)?;
     if ask.max_tokens.is_none() {
         return Err(Refusal::invalid("max_tokens: Field required", Some("max_tokens")));
     }
     let writes_cache = env.request.body.windows(15).any(|bytes| bytes == b"\"cache_control\"");
-    Ok(Call { ask, writes_cache })
+    Ok(Message { ask, host: env.place.family, writes_cache })
 }
 
 /// The reply to `count_tokens`.
@@ -31,7 +42,8 @@ pub(crate) fn count(body: &Value, env: &Env<'_>) -> Result<Value, Refusal> {
 }
 
 fn parse_ask(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
-    if env.config.strict && !env.request.headers.contains_key("anthropic-version") {
+    let direct = env.place.family == Family::Anthropic;
+    if direct && env.config.strict && !env.request.headers.contains_key("anthropic-version") {
         return Err(Refusal::invalid("anthropic-version: header is required", None));
     }
     let model = model_of(body, env)?;
@@ -39,6 +51,10 @@ fn parse_ask(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
         Some(Value::Array(messages)) if !messages.is_empty() => messages,
         _ => return Err(Refusal::invalid("messages: at least one message is required", Some("messages"))),
     };
+    if env.config.strict {
+        rules::messages(body)?;
+        check_signatures(messages)?;
+    }
     let mut prompt = Prompt::new(env.config.seed, &model);
     if let Some(tools) = body.get("tools") {
         prompt.text(&tools.to_string());
@@ -47,17 +63,32 @@ fn parse_ask(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
         add_content(&mut prompt, system);
     }
     messages.iter().for_each(|message| add_message(&mut prompt, message));
+    let thinking = body.pointer("/thinking/type").and_then(Value::as_str);
     Ok(Ask {
-        model,
-        prompt,
-        stream: flag(body, "stream"),
-        include_usage: true,
-        choices: 1,
         max_tokens: limit(body, "max_tokens")?,
         stops: strings(body.get("stop_sequences")),
         want: want(body, messages),
-        knobs: Knobs::read(env.request, Some(body), env.config),
+        thinking: Thinking::shown_if(matches!(thinking, Some("enabled" | "adaptive"))),
+        ..Ask::new(model, prompt, body, env)
     })
+}
+
+/// Thoughts come back as they were sent, or not at all.
+fn check_signatures(messages: &[Value]) -> Result<(), Refusal> {
+    for (turn, message) in messages.iter().enumerate() {
+        let parts = message.get("content").and_then(Value::as_array).into_iter().flatten();
+        for (at, part) in parts.enumerate() {
+            let Some(thought) = part.get("thinking").and_then(Value::as_str) else { continue };
+            if part.get("signature").and_then(Value::as_str) != Some(&sign(thought)) {
+                let place = format!("messages.{turn}.content.{at}");
+                return Err(Refusal::invalid(
+                    format!("{place}: Invalid `signature` in `thinking` block"),
+                    None,
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn want(body: &Value, messages: &[Value]) -> Want {
@@ -77,21 +108,57 @@ fn want(body: &Value, messages: &[Value]) -> Want {
     }
 }
 
-/// Makes up the reply.
-pub(crate) fn render(call: &Call, config: &Config, usage: Usage) -> Rendered {
-    let ask = &call.ask;
-    let id = id(&mut ask.rng(config.seed), "msg_01", 22);
-    let Some(answer) = ask.answers(config).pop() else { return Rendered::whole(&Value::Null, 0) };
-    let bill = Bill::new(call, usage, answer.tokens());
-    if ask.stream {
-        return Rendered::stream(stream(message(&id, &ask.model, &bill), answer, &bill));
+impl Call for Message {
+    fn ask(&self) -> &Ask {
+        &self.ask
     }
-    let mut whole = message(&id, &ask.model, &bill);
-    whole["content"] = content(&answer);
-    whole["stop_reason"] = json!(stop_reason(&answer));
-    whole["stop_sequence"] = stop_sequence(&answer);
-    whole["usage"]["output_tokens"] = json!(bill.output);
-    Rendered::whole(&whole, bill.output)
+
+    fn ask_mut(&mut self) -> &mut Ask {
+        &mut self.ask
+    }
+
+    fn render(&self, config: &Config, usage: Usage) -> Rendered {
+        let ask = &self.ask;
+        let prefix = match self.host {
+            Family::Bedrock => "msg_bdrk_01",
+            Family::VertexClaude => "msg_vrtx_01",
+            _ => "msg_01",
+        };
+        let id = id(&mut ask.rng(config.seed), prefix, 22);
+        let answer = ask.only_answer(config);
+        let bill = Bill::new(self, usage, &answer);
+        if ask.stream {
+            let host = self.host;
+            let pieces = stream(message(&id, &ask.model, &bill), answer, &bill, host);
+            let media = if host == Family::Bedrock { Media::Chunks } else { Media::Events };
+            return Rendered::stream(
+                media,
+                pieces.map(move |(value, kind)| Event { bytes: event(host, &value), kind }),
+            );
+        }
+        let mut whole = message(&id, &ask.model, &bill);
+        whole["content"] = content(&answer);
+        whole["stop_reason"] = json!(stop_reason(&answer));
+        whole["stop_sequence"] = stop_sequence(&answer);
+        whole["usage"]["output_tokens"] = json!(bill.output);
+        whole["usage"]["output_tokens_details"] = json!({"thinking_tokens": bill.thought});
+        Rendered::whole(&whole, bill.output)
+    }
+
+    fn error_event(&self, _config: &Config, _sent: u64) -> Bytes {
+        match self.host {
+            Family::Bedrock => exception("modelStreamErrorException", FAILED),
+            _ => event(self.host, &Refusal::overloaded(529).body(Family::Anthropic, None)),
+        }
+    }
+}
+
+/// An event, named as its `type`; Bedrock wraps it.
+fn event(host: Family, value: &Value) -> Bytes {
+    if host == Family::Bedrock {
+        return frame("chunk", &json!({"bytes": STANDARD.encode(value.to_string()), "p": "abcdefgh"}));
+    }
+    sse(value.get("type").and_then(Value::as_str), value)
 }
 
 /// Tokens as this API counts them: the prompt's without those read from or written to the cache.
@@ -100,13 +167,21 @@ struct Bill {
     read: u64,
     written: u64,
     output: u64,
+    /// Of the output, what was thought.
+    thought: u64,
 }
 
 impl Bill {
-    fn new(call: &Call, usage: Usage, output: u64) -> Self {
+    fn new(call: &Message, usage: Usage, answer: &Answer) -> Self {
         let whole_blocks = usage.prompt / BLOCK * BLOCK;
         let written = if call.writes_cache { whole_blocks.saturating_sub(usage.cached) } else { 0 };
-        Self { input: usage.prompt - usage.cached - written, read: usage.cached, written, output }
+        Self {
+            input: usage.prompt - usage.cached - written,
+            read: usage.cached,
+            written,
+            output: answer.tokens(),
+            thought: answer.thought(),
+        }
     }
 }
 
@@ -133,14 +208,14 @@ fn message(id: &str, model: &str, bill: &Bill) -> Value {
 }
 
 fn content(answer: &Answer) -> Value {
+    let thought = (!answer.reasoning.is_empty()).then(|| {
+        let thought = answer.reasoning.concat();
+        json!({"type": "thinking", "thinking": thought, "signature": sign(&thought)})
+    });
     let text = (!answer.text.is_empty())
         .then(|| json!({"type": "text", "text": answer.full_text(), "citations": null}));
-    let calls = answer.calls.iter().map(|call| {
-        // Arguments cut short by `max_tokens` are no JSON any more, but `input` must be an object.
-        let input = serde_json::from_str(&call.arguments.concat()).unwrap_or_else(|_| json!({}));
-        tool_use(call, &input)
-    });
-    text.into_iter().chain(calls).collect()
+    let calls = answer.calls.iter().map(|call| tool_use(call, &call.input()));
+    thought.into_iter().chain(text).chain(calls).collect()
 }
 
 fn tool_use(call: &ToolCall, input: &Value) -> Value {
@@ -163,8 +238,16 @@ fn stop_sequence(answer: &Answer) -> Value {
     }
 }
 
-/// The events: start, a block for the text and one for each call, the delta with the cumulative usage, stop.
-fn stream(message: Value, answer: Answer, bill: &Bill) -> impl Iterator<Item = Event> + Send + use<> {
+type Piece = (Value, Kind);
+
+/// The events: start, a block for the thoughts, for the text and for each call, the delta with the cumulative usage,
+/// stop.
+fn stream(
+    message: Value,
+    answer: Answer,
+    bill: &Bill,
+    host: Family,
+) -> impl Iterator<Item = Piece> + Send + use<> {
     let end = json!({
         "type": "message_delta",
         "delta": {
@@ -177,47 +260,73 @@ fn stream(message: Value, answer: Answer, bill: &Bill) -> impl Iterator<Item = E
             "cache_creation_input_tokens": bill.written,
             "cache_read_input_tokens": bill.read,
             "output_tokens": bill.output,
+            "output_tokens_details": {"thinking_tokens": bill.thought},
         },
     });
-    let start = Event::frame(typed(&json!({"type": "message_start", "message": message})));
-    let blocks = usize::from(!answer.text.is_empty());
-    let text = (blocks > 0).then_some(answer.text).into_iter().flat_map(text_block);
-    let calls =
-        answer.calls.into_iter().enumerate().flat_map(move |(at, call)| call_block(blocks + at, call));
-    let ends = [Event::frame(typed(&end)), Event::last(typed(&json!({"type": "message_stop"})))];
-    std::iter::once(start).chain(text).chain(calls).chain(ends)
+    let mut last = json!({"type": "message_stop"});
+    if host == Family::Bedrock {
+        last["amazon-bedrock-invocationMetrics"] = json!({
+            "inputTokenCount": bill.input,
+            "outputTokenCount": bill.output,
+            "invocationLatency": 10 * bill.output,
+            "firstByteLatency": 10,
+        });
+    }
+    let start = (json!({"type": "message_start", "message": message}), Kind::Frame);
+    let mut blocks: Vec<Box<dyn FnOnce(usize) -> Block + Send>> = Vec::new();
+    if !answer.reasoning.is_empty() {
+        blocks.push(Box::new(move |at| Box::new(thought_block(at, answer.reasoning))));
+    }
+    if !answer.text.is_empty() {
+        blocks.push(Box::new(move |at| Box::new(text_block(at, answer.text))));
+    }
+    for call in answer.calls {
+        blocks.push(Box::new(move |at| Box::new(call_block(at, call))));
+    }
+    let blocks = blocks.into_iter().enumerate().flat_map(|(at, block)| block(at));
+    std::iter::once(start).chain(blocks).chain([(end, Kind::Frame), (last, Kind::Last)])
 }
 
-fn text_block(tokens: Vec<String>) -> impl Iterator<Item = Event> + Send {
-    let start =
-        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
-    let starts = [Event::frame(typed(&start)), Event::frame(typed(&json!({"type": "ping"})))];
-    let deltas = tokens.into_iter().map(|token| {
-        let delta = json!({"type": "text_delta", "text": token});
-        Event::token(typed(&json!({"type": "content_block_delta", "index": 0, "delta": delta})))
+type Block = Box<dyn Iterator<Item = Piece> + Send>;
+
+fn thought_block(index: usize, tokens: Vec<String>) -> impl Iterator<Item = Piece> + Send {
+    let signature = json!({"type": "signature_delta", "signature": sign(&tokens.concat())});
+    let start = opened(index, &json!({"type": "thinking", "thinking": "", "signature": ""}));
+    let deltas = tokens.into_iter().map(move |token| {
+        (delta(index, &json!({"type": "thinking_delta", "thinking": token})), Kind::Tokens(1))
     });
-    starts.into_iter().chain(deltas).chain([stop(0)])
+    let ends = [(delta(index, &signature), Kind::Frame), stop(index)];
+    std::iter::once((start, Kind::Frame)).chain(deltas).chain(ends)
 }
 
-fn call_block(index: usize, mut call: ToolCall) -> impl Iterator<Item = Event> + Send {
-    let pieces = std::mem::take(&mut call.arguments);
-    let block = tool_use(&call, &json!({}));
-    let start = json!({"type": "content_block_start", "index": index, "content_block": block});
-    let delta = move |piece: &str| {
-        let delta = json!({"type": "input_json_delta", "partial_json": piece});
-        typed(&json!({"type": "content_block_delta", "index": index, "delta": delta}))
-    };
-    // The real API opens with an empty fragment.
-    let starts = [Event::token(typed(&start)), Event::frame(delta(""))];
-    let deltas = pieces.into_iter().map(move |piece| Event::token(delta(&piece)));
+fn text_block(index: usize, tokens: Vec<String>) -> impl Iterator<Item = Piece> + Send {
+    let start = opened(index, &json!({"type": "text", "text": ""}));
+    let starts = [(start, Kind::Frame), (json!({"type": "ping"}), Kind::Frame)];
+    let deltas = tokens
+        .into_iter()
+        .map(move |token| (delta(index, &json!({"type": "text_delta", "text": token})), Kind::Tokens(1)));
     starts.into_iter().chain(deltas).chain([stop(index)])
 }
 
-fn stop(index: usize) -> Event {
-    Event::frame(typed(&json!({"type": "content_block_stop", "index": index})))
+fn call_block(index: usize, mut call: ToolCall) -> impl Iterator<Item = Piece> + Send {
+    let pieces = std::mem::take(&mut call.arguments);
+    let start = opened(index, &tool_use(&call, &json!({})));
+    let fragment =
+        move |piece: &str| delta(index, &json!({"type": "input_json_delta", "partial_json": piece}));
+    // The real API opens with an empty fragment.
+    let starts = [(start, Kind::Tokens(1)), (fragment(""), Kind::Frame)];
+    let deltas = pieces.into_iter().map(move |piece| (fragment(&piece), Kind::Tokens(1)));
+    starts.into_iter().chain(deltas).chain([stop(index)])
 }
 
-/// An event named as its `type`.
-fn typed(value: &Value) -> bytes::Bytes {
-    sse(value.get("type").and_then(Value::as_str), value)
+fn opened(index: usize, block: &Value) -> Value {
+    json!({"type": "content_block_start", "index": index, "content_block": block})
+}
+
+fn delta(index: usize, delta: &Value) -> Value {
+    json!({"type": "content_block_delta", "index": index, "delta": delta})
+}
+
+fn stop(index: usize) -> Piece {
+    (json!({"type": "content_block_stop", "index": index}), Kind::Frame)
 }

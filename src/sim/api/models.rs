@@ -1,49 +1,71 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`, in OpenAI's shape or in Anthropic's.
+//! `GET /v1/models` and `GET /v1/models/{id}`, in OpenAI's shape, in Anthropic's or in Google's, and `GET /api/tags`.
 
+use super::Env;
+use super::family::Family;
 use super::refusal::Refusal;
-use super::{Family, Reply, family, json_reply};
-use crate::sim::Shared;
 use crate::sim::stats::Request;
 use serde_json::{Value, json};
 
 /// The list; for Anthropic one page of it.
-pub(crate) fn list(shared: &Shared, request: &Request) -> Result<Reply, Refusal> {
-    let models = &shared.config.models;
-    if family(request) == Family::OpenAi {
-        let data: Vec<_> = models.iter().map(|id| openai(id)).collect();
-        return Ok(json_reply(200, &json!({"object": "list", "data": data})));
-    }
-    let (page, more) = page(models, request)?;
-    Ok(json_reply(
-        200,
-        &json!({
-            "data": page.iter().map(|id| anthropic(id)).collect::<Vec<_>>(),
-            "has_more": more,
-            "first_id": page.first(),
-            "last_id": page.last(),
-        }),
-    ))
+pub(crate) fn list(env: &Env<'_>) -> Result<Value, Refusal> {
+    let models = &env.config.models;
+    Ok(match env.place.family {
+        Family::Anthropic => {
+            let (page, more) = page(models, env.request)?;
+            json!({
+                "data": page.iter().map(|id| anthropic(id)).collect::<Vec<_>>(),
+                "has_more": more,
+                "first_id": page.first(),
+                "last_id": page.last(),
+            })
+        }
+        Family::Google => json!({"models": models.iter().map(|id| google(id)).collect::<Vec<_>>()}),
+        _ => json!({"object": "list", "data": models.iter().map(|id| openai(id)).collect::<Vec<_>>()}),
+    })
 }
 
 /// One model, by the last part of its path.
-pub(crate) fn one(shared: &Shared, request: &Request, path: &str) -> Result<Reply, Refusal> {
-    let id = path.strip_prefix("/models/").unwrap_or_default();
-    if !shared.config.models.iter().any(|model| model == id) {
-        return Err(Refusal::unknown_model(id));
+pub(crate) fn one(env: &Env<'_>) -> Result<Value, Refusal> {
+    let id = env.place.model.as_deref().unwrap_or_default();
+    if !env.config.models.iter().any(|model| model == id) {
+        return Err(Refusal::unknown_model(env.place.family, id));
     }
-    let value = if family(request) == Family::OpenAi { openai(id) } else { anthropic(id) };
-    Ok(json_reply(200, &value))
+    Ok(match env.place.family {
+        Family::Anthropic => anthropic(id),
+        Family::Google => google(id),
+        _ => openai(id),
+    })
+}
+
+/// Ollama's list.
+pub(crate) fn tags(env: &Env<'_>) -> Value {
+    let model = |id: &String| {
+        json!({
+            "name": id,
+            "model": id,
+            "modified_at": "2026-01-01T00:00:00Z",
+            "size": 2_019_393_189_u64,
+            "digest": format!("{:064x}", id.len()),
+            "details": {
+                "parent_model": "",
+                "format": "gguf",
+                "family": "sim",
+                "families": ["sim"],
+                "parameter_size": "3B",
+                "quantization_level": "Q4_K_M",
+            },
+        })
+    };
+    json!({"models": env.config.models.iter().map(model).collect::<Vec<_>>()})
 }
 
 fn page<'a>(models: &'a [String], request: &Request) -> Result<(&'a [String], bool), Refusal> {
-    let query = request.target.split_once('?').map_or("", |(_, query)| query);
-    let member = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    let limit = match member("limit").map(str::parse::<usize>) {
+    let limit = match request.member("limit").map(str::parse::<usize>) {
         None => 20,
         Some(Ok(limit @ 1..=1000)) => limit,
         Some(_) => return Err(Refusal::invalid("`limit` must be a number from 1 to 1000.", Some("limit"))),
     };
-    let place = |name| member(name).and_then(|id| models.iter().position(|model| model == id));
+    let place = |name| request.member(name).and_then(|id| models.iter().position(|model| model == id));
     if let Some(before) = place("before_id") {
         let start = before.saturating_sub(limit);
         return Ok((models.get(start..before).unwrap_or_default(), start > 0));
@@ -70,5 +92,17 @@ fn anthropic(id: &str) -> Value {
         "capabilities": null,
         "max_input_tokens": 200_000,
         "max_tokens": 64_000,
+    })
+}
+
+fn google(id: &str) -> Value {
+    json!({
+        "name": format!("models/{id}"),
+        "version": "001",
+        "displayName": id,
+        "description": "A simulated model.",
+        "inputTokenLimit": 1_048_576,
+        "outputTokenLimit": 65_536,
+        "supportedGenerationMethods": ["generateContent", "countTokens", "embedContent"],
     })
 }

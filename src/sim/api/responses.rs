@@ -1,9 +1,12 @@
 //! `POST /v1/responses` and `POST /v1/responses/input_tokens`.
 
-use super::ask::{Answer, Ask, Finish, Knobs, ToolCall, Want};
+use super::ask::{Answer, Ask, Finish, Thinking, ToolCall, Want};
 use super::chat::{tools, want_calls};
+use super::family::Family;
 use super::refusal::Refusal;
-use super::{Env, Event, Family, Kind, Rendered, Usage, add_message, created, flag, limit, model_of, sse};
+use super::{
+    Call, Env, Event, FAILED, Kind, Media, Rendered, Usage, add_message, created, limit, model_of, sse,
+};
 use crate::sim::config::Config;
 use crate::sim::text::{Prompt, id};
 use bytes::{Bytes, BytesMut};
@@ -11,14 +14,14 @@ use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
 /// A request.
-pub(crate) struct Call {
-    pub(crate) ask: Ask,
+pub(crate) struct Response {
+    ask: Ask,
     /// Members of the request that the response repeats.
     echo: Map<String, Value>,
 }
 
 /// Reads the request.
-pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Call, Refusal> {
+pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Response, Refusal> {
     let ask = parse_ask(body, env)?;
     let defaults = [
         ("instructions", Value::Null),
@@ -40,7 +43,7 @@ pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Call, Refusal> {
         let asked = body.get(key).filter(|value| !value.is_null()).cloned();
         (key.to_owned(), asked.unwrap_or(default))
     });
-    Ok(Call { ask, echo: echo.collect() })
+    Ok(Response { ask, echo: echo.collect() })
 }
 
 /// The reply to `input_tokens`.
@@ -69,16 +72,12 @@ fn parse_ask(body: &Value, env: &Env<'_>) -> Result<Ask, Refusal> {
         }
         _ => return Err(Refusal::invalid("`input` must be a string or an array of items.", Some("input"))),
     };
+    let summary = body.pointer("/reasoning/summary").is_some_and(Value::is_string);
     Ok(Ask {
-        model,
-        prompt,
-        stream: flag(body, "stream"),
-        include_usage: true,
-        choices: 1,
         max_tokens: limit(body, "max_output_tokens")?,
-        stops: Vec::new(),
         want: want(body, answered),
-        knobs: Knobs::read(env.request, Some(body), env.config),
+        thinking: Thinking::shown_if(summary),
+        ..Ask::new(model, prompt, body, env)
     })
 }
 
@@ -97,28 +96,48 @@ fn want(body: &Value, answered: bool) -> Want {
     }
 }
 
-/// Makes up the reply.
-pub(crate) fn render(call: &Call, config: &Config, usage: Usage) -> Rendered {
-    let ask = &call.ask;
-    let mut rng = ask.rng(config.seed);
-    let frame = Frame::new(call, config, &mut rng);
-    let Some(answer) = ask.answers(config).pop() else { return Rendered::whole(&Value::Null, 0) };
-    let tokens = answer.tokens();
-    let items = items(answer, &mut rng);
-    let done: Vec<_> = items.iter().map(|item| item.json(item.ending())).collect();
-    let state = if items.iter().any(|item| item.cut) { State::Incomplete } else { State::Completed };
-    let usage = json!({
-        "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
-        "output_tokens": tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": usage.prompt + tokens,
-    });
-    let last = frame.response(state, done, usage);
-    if ask.stream {
-        return Rendered::stream(stream(&frame, items, state, last));
+impl Call for Response {
+    fn ask(&self) -> &Ask {
+        &self.ask
     }
-    Rendered::whole(&last, tokens)
+
+    fn ask_mut(&mut self) -> &mut Ask {
+        &mut self.ask
+    }
+
+    fn render(&self, config: &Config, usage: Usage) -> Rendered {
+        let ask = &self.ask;
+        let mut rng = ask.rng(config.seed);
+        let frame = Frame::new(self, config, &mut rng);
+        let answer = ask.only_answer(config);
+        let (tokens, thought) = (answer.tokens(), answer.thought());
+        let items = items(answer, &mut rng);
+        let done: Vec<_> = items.iter().map(|item| item.json(item.ending())).collect();
+        let state = if items.iter().any(|item| item.cut) { State::Incomplete } else { State::Completed };
+        let usage = json!({
+            "input_tokens": usage.prompt,
+            "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
+            "output_tokens": tokens,
+            "output_tokens_details": {"reasoning_tokens": thought},
+            "total_tokens": usage.prompt + tokens,
+        });
+        let last = frame.response(state, done, usage);
+        if ask.stream {
+            return Rendered::stream(Media::Events, stream(&frame, items, state, last));
+        }
+        Rendered::whole(&last, tokens)
+    }
+
+    fn error_event(&self, config: &Config, sent: u64) -> Bytes {
+        // A nested `error` event, then `response.failed`.
+        let frame = Frame::new(self, config, &mut self.ask.rng(config.seed));
+        let error = Refusal::server(FAILED).body(Family::OpenAi, None);
+        let error = json!({"type": "error", "error": error.get("error")});
+        let failed = json!({"type": "response.failed", "response": frame.response(State::Failed, Vec::new(), Value::Null)});
+        let mut out = BytesMut::from(&numbered(error, sent)[..]);
+        out.extend_from_slice(&numbered(failed, sent + 1));
+        out.freeze()
+    }
 }
 
 /// How a response stands.
@@ -150,7 +169,7 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(call: &Call, config: &Config, rng: &mut Rng) -> Self {
+    fn new(call: &Response, config: &Config, rng: &mut Rng) -> Self {
         Self {
             id: id(rng, "resp_", 48),
             created: created(config, call.ask.prompt.identity()),
@@ -183,8 +202,6 @@ impl Frame {
     }
 }
 
-const FAILED: &str = "The simulated engine failed in the midst of this stream.";
-
 /// A part of the output, with the identity it keeps from its first event to the final response.
 struct Item {
     id: String,
@@ -194,17 +211,23 @@ struct Item {
 }
 
 enum What {
+    Reasoning(Vec<String>),
     Message(Vec<String>),
     Call(ToolCall),
 }
 
 fn items(answer: Answer, rng: &mut Rng) -> Vec<Item> {
     let cut = answer.finish == Finish::Length;
+    let mut items = Vec::new();
+    if !answer.reasoning.is_empty() {
+        items.push(Item { id: id(rng, "rs_", 48), cut: false, what: What::Reasoning(answer.reasoning) });
+    }
     if answer.calls.is_empty() {
-        return vec![Item { id: id(rng, "msg_", 48), cut, what: What::Message(answer.text) }];
+        items.push(Item { id: id(rng, "msg_", 48), cut, what: What::Message(answer.text) });
     }
     let calls = answer.calls.into_iter();
-    calls.map(|call| Item { id: id(rng, "fc_", 48), cut, what: What::Call(call) }).collect()
+    items.extend(calls.map(|call| Item { id: id(rng, "fc_", 48), cut, what: What::Call(call) }));
+    items
 }
 
 impl Item {
@@ -215,6 +238,10 @@ impl Item {
     fn json(&self, state: State) -> Value {
         let open = state == State::InProgress;
         match &self.what {
+            What::Reasoning(text) => {
+                let summary = if open { json!([]) } else { json!([summary(&text.concat())]) };
+                json!({"id": self.id, "type": "reasoning", "summary": summary})
+            }
             What::Message(text) => {
                 let content = if open { json!([]) } else { json!([part(&text.concat())]) };
                 json!({
@@ -235,6 +262,10 @@ impl Item {
             }),
         }
     }
+}
+
+fn summary(text: &str) -> Value {
+    json!({"type": "summary_text", "text": text})
 }
 
 fn part(text: &str) -> Value {
@@ -265,6 +296,7 @@ fn item_events(at: usize, item: Item) -> Box<dyn Iterator<Item = Piece> + Send> 
     let done =
         json!({"type": "response.output_item.done", "output_index": at, "item": item.json(item.ending())});
     let inner: Box<dyn Iterator<Item = Piece> + Send> = match item.what {
+        What::Reasoning(text) => Box::new(reasoning_events(at, item.id, text)),
         What::Message(text) => Box::new(message_events(at, item.id, text)),
         What::Call(call) => Box::new(call_events(at, item.id, call)),
     };
@@ -282,6 +314,21 @@ fn message_events(at: usize, item: String, text: Vec<String>) -> impl Iterator<I
     let deltas = text.into_iter().map(move |token| {
         let delta = [("delta", json!(token)), ("logprobs", json!([]))];
         (with(&place, "response.output_text.delta", &delta), Kind::Tokens(1))
+    });
+    std::iter::once((opened, Kind::Frame)).chain(deltas).chain(ends.map(|end| (end, Kind::Frame)))
+}
+
+fn reasoning_events(at: usize, item: String, text: Vec<String>) -> impl Iterator<Item = Piece> + Send {
+    let full = text.concat();
+    let place = json!({"item_id": item, "output_index": at, "summary_index": 0});
+    let opened = with(&place, "response.reasoning_summary_part.added", &[("part", summary(""))]);
+    let ends = [
+        with(&place, "response.reasoning_summary_text.done", &[("text", json!(full))]),
+        with(&place, "response.reasoning_summary_part.done", &[("part", summary(&full))]),
+    ];
+    let deltas = text.into_iter().map(move |token| {
+        let delta = with(&place, "response.reasoning_summary_text.delta", &[("delta", json!(token))]);
+        (delta, Kind::Tokens(1))
     });
     std::iter::once((opened, Kind::Frame)).chain(deltas).chain(ends.map(|end| (end, Kind::Frame)))
 }
@@ -313,15 +360,4 @@ fn with(place: &Value, name: &str, members: &[(&str, Value)]) -> Value {
 fn numbered(mut event: Value, number: u64) -> Bytes {
     event["sequence_number"] = json!(number);
     sse(event.get("type").and_then(Value::as_str), &event)
-}
-
-/// A nested `error` event, then `response.failed`.
-pub(crate) fn error_event(call: &Call, config: &Config, sent: u64) -> Bytes {
-    let frame = Frame::new(call, config, &mut call.ask.rng(config.seed));
-    let error = Refusal::server(FAILED).body(Family::OpenAi, None);
-    let error = json!({"type": "error", "error": error.get("error")});
-    let failed = json!({"type": "response.failed", "response": frame.response(State::Failed, Vec::new(), Value::Null)});
-    let mut out = BytesMut::from(&numbered(error, sent)[..]);
-    out.extend_from_slice(&numbered(failed, sent + 1));
-    out.freeze()
 }

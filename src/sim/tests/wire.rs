@@ -146,6 +146,36 @@ async fn fixed_replies_have_their_sizes() {
 }
 
 #[tokio::test]
+async fn fixed_replies_speak_every_dialect_that_streams() {
+    let fixed = Fixed { body_bytes: 900, event_bytes: 600, events: 5, interval_ms: 0, stamp: false };
+    let sim = sim(|config| config.fixed = Some(fixed)).await;
+    for (whole, stream, media) in [
+        (
+            "/v1beta/models/g:generateContent",
+            "/v1beta/models/g:streamGenerateContent?alt=sse",
+            "text/event-stream",
+        ),
+        ("/model/c/converse", "/model/c/converse-stream", "application/vnd.amazon.eventstream"),
+        ("/model/c/invoke", "/model/c/invoke-with-response-stream", "application/vnd.amazon.eventstream"),
+        ("/v2/chat", "/v2/chat", "text/event-stream"),
+        ("/api/chat", "/api/chat", "application/x-ndjson"),
+    ] {
+        let got = ask(&sim, whole, "", &json!({"stream": false})).await;
+        assert!(got.body.len().abs_diff(900) < 4 && got.json().is_object(), "{whole} {got:?}");
+        let mut client = Client::new(&sim).await;
+        client.post(stream, "", &json!({"stream": true})).await;
+        let (_, head) = client.head().await;
+        assert!(head.contains(media), "{stream} {head}");
+        let mut sizes = Vec::new();
+        while let Some(chunk) = client.chunk().await {
+            sizes.push(chunk.len());
+        }
+        assert_eq!(sizes.len(), 5, "{stream}");
+        assert!(sizes[1..4].iter().all(|size| size.abs_diff(600) < 10), "{stream} {sizes:?}");
+    }
+}
+
+#[tokio::test]
 async fn fixed_sizes_are_small_by_default() {
     let sim =
         sim(|config| config.fixed = Some(Fixed { interval_ms: 0, stamp: true, ..Fixed::default() })).await;
