@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod attempt;
+mod bring;
 pub mod carry;
 pub mod client;
 pub mod compress;

@@ -13,6 +13,7 @@ use crate::clocks::Clocks;
 use crate::route::alias::Aliases;
 use crate::route::matcher::Routes;
 use crate::upstream::cluster::Cluster;
+use crate::upstream::fetch::Fetcher;
 
 /// Everything a running Forebay was told.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub log: Log,
     /// Bounds on request bodies.
     pub intake: Intake,
+    /// How files that a request names by URL are brought in; nothing where they are not.
+    pub media: Option<Media>,
     /// The clocks that nothing more specific sets.
     pub clocks: Clocks,
     /// How often an exchange is tried.
@@ -179,6 +182,17 @@ pub struct Intake {
     pub decode: bool,
     /// The most a compressed body may grow by.
     pub max_ratio: u32,
+}
+
+/// How files that a request names by URL are brought in.
+#[derive(Clone, Debug)]
+pub struct Media {
+    /// What asks for them.
+    pub fetcher: Arc<Fetcher>,
+    /// The largest, bytes.
+    pub most: usize,
+    /// How long all of one request's may take.
+    pub limit: Duration,
 }
 
 /// How often an exchange is tried, and when again.

@@ -19,8 +19,9 @@ use crate::access::{Access, Principal};
 use crate::clocks::{self, Overrides};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
-use crate::snapshot::{Cause, Causes, Intake, Log, Process, Retry, Snapshot};
+use crate::snapshot::{Cause, Causes, Intake, Log, Media, Process, Retry, Snapshot};
 use crate::upstream::cluster::Cluster;
+use crate::upstream::fetch::{self, Fetcher};
 
 /// What a configuration refers to.
 pub(super) struct Surroundings<'a> {
@@ -71,12 +72,25 @@ pub(super) fn compile(
             decode: config.intake.decode,
             max_ratio: config.intake.max_ratio,
         },
+        media: media(config),
         clocks,
         retry: retry(&config.retry),
         access,
         clusters: clusters.into_values().collect(),
         aliases,
         routes,
+    })
+}
+
+/// How files that a request names by URL are brought in.
+fn media(config: &Config) -> Option<Media> {
+    let media = &config.intake.media;
+    let networks = listener::networks(&media.networks);
+    let allowed = move |ip| fetch::is_public(ip) || networks.iter().any(|network| network.contains(ip));
+    media.fetch.then(|| Media {
+        fetcher: Arc::new(Fetcher::new("media", allowed)),
+        most: usize::try_from(media.max_size.0).unwrap_or(usize::MAX),
+        limit: media.timeout.0,
     })
 }
 

@@ -237,6 +237,30 @@ pub struct Intake {
     /// How many times larger a decoded body may be than its coded form. It stops decompression bombs.
     #[schemars(range(min = 1, max = 10000))]
     pub max_ratio: u32,
+    /// Files that a request names by URL.
+    pub media: Media,
+}
+
+/// Pictures and documents that a request names by URL, for upstreams that take them as data alone.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Media {
+    /// Fetch them. If false, such a part is left out of what the upstream is sent, or the request refused, as the route's
+    /// `loss` says.
+    pub fetch: bool,
+    /// The largest.
+    pub max_size: Size,
+    /// How long all of one request's may take together.
+    pub timeout: Period,
+    /// Private networks that may be asked. Besides these, only addresses of the public internet are, whatever a name
+    /// resolves to and wherever a redirect leads.
+    pub networks: Vec<Network>,
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        Self { fetch: false, max_size: Size(20 << 20), timeout: Period::seconds(10), networks: Vec::new() }
+    }
 }
 
 impl Default for Intake {
@@ -247,6 +271,7 @@ impl Default for Intake {
             held: Size(1 << 30),
             decode: true,
             max_ratio: 100,
+            media: Media::default(),
         }
     }
 }

@@ -53,6 +53,7 @@ pub mod event;
 pub mod fold;
 pub mod law;
 pub mod lenient;
+pub mod media;
 pub mod node;
 pub mod notes;
 pub mod request;

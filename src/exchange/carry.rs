@@ -2,6 +2,7 @@
 //! dialect, through the intermediate representation elsewhere.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,8 @@ use http::header::CONTENT_TYPE;
 use smallvec::smallvec;
 
 use super::headers::{put, translate_quotas};
+use crate::dialect::ir::media::Medium;
+use crate::dialect::ir::target::Taken;
 use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target, Text};
 use crate::dialect::translate::{Client, Passage, Upstream};
 use crate::dialect::{self, Operation, embed};
@@ -132,6 +135,8 @@ pub(super) struct Asked<'a> {
     pub(super) betas: Option<&'a str>,
     /// All of it, once an upstream of another dialect needs it.
     read: OnceLock<Result<Request<'a>, Error>>,
+    /// The same with what it names by URL, once an upstream needs that as data.
+    filled: OnceLock<Request<'a>>,
 }
 
 impl<'a> Asked<'a> {
@@ -143,7 +148,17 @@ impl<'a> Asked<'a> {
         policy: Policy,
         betas: Option<&'a str>,
     ) -> Self {
-        Self { operation, body, envelope, model, stream, policy, betas, read: OnceLock::new() }
+        Self {
+            operation,
+            body,
+            envelope,
+            model,
+            stream,
+            policy,
+            betas,
+            read: OnceLock::new(),
+            filled: OnceLock::new(),
+        }
     }
 
     /// Writes the request for a cluster, where the model is called `model` if not as the client calls it. `id` is the
@@ -203,10 +218,13 @@ impl<'a> Asked<'a> {
         model: Option<&str>,
         id: &str,
     ) -> Result<Written, Error> {
-        let read = self.read.get_or_init(|| self.read(client));
-        let request = read.as_ref().map_err(Clone::clone)?;
         let model = model.unwrap_or(self.model);
         let facts = facts(&cluster.provider, model);
+        let filled = self.filled.get().filter(|_| facts.media.urls == Taken::No);
+        let request = match filled {
+            Some(filled) => filled,
+            None => self.understood(client)?,
+        };
         let mut notes = Notes::new(self.policy);
         let body = upstream.request(request, &Target { model, facts: &facts }, &mut notes)?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -236,6 +254,30 @@ impl<'a> Asked<'a> {
         let path = cluster.form.path(upstream.operation(), model, false);
         let outgoing = Outgoing { path, length: body.len(), pieces: smallvec![body.into()] };
         Ok(Written { outgoing, carry: Carry::Embedded { upstream, to, lost: lost(&notes) } })
+    }
+
+    /// The URLs of files that the deployment must be given as data, and that were not brought in yet.
+    pub(super) fn urls(&self, cluster: &ClusterSpec, model: Option<&str>) -> Vec<String> {
+        let Some(Passage::Translated { client, .. }) = cluster.passage(self.operation) else {
+            return Vec::new();
+        };
+        let facts = facts(&cluster.provider, model.unwrap_or(self.model));
+        if facts.media.urls == Taken::Yes || self.filled.get().is_some() {
+            return Vec::new();
+        }
+        self.understood(client).map(Request::urls).unwrap_or_default()
+    }
+
+    /// Puts what was found at those URLs in their place.
+    pub(super) fn fill(&self, found: &HashMap<String, Medium>) {
+        if let Some(Ok(request)) = self.read.get() {
+            self.filled.get_or_init(|| request.with_media(found));
+        }
+    }
+
+    /// The whole request, understood once.
+    fn understood(&self, client: Client) -> Result<&Request<'a>, Error> {
+        self.read.get_or_init(|| self.read(client)).as_ref().map_err(Clone::clone)
     }
 
     /// The whole request. What its path says is put where other dialects have it.

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use pingora_timeout::timeout;
 
 use super::attempt::Upstream;
+use super::bring::bring;
 use super::carry::{Asked, Outgoing, Written};
 use super::client::Client;
 use super::context::{Context, Place};
@@ -59,8 +60,9 @@ pub(super) async fn reach(
             Next::Over(rest) => return Err(last.unwrap_or_else(|| nowhere(rest).into())),
         };
         let model = deployment.model.resolve(&context.starred);
-        let written = match ask.asked.write(&deployment.cluster.spec, model.as_deref(), &context.id) {
+        let written = match write(&ask, deployment, model.as_deref(), client, context).await {
             Ok(written) => written,
+            Err(error) if error.kind == Kind::ClientGone => return Err(error.into()),
             Err(error) => {
                 // Another deployment may take what this one has no place for.
                 plan.unwritten(deployment);
@@ -96,6 +98,26 @@ pub(super) async fn reach(
         fresh = matches!(failed.cause, Some(Cause::Unsent | Cause::Broken));
         last = Some(failed);
     }
+}
+
+/// Writes the request for a deployment. What it names by URL is brought in first, if that is allowed and the deployment
+/// must have it as data.
+async fn write(
+    ask: &Ask<'_>,
+    deployment: &Deployment,
+    model: Option<&str>,
+    client: &mut Client<'_>,
+    context: &Context,
+) -> Result<Written, Error> {
+    let spec = &deployment.cluster.spec;
+    if let Some(media) = &context.snapshot.media {
+        let urls = ask.asked.urls(spec, model);
+        if !urls.is_empty() {
+            let found = client.unless_gone(bring(urls, media)).await?;
+            ask.asked.fill(&found);
+        }
+    }
+    ask.asked.write(spec, model, &context.id)
 }
 
 /// A request on its way to an endpoint.

@@ -161,6 +161,7 @@ fn is_shown(name: &str) -> bool {
             | "request-id"
             | "warning"
             | "server-timing"
+            | "x-amzn-errortype"
     );
     named || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -42,9 +42,9 @@ impl Keeper {
 }
 
 /// Keeps fresh what a cluster's requests are proved with.
-async fn keep_credential(cluster: Arc<Cluster>, resolver: Option<Arc<Resolver>>) {
+async fn keep_credential(cluster: Arc<Cluster>) {
     let what = format!("cluster {}", cluster.name());
-    cluster.spec.credential.keep(&what, fetch::outside(resolver)).await;
+    cluster.spec.credential.keep(&what, fetch::outside()).await;
 }
 
 /// Waits until an address takes connections: Pingora binds its listeners in its own time, and ready is who listens.
@@ -72,7 +72,7 @@ impl BackgroundService for Keeper {
         }
         let mut tasks = tokio::task::JoinSet::new();
         for cluster in &self.snapshot.clusters {
-            tasks.spawn(keep_credential(Arc::clone(cluster), resolver.as_ref().ok().cloned()));
+            tasks.spawn(keep_credential(Arc::clone(cluster)));
         }
         for listener in &self.snapshot.listeners {
             until_listening(listener.address).await;

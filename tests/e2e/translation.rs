@@ -483,3 +483,45 @@ async fn rates_are_told_in_the_clients_own_headers() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_picture_by_url_is_fetched_only_where_that_is_allowed() {
+    let host = Scripted::start(|asked| {
+        let moved = "HTTP/1.1 302 Found\r\nlocation: /real.png\r\ncontent-length: 0\r\n\r\n";
+        let png = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: 11\r\n\r\n\x89PNG\r\n\x1a\nabc";
+        Turn::Say(if asked.text.starts_with("GET /moved.png") { moved.as_bytes().to_vec() } else { png.to_vec() })
+    })
+    .await;
+    let reply = r#"{"model":"m","created_at":"2026-11-21T00:00:00Z","message":{"role":"assistant","content":"A cat."},
+        "done":true,"done_reason":"stop","prompt_eval_count":3,"eval_count":2}"#;
+    let upstream = Scripted::start(move |_| Turn::Say(scripted::json(200, reply))).await;
+    let picture =
+        json!({"type": "image_url", "image_url": {"url": format!("http://{}/moved.png", host.addr)}});
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": [picture, {"type": "text", "text": "What?"}]}]});
+    let fleet = format!(
+        "clusters: {{there: {{provider: ollama-native, endpoints: [\"http://{}\"], health: {{check: none}}}}}}\n\
+         models: {{m: {{deployments: [{{cluster: there}}]}}}}\n",
+        upstream.addr
+    );
+    let sent = |number: usize| -> Value {
+        serde_json::from_str(upstream.received()[number].split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+
+    let edge = Edge::start(&fleet).await;
+    let reply = ask(&edge, Dialect::Chat, "", &body).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(reply.header("x-forebay-dropped").unwrap().contains("image"), "{reply:?}");
+    assert!(sent(0)["messages"][0].get("images").is_none() && host.received().is_empty());
+
+    let guarded = Edge::start(&(fleet.clone() + "intake: {media: {fetch: true}}\n")).await;
+    let reply = ask(&guarded, Dialect::Chat, "", &body).await;
+    assert_eq!(reply.status, 400, "{reply:?}");
+    let why = reply.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(why.contains("not one that may be asked") && host.received().is_empty(), "{why}");
+
+    let open = Edge::start(&(fleet + "intake: {media: {fetch: true, networks: [127.0.0.0/8]}}\n")).await;
+    let reply = ask(&open, Dialect::Chat, "", &body).await;
+    assert!(reply.status == 200 && reply.header("x-forebay-dropped").is_none(), "{reply:?}");
+    assert_eq!(sent(1)["messages"][0]["images"], json!(["iVBORw0KGgphYmM="]));
+    assert_eq!(host.received().len(), 2, "a redirect is followed");
+}

@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use super::Check;
 use crate::config::diagnostic::Path;
 use crate::config::schema::{self, Certificate, Config, TlsVersion};
+use crate::config::value;
 use crate::snapshot::{CertificateFiles, HeadBounds, Listener, ListenerTls, Network};
 
 /// Every listener; one where none was written.
@@ -65,12 +66,12 @@ fn compile(listener: &schema::Listener, path: &Path, check: &mut Check<'_>) -> L
             bytes: usize::try_from(listener.max_head.0).unwrap_or(usize::MAX),
             fields: listener.max_headers as usize,
         },
-        trusted_proxies: networks(listener),
+        trusted_proxies: networks(&listener.trusted_proxies),
     }
 }
 
-fn networks(listener: &schema::Listener) -> Vec<Network> {
-    listener.trusted_proxies.iter().filter_map(|network| Network::parse(&network.to_string())).collect()
+pub(super) fn networks(written: &[value::Network]) -> Vec<Network> {
+    written.iter().filter_map(|network| Network::parse(&network.to_string())).collect()
 }
 
 fn compile_tls(tls: &schema::ListenerTls, path: &Path, check: &mut Check<'_>) -> ListenerTls {

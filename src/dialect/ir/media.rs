@@ -1,0 +1,89 @@
+//! What a request names by URL, and putting it in the place of the URL.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::{Content, Request, Source};
+
+/// What was found at a URL.
+#[derive(Clone, Debug)]
+pub struct Medium {
+    /// Such as `image/png`.
+    pub media_type: String,
+    /// In standard base64.
+    pub data: String,
+}
+
+impl<'a> Request<'a> {
+    /// The URLs of pictures, sounds and documents, each once.
+    pub fn urls(&self) -> Vec<String> {
+        let mut urls: Vec<String> = Vec::new();
+        for part in self.messages.iter().flat_map(|message| &message.parts) {
+            in_content(&part.content, &mut urls);
+        }
+        urls
+    }
+
+    /// The same request with what was found in the place of its URLs.
+    #[must_use]
+    pub fn with_media(&self, found: &HashMap<String, Medium>) -> Self {
+        let mut request = self.clone();
+        for part in request.messages.iter_mut().flat_map(|message| &mut message.parts) {
+            put_into(&mut part.content, found);
+        }
+        request
+    }
+}
+
+fn in_content(content: &Content<'_>, urls: &mut Vec<String>) {
+    match content {
+        Content::Image { source, .. } | Content::Audio(source) | Content::Document { source, .. } => {
+            if let Source::Url(url) = source {
+                let url = url.plain().into_owned();
+                if !urls.contains(&url) {
+                    urls.push(url);
+                }
+            }
+        }
+        Content::ToolResult(result) => result.content.iter().for_each(|part| in_content(&part.content, urls)),
+        _ => {}
+    }
+}
+
+fn put_into(content: &mut Content<'_>, found: &HashMap<String, Medium>) {
+    match content {
+        Content::Image { source, .. } | Content::Audio(source) | Content::Document { source, .. } => {
+            if let Source::Url(url) = source
+                && let Some(medium) = found.get(&*url.plain())
+            {
+                let (media_type, data) = (medium.media_type.clone(), medium.data.clone());
+                *source = Source::Base64 { media_type: Cow::Owned(media_type), data: Cow::Owned(data) };
+            }
+        }
+        Content::ToolResult(result) => {
+            result.content.iter_mut().for_each(|part| put_into(&mut part.content, found));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::translate::Client;
+
+    #[test]
+    fn urls_are_found_wherever_they_stand_and_replaced_there() {
+        let body = br#"{"model":"m","max_tokens":1,"messages":[
+            {"role":"user","content":[{"type":"image","source":{"type":"url","url":"https://a.test/\u0031.png"}}]},
+            {"role":"assistant","content":[{"type":"tool_use","id":"t","name":"f","input":{}}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[
+                {"type":"image","source":{"type":"url","url":"https://a.test/2.png"}},
+                {"type":"image","source":{"type":"url","url":"https://a.test/1.png"}}]}]}]}"#;
+        let request = Client::Messages.request(body).unwrap();
+        assert_eq!(request.urls(), ["https://a.test/1.png", "https://a.test/2.png"]);
+        let medium = Medium { media_type: "image/png".into(), data: "AAAA".into() };
+        let found = HashMap::from([("https://a.test/1.png".to_owned(), medium)]);
+        assert_eq!(request.with_media(&found).urls(), ["https://a.test/2.png"]);
+    }
+}
