@@ -6,15 +6,19 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, Permit};
 
 /// Who is calling, and what they may use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Principal {
     /// The name used in logs.
     pub name: String,
     /// The models they may use.
     pub models: Vec<Pattern>,
+    /// The regions that their requests may go to.
+    pub regions: Permit,
+    /// Whether they may ask why a request went where it did.
+    pub explain: bool,
 }
 
 impl Principal {
@@ -43,8 +47,12 @@ pub struct Access {
 impl Access {
     /// Takes each principal's key; `anonymous` lets callers without a key use every model.
     pub fn new<'a>(keys: impl IntoIterator<Item = (&'a str, Principal)>, anonymous: bool) -> Self {
-        let everything =
-            || Principal { name: "anonymous".to_owned(), models: Pattern::parse("*").into_iter().collect() };
+        let everything = || Principal {
+            name: "anonymous".to_owned(),
+            models: Pattern::parse("*").into_iter().collect(),
+            regions: Permit::default(),
+            explain: false,
+        };
         Self {
             keys: keys
                 .into_iter()
@@ -102,7 +110,12 @@ mod tests {
     use super::*;
 
     fn access(anonymous: bool) -> Access {
-        let principal = Principal { name: "alice".into(), models: vec![Pattern::parse("gpt-*").unwrap()] };
+        let principal = Principal {
+            name: "alice".into(),
+            models: vec![Pattern::parse("gpt-*").unwrap()],
+            regions: Permit::default(),
+            explain: false,
+        };
         Access::new([("sk-alice", principal)], anonymous)
     }
 

@@ -157,10 +157,11 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     let policy = context.route.as_ref().map_or(Policy::Lenient, |route| route.loss);
     let stream = stream && operation.streams();
     let asked = Asked::new(operation, &body.bytes, &envelope, (model, stream), policy, betas.as_deref());
-    let reached = reach(Ask { asked, query, alias: &alias, clocks: &clocks }, &mut client, context).await;
+    let reached = reach(Ask { asked, query, alias, clocks: &clocks }, &mut client, context).await;
     // Nothing is sent again from here on: a stream does not hold its prompt.
     drop(envelope);
     drop(body);
+    client.told = context.explained();
     let done = match reached {
         Ok((opened, terms)) => opened.deliver(&mut client, context, &terms).await,
         Err(failed) => give_up(failed, &mut client, context).await,

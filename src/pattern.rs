@@ -41,6 +41,29 @@ impl Pattern {
     }
 }
 
+/// What names are permitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permit {
+    /// Only these; nothing for all.
+    pub allow: Option<Vec<Pattern>>,
+    /// None of these.
+    pub deny: Vec<Pattern>,
+}
+
+impl Permit {
+    /// Whether `name` is permitted. What has no name is permitted only where everything is.
+    pub fn permits(&self, name: Option<&str>) -> bool {
+        let among = |patterns: &[Pattern]| {
+            name.is_some_and(|name| patterns.iter().any(|pattern| pattern.matches(name)))
+        };
+        match (&self.allow, name) {
+            (None, None) => self.deny.is_empty(),
+            (None, Some(_)) => !among(&self.deny),
+            (Some(allow), _) => among(allow) && !among(&self.deny),
+        }
+    }
+}
+
 impl std::fmt::Display for Pattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -53,6 +76,27 @@ impl std::fmt::Display for Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_name_is_permitted_only_where_everything_is() {
+        let list = |names: &[&str]| names.iter().filter_map(|name| Pattern::parse(name)).collect::<Vec<_>>();
+        let all = Permit::default();
+        let eu = Permit { allow: Some(list(&["eu-*"])), deny: list(&["eu-west-2"]) };
+        let not_cn = Permit { allow: None, deny: list(&["cn-*"]) };
+        for (permit, name, expected) in [
+            (&all, None, true),
+            (&all, Some("x"), true),
+            (&eu, Some("eu-west-1"), true),
+            (&eu, Some("eu-west-2"), false),
+            (&eu, Some("us-east-1"), false),
+            (&eu, None, false),
+            (&not_cn, Some("us-east-1"), true),
+            (&not_cn, Some("cn-north-1"), false),
+            (&not_cn, None, false),
+        ] {
+            assert_eq!(permit.permits(name), expected, "{permit:?} {name:?}");
+        }
+    }
 
     #[test]
     fn a_star_stands_for_any_text() {

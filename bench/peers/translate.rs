@@ -1,3 +1,4 @@
+#![expect(clippy::print_stdout, reason = "a report is what this program is for")]
 //! What translating a large request costs, beside parsing it to a tree: `cargo run --release --example translate`.
 
 use std::hint::black_box;
@@ -20,7 +21,9 @@ fn main() {
             black_box(tree);
         });
         println!("{client:?}: parsing {} KiB to a tree takes {parse:?}", body.len() >> 10);
-        for upstream in Upstream::ALL.into_iter().filter(|upstream| upstream.operation() != client.operation()) {
+        for upstream in
+            Upstream::ALL.into_iter().filter(|upstream| upstream.operation() != client.operation())
+        {
             let facts = Facts::default();
             let target = Target { model: "m", facts: &facts };
             let took = fastest(|| {

@@ -342,6 +342,7 @@ impl Check<'_> {
                 self.error(&path, "this is the name of everyone without a key", "choose another name");
             }
             self.known_models(&path.key("models"), &key.models, config);
+            let regions = route::permit(&key.regions, &path.key("regions"), config, self);
             let path = path.key("key");
             let Some(secret) = self.secret(&path, &key.key) else {
                 continue;
@@ -356,7 +357,7 @@ impl Check<'_> {
                 self.warning(&path, message, "make one with `openssl rand -hex 24`");
             }
             let models = key.models.iter().filter_map(|pattern| Pattern::parse(&pattern.0)).collect();
-            keys.push((secret, Principal { name: name.clone(), models }));
+            keys.push((secret, Principal { name: name.clone(), models, regions, explain: key.explain }));
         }
         let path = Path::root().key("anonymous");
         let anonymous = config.anonymous.unwrap_or(config.keys.is_empty());
@@ -369,7 +370,7 @@ impl Check<'_> {
             let help = "remove `anonymous: true` to ask everyone for a key";
             self.warning(&path, "a request without a key may use every model, whatever the keys allow", help);
         }
-        Access::new(keys.iter().map(|(secret, principal)| (secret.expose(), copy(principal))), anonymous)
+        Access::new(keys.iter().map(|(secret, principal)| (secret.expose(), principal.clone())), anonymous)
     }
 
     /// Warns of an edge that spends its owner's money for anyone, unless that was written on purpose.
@@ -405,10 +406,6 @@ impl Check<'_> {
             self.warning(&path, "nothing is ever sent to this cluster", help);
         }
     }
-}
-
-fn copy(principal: &Principal) -> Principal {
-    Principal { name: principal.name.clone(), models: principal.models.clone() }
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {

@@ -344,6 +344,13 @@ pub struct Key {
     /// The aliases this principal may use, as it would send them. Left out: all.
     #[serde(default = "Key::all_models")]
     pub models: Vec<super::value::Pattern>,
+    /// Where this principal's requests may go: data residency. It goes before every other choice, beside the route's.
+    #[serde(default)]
+    pub regions: Regions,
+    /// Tell this principal, where a request has the header `x-forebay-explain`, where it went and why, in a header of the
+    /// same name.
+    #[serde(default)]
+    pub explain: bool,
 }
 
 impl Key {

@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::context::Context;
+use super::headers::X_FOREBAY_EXPLAIN;
 use super::session::Session;
 use super::{Shared, headers, screen};
 use crate::access::Denied;
@@ -153,5 +154,7 @@ pub(super) fn identify(head: &Parts, context: &mut Context) -> Result<(), Error>
         ),
         Denied::Unknown => Error::policy(Kind::Unauthenticated, "the API key is not valid here"),
     })?);
+    let may_know = context.principal.as_ref().is_some_and(|principal| principal.explain);
+    context.explain = may_know && head.headers.contains_key(X_FOREBAY_EXPLAIN);
     Ok(())
 }

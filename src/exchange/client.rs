@@ -35,6 +35,8 @@ pub struct Client<'a> {
     pub bytes: u64,
     /// When something was last sent.
     pub last: Instant,
+    /// What the head is to tell of where the request went.
+    pub told: Option<String>,
 }
 
 impl<'a> Client<'a> {
@@ -42,7 +44,7 @@ impl<'a> Client<'a> {
     /// `write`. It is `now`.
     pub fn new(mut session: Session<'a>, dialect: Dialect, write: Duration, now: Instant) -> Self {
         session.write_within(write);
-        Self { session, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: now }
+        Self { session, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: now, told: None }
     }
 
     /// Every write from now on may take as long as `limit`.
@@ -159,6 +161,9 @@ impl<'a> Client<'a> {
     async fn head(&mut self, mut head: Reply, sent: Sent) -> Result<(), Error> {
         if self.dialect == Dialect::Anthropic {
             headers::name_for_anthropic(&mut head);
+        }
+        if let Some(told) = self.told.take() {
+            headers::put(&mut head, headers::X_FOREBAY_EXPLAIN, &told);
         }
         self.status = head.status;
         self.sent = sent;

@@ -81,6 +81,10 @@ pub struct Context {
     pub starred: String,
     /// Attempts made.
     pub attempts: u32,
+    /// Why it did not stay with the first place; empty where it did.
+    pub story: String,
+    /// Whether the caller is to be told where it went, and why.
+    pub explain: bool,
     /// Where the last attempt went.
     pub place: Option<Place>,
     /// The upstream's own request id.
@@ -121,6 +125,8 @@ impl Context {
             alias: None,
             starred: String::new(),
             attempts: 0,
+            story: String::new(),
+            explain: false,
             place: None,
             upstream_id: String::new(),
             tally: Tally::default(),
@@ -141,6 +147,25 @@ impl Context {
         self.timeline.restart(now);
         self.upstream_id.clear();
         self.note.clear();
+    }
+
+    /// Whether the request may go to that cluster, as far as regions are concerned: those that the route permits, and
+    /// those that the caller does.
+    pub fn permits(&self, cluster: &Cluster) -> bool {
+        let region = cluster.spec.region.as_deref();
+        self.route.as_ref().is_none_or(|route| route.regions.permits(region))
+            && self.principal.as_ref().is_none_or(|principal| principal.regions.permits(region))
+    }
+
+    /// Where it went and why, as the caller is told who asked for it and may know.
+    pub fn explained(&self) -> Option<String> {
+        let place = self.place.as_ref().filter(|_| self.attempts > 0);
+        let last = place.map(|place| format!("{} at {}", place.cluster.name(), place.endpoint.name));
+        let parts: Vec<&str> = [self.story.as_str(), last.as_deref().unwrap_or("nowhere")]
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect();
+        self.explain.then(|| parts.join("; "))
     }
 
     /// The clocks that the route sets.
@@ -246,6 +271,7 @@ impl Context {
             endpoint: place.map_or("", |place| place.endpoint.name.as_str()),
             upstream_id: &self.upstream_id,
             attempts: self.attempts,
+            story: &self.story,
             status,
             stream: self.tally.stream,
             bytes_in: self.tally.bytes_in,

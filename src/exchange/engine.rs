@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use pingora_timeout::timeout;
+use smallvec::SmallVec;
 
 use super::attempt::Upstream;
 use super::bring::bring;
@@ -14,7 +15,7 @@ use super::context::{Context, Place};
 use super::headers;
 use super::relay::{self, Opened, Terms};
 use super::retry::{Next, Plan};
-use super::verdict::Failed;
+use super::verdict::{Beyond, Failed};
 use crate::clocks::Clocks;
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
@@ -32,35 +33,99 @@ pub(super) struct Ask<'a> {
     /// The query with its question mark; empty without one.
     pub(super) query: String,
     /// The alias that its model means.
-    pub(super) alias: &'a Alias,
+    pub(super) alias: Arc<Alias>,
     /// The clocks before those of any cluster.
     pub(super) clocks: &'a Clocks,
 }
 
-/// Tries one place after another until one gives a reply to stay with.
+/// Tries one place after another until one gives a reply to stay with. What no place of an alias can take goes to the
+/// alias that is to take over, if there is one.
 pub(super) async fn reach(
-    ask: Ask<'_>,
+    mut ask: Ask<'_>,
+    client: &mut Client<'_>,
+    context: &mut Context,
+) -> Result<(Opened, Terms), Box<Failed>> {
+    let deadline = deadline(&ask, client.headers(), context);
+    let mut taken_over = SmallVec::<[String; 2]>::new();
+    loop {
+        let failed = match along(&ask, deadline, client, context).await {
+            Ok(reached) => return Ok(reached),
+            Err(failed) => failed,
+        };
+        taken_over.push(ask.alias.name.clone());
+        let next = fallback(&ask.alias, &failed, context);
+        let Some((next, starred)) = next.filter(|(next, _)| !taken_over.contains(&next.name)) else {
+            return Err(failed);
+        };
+        log::debug!("{}: {} takes over from {}", context.id, next.name, ask.alias.name);
+        context.starred = starred;
+        context.alias = Some(Arc::clone(&next));
+        ask.alias = next;
+    }
+}
+
+/// The alias that takes over what that one cannot take, and what its star stands for.
+fn fallback(alias: &Alias, failed: &Failed, context: &Context) -> Option<(Arc<Alias>, String)> {
+    let name = match failed.beyond? {
+        Beyond::TooLong => alias.fallback.too_long.as_deref()?,
+        Beyond::Filtered => alias.fallback.filtered.as_deref()?,
+    };
+    let (next, starred) = context.snapshot.aliases.find(name)?;
+    Some((Arc::clone(next), starred.to_owned()))
+}
+
+/// Tries one place of the alias after another.
+async fn along(
+    ask: &Ask<'_>,
+    deadline: Instant,
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<(Opened, Terms), Box<Failed>> {
     let now = context.timeline.received.unwrap_or(context.timeline.began);
-    let sticky = sticky_value(ask.alias, client.headers(), context);
-    let deadline = deadline(&ask, client.headers(), context);
-    let retry = context.snapshot.retry;
-    let mut plan = Plan::new(ask.alias, ask.asked.operation, sticky.as_deref(), retry, deadline, now);
-    let (mut now, mut last, mut fresh) = (now, None, false);
+    let sticky = sticky_value(&ask.alias, client.headers(), context);
+    let mut retry = context.snapshot.retry;
+    retry.attempts = retry.attempts.max(1).saturating_sub(context.attempts).max(1);
+    let permitted = |cluster: &Cluster| context.permits(cluster);
+    let mut plan =
+        Plan::new(&ask.alias, ask.asked.operation, sticky.as_deref(), &permitted, (retry, deadline), now);
+    if plan.is_empty() {
+        return Err(out_of_region(&context.model).into());
+    }
+    let reached = follow(ask, &mut plan, (deadline, now), client, context).await;
+    let story = plan.story();
+    if !story.is_empty() {
+        let before = std::mem::take(&mut context.story);
+        context.story = if before.is_empty() { story } else { format!("{before}; {story}") };
+    }
+    reached
+}
+
+/// Every place that could serve is somewhere else than the request may go.
+fn out_of_region(model: &str) -> Error {
+    let public = format!("no upstream of the model `{model}` is in a region that this request may go to");
+    Error::policy(Kind::Forbidden, public)
+}
+
+async fn follow<'p>(
+    ask: &'p Ask<'_>,
+    plan: &mut Plan<'p>,
+    (deadline, mut now): (Instant, Instant),
+    client: &mut Client<'_>,
+    context: &mut Context,
+) -> Result<(Opened, Terms), Box<Failed>> {
+    let (mut last, mut fresh) = (None, false);
     loop {
         let (deployment, flight) = match plan.next(now) {
             Next::Try(deployment, flight) => (deployment, flight),
             Next::Wait(wait) => {
-                pause(&ask, client, context, wait).await?;
+                pause(ask, client, context, wait).await?;
                 now = Instant::now();
                 continue;
             }
             Next::Over(rest) => return Err(last.unwrap_or_else(|| nowhere(rest).into())),
         };
         let model = deployment.model.resolve(&context.starred);
-        let written = match write(&ask, deployment, model.as_deref(), client, context).await {
+        let written = match write(ask, deployment, model.as_deref(), client, context).await {
             Ok(written) => written,
             Err(error) if error.kind == Kind::ClientGone => return Err(error.into()),
             Err(error) => {
@@ -71,7 +136,7 @@ pub(super) async fn reach(
             }
         };
         context.begin_attempt(now);
-        let (terms, request) = terms(&ask, deployment, written, deadline, context);
+        let (terms, request) = terms(ask, deployment, written, deadline, context);
         let endpoint = Arc::clone(flight.endpoint());
         context.place = Some(Place {
             cluster: Arc::clone(&deployment.cluster),
@@ -81,7 +146,7 @@ pub(super) async fn reach(
         });
         client.write_within(terms.clocks.client_write);
         let request = Outbound { flight, request, fresh };
-        let failed = match attempt(&ask, request, &terms, client, context).await {
+        let failed = match attempt(ask, request, &terms, client, context).await {
             Ok(opened) => return Ok((opened, terms)),
             Err(failed) => failed,
         };
@@ -290,7 +355,7 @@ async fn proof<'c>(
             Error::gateway(Kind::UpstreamFailed, public)
         }
     };
-    Err(Box::new(Failed { error, cause: Some(Cause::Unserved), wait: None, answer: None }))
+    Err(Box::new(Failed { error, cause: Some(Cause::Unserved), wait: None, answer: None, beyond: None }))
 }
 
 /// An attempt has its place before it begins.

@@ -53,6 +53,8 @@ fn is_passed(name: &str, is_translated: bool) -> bool {
     )
 }
 
+/// Asks where a request went and why, and answers that.
+pub const X_FOREBAY_EXPLAIN: HeaderName = HeaderName::from_static("x-forebay-explain");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 

@@ -69,6 +69,9 @@ pub(super) fn refusal(context: &Context, error: &Error) -> (Reply, Bytes) {
     if let Some(class) = dialect::error::class(context.dialect, error.kind) {
         headers::put(&mut head, X_AMZN_ERRORTYPE, class);
     }
+    if let Some(told) = context.explained() {
+        headers::put(&mut head, headers::X_FOREBAY_EXPLAIN, &told);
+    }
     if context.attempts > 1 {
         // It was tried again already: SDKs would multiply the attempts.
         headers::put(&mut head, X_SHOULD_RETRY, "false");

@@ -1,5 +1,6 @@
 //! What may be tried next, where, and how often.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,35 @@ pub struct Plan<'a> {
     tired: Vec<Arc<Endpoint>>,
     /// Deployments that cannot serve the exchange.
     barred: SmallVec<[usize; 4]>,
+    /// Which deployments were passed over or failed, and why, in this order.
+    story: Vec<(usize, Passed)>,
+}
+
+/// Why the exchange went on from a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// It rests after a refusal for a rate or a quota, for that long.
+    Rests(Duration),
+    /// None of its endpoints is healthy and was not tried.
+    NoEndpoint,
+    /// Its cluster's budget for further attempts is used up.
+    NoBudget,
+    /// The request cannot be written for it.
+    Unwritten,
+    /// It failed.
+    Failed(Cause),
+}
+
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rests(left) => write!(f, "rests for {:.1} s more", left.as_secs_f64()),
+            Self::NoEndpoint => f.write_str("no endpoint"),
+            Self::NoBudget => f.write_str("no budget for another attempt"),
+            Self::Unwritten => f.write_str("cannot be asked this"),
+            Self::Failed(cause) => f.write_str(cause.name()),
+        }
+    }
 }
 
 /// What to do next.
@@ -60,13 +90,13 @@ impl<'a> Plan<'a> {
         alias: &'a Alias,
         operation: Operation,
         sticky: Option<&str>,
-        retry: Retry,
-        deadline: Instant,
+        permitted: &dyn Fn(&Cluster) -> bool,
+        (retry, deadline): (Retry, Instant),
         now: Instant,
     ) -> Self {
         Self {
             alias,
-            order: alias.order(operation, sticky, now),
+            order: alias.order(operation, sticky, permitted, now),
             retry,
             deadline,
             made: 0,
@@ -77,6 +107,30 @@ impl<'a> Plan<'a> {
             dead: Vec::new(),
             tired: Vec::new(),
             barred: SmallVec::new(),
+            story: Vec::new(),
+        }
+    }
+
+    /// Whether no deployment can be asked at all.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Why it went on from where, one deployment after the other; empty where the first served.
+    pub fn story(&self) -> String {
+        let name = |index: usize| self.alias.deployments.get(index).map_or("", |d| d.cluster.name());
+        let told: Vec<String> =
+            self.story.iter().map(|(index, passed)| format!("{}: {passed}", name(*index))).collect();
+        told.join("; ")
+    }
+
+    fn tell(&mut self, index: usize, passed: Passed) {
+        let same = |(known, why): &(usize, Passed)| {
+            *known == index && std::mem::discriminant(why) == std::mem::discriminant(&passed)
+        };
+        // A failure is told each time; whatever else holds is told once.
+        if matches!(passed, Passed::Failed(_)) || !self.story.iter().any(same) {
+            self.story.push((index, passed));
         }
     }
 
@@ -91,6 +145,7 @@ impl<'a> Plan<'a> {
                 break (deployment, flight);
             }
             log::debug!("cluster {}: no budget is left for another attempt", deployment.cluster.name());
+            self.tell(index, Passed::NoBudget);
             self.barred.push(index);
         };
         self.made += 1;
@@ -111,23 +166,41 @@ impl<'a> Plan<'a> {
     /// The request cannot be written for that deployment: it is out, and was not asked.
     pub fn unwritten(&mut self, deployment: &'a Deployment) {
         self.bar(deployment);
+        if let Some(index) = self.index_of(deployment) {
+            self.tell(index, Passed::Unwritten);
+        }
         self.made -= 1;
     }
 
     fn bar(&mut self, deployment: &'a Deployment) {
-        self.barred.extend(self.alias.deployments.iter().position(|d| std::ptr::eq(d, deployment)));
+        self.barred.extend(self.index_of(deployment));
     }
 
-    fn pick(&self, now: Instant) -> Option<(usize, &'a Deployment, InFlight)> {
+    fn index_of(&self, deployment: &Deployment) -> Option<usize> {
+        self.alias.deployments.iter().position(|known| std::ptr::eq(known, deployment))
+    }
+
+    fn pick(&mut self, now: Instant) -> Option<(usize, &'a Deployment, InFlight)> {
         let out: SmallVec<[Arc<Endpoint>; 4]> = self.dead.iter().chain(&self.tired).cloned().collect();
-        self.order.iter().filter(|index| !self.barred.contains(index)).find_map(|index| {
-            let deployment = self.alias.deployments.get(*index)?;
-            if deployment.rest.left(now).is_some() {
-                return None;
+        for at in 0..self.order.len() {
+            let index = self.order[at];
+            let Some(deployment) =
+                self.alias.deployments.get(index).filter(|_| !self.barred.contains(&index))
+            else {
+                continue;
+            };
+            if let Some(left) = deployment.rest.left(now) {
+                self.tell(index, Passed::Rests(left));
+                continue;
             }
-            let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out)?;
-            Some((*index, deployment, flight))
-        })
+            match deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out) {
+                Some(flight) => return Some((index, deployment, flight)),
+                // Where one has failed, that is told already.
+                None if self.story.iter().any(|(known, _)| *known == index) => {}
+                None => self.tell(index, Passed::NoEndpoint),
+            }
+        }
+        None
     }
 
     /// No place is left for now: how long until there is one again?
@@ -167,6 +240,9 @@ impl<'a> Plan<'a> {
         now: Instant,
     ) -> bool {
         self.last = cause;
+        if let (Some(cause), Some(index)) = (cause, self.index_of(deployment)) {
+            self.tell(index, Passed::Failed(cause));
+        }
         let Some(cause) = cause.filter(|cause| self.retry.causes.has(*cause)) else { return false };
         match cause {
             // A stale connection says nothing of its endpoint, which is tried again on a fresh one.
@@ -193,7 +269,7 @@ mod tests {
     use super::*;
     use crate::clocks::Overrides;
     use crate::pattern::Pattern;
-    use crate::route::alias::{Sticky, UpstreamModel};
+    use crate::route::alias::{Fallbacks, Sticky, UpstreamModel};
     use crate::snapshot::Causes;
     use crate::upstream::cluster::tests::cluster;
 
@@ -219,6 +295,7 @@ mod tests {
             ],
             sticky: Sticky::No,
             clocks: Overrides::default(),
+            fallback: Fallbacks::default(),
             listed: true,
         }
     }
@@ -232,7 +309,7 @@ mod tests {
     ) -> (Vec<String>, Option<Duration>) {
         let mut now = Instant::now();
         let deadline = now + Duration::from_secs(60);
-        let mut plan = Plan::new(alias, Operation::ChatCompletions, None, retry, deadline, now);
+        let mut plan = Plan::new(alias, Operation::ChatCompletions, None, &|_| true, (retry, deadline), now);
         let mut seen = Vec::new();
         loop {
             match plan.next(now) {
@@ -311,7 +388,7 @@ mod tests {
     fn what_cannot_be_written_is_no_attempt() {
         let (alias, now) = (alias(), Instant::now());
         let retry = Retry { attempts: 1, ..RETRY };
-        let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, retry, now, now);
+        let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, &|_| true, (retry, now), now);
         let Next::Try(first, _) = plan.next(now) else { panic!("there is a place") };
         plan.unwritten(first);
         let Next::Try(second, _) = plan.next(now) else { panic!("there is another") };
@@ -323,7 +400,7 @@ mod tests {
     #[test]
     fn nothing_begins_after_the_deadline_and_no_storm_is_made() {
         let (alias, now) = (alias(), Instant::now());
-        let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, RETRY, now, now);
+        let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, &|_| true, (RETRY, now), now);
         assert!(matches!(plan.next(now), Next::Try(..)), "the first attempt is always made");
         assert!(matches!(plan.next(now), Next::Over(None)));
         let attempts: usize = (0..1000)

@@ -31,6 +31,26 @@ pub(super) struct Failed {
     pub(super) wait: Option<Duration>,
     /// What the upstream itself answered, which can be passed on as it is.
     pub(super) answer: Option<Answer>,
+    /// What another model may be able to take.
+    pub(super) beyond: Option<Beyond>,
+}
+
+/// What a model cannot take, and another may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beyond {
+    /// The prompt is longer than its context.
+    TooLong,
+    /// A content policy refuses it.
+    Filtered,
+}
+
+/// What another model may be able to take of what an upstream refused with that status.
+pub(super) fn beyond_of(status: u16, said: Option<&UpstreamError>) -> Option<Beyond> {
+    match said?.meaning(status) {
+        Meaning::ContextLength => Some(Beyond::TooLong),
+        Meaning::ContentFilter => Some(Beyond::Filtered),
+        _ => None,
+    }
 }
 
 impl From<Error> for Box<Failed> {
@@ -41,7 +61,7 @@ impl From<Error> for Box<Failed> {
             (Retry::Again, Kind::UpstreamTimeout) => Some(Cause::Slow),
             (Retry::Again, _) => Some(Cause::Broken),
         };
-        Self::new(Failed { error, cause, wait: None, answer: None })
+        Self::new(Failed { error, cause, wait: None, answer: None, beyond: None })
     }
 }
 
@@ -120,6 +140,13 @@ mod tests {
         ] {
             assert_eq!(cause_of(status, read(body.as_bytes(), None).as_ref()), expected, "{status} {body}");
         }
+        let beyond = |status, body: &str| beyond_of(status, read(body.as_bytes(), None).as_ref());
+        let filtered = r#"{"error":{"message":"refused","code":"content_filter"}}"#;
+        assert_eq!(
+            (beyond(400, long), beyond(400, filtered)),
+            (Some(Beyond::TooLong), Some(Beyond::Filtered))
+        );
+        assert_eq!((beyond(400, "{}"), beyond(429, quota)), (None, None));
     }
 
     #[test]

@@ -119,6 +119,8 @@ pub struct Record<'a> {
     pub upstream_id: &'a str,
     /// Attempts made.
     pub attempts: u32,
+    /// Why it did not stay with the first place.
+    pub story: &'a str,
     /// The status sent; 499 where the client left before one was.
     pub status: u16,
     /// Whether the reply was a stream.
@@ -168,6 +170,7 @@ impl Record<'_> {
             ("cluster", self.cluster),
             ("endpoint", self.endpoint),
             ("upstream_id", self.upstream_id),
+            ("passed", self.story),
             ("error", self.error),
         ] {
             if !value.is_empty() {
@@ -340,6 +343,7 @@ mod tests {
             endpoint: "https://api.openai.com",
             upstream_id: "",
             attempts: 1,
+            story: "",
             status: 200,
             stream: true,
             bytes_in: 10,

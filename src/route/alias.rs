@@ -112,8 +112,19 @@ pub struct Alias {
     pub sticky: Sticky,
     /// Clocks of its own.
     pub clocks: Overrides,
+    /// Which other aliases take over what this one cannot serve.
+    pub fallback: Fallbacks,
     /// Whether model lists show it. A pattern is never shown.
     pub listed: bool,
+}
+
+/// Names of models that take over what an alias cannot serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fallbacks {
+    /// Where the prompt is longer than the model takes.
+    pub too_long: Option<String>,
+    /// Where the upstream's content policy refuses it.
+    pub filtered: Option<String>,
 }
 
 /// Indexes into [`Alias::deployments`], in the order in which they are to be tried.
@@ -123,10 +134,19 @@ pub type Order = SmallVec<[usize; 4]>;
 type Rank = (bool, u32, f64);
 
 impl Alias {
-    /// The deployments that can be asked `operation`, in the order in which they are to be tried: by priority, then drawn by
+    /// The deployments that can be asked `operation` and are permitted, in the order in which they are to be tried: by priority, then drawn by
     /// weight; those without an available endpoint last. With `sticky` the draw is the same for the same value.
-    pub fn order(&self, operation: Operation, sticky: Option<&str>, now: Instant) -> Order {
-        let carries = |index: &usize| self.deployments[*index].cluster.spec.passage(operation).is_some();
+    pub fn order(
+        &self,
+        operation: Operation,
+        sticky: Option<&str>,
+        permitted: &dyn Fn(&Cluster) -> bool,
+        now: Instant,
+    ) -> Order {
+        let carries = |index: &usize| {
+            let cluster = &self.deployments[*index].cluster;
+            cluster.spec.passage(operation).is_some() && permitted(cluster)
+        };
         let mut order: Order = (0..self.deployments.len()).filter(carries).collect();
         if order.len() > 1 {
             let mut keyed: SmallVec<[(Rank, usize); 4]> =
@@ -223,6 +243,7 @@ mod tests {
             deployments,
             sticky: Sticky::No,
             clocks: Overrides::default(),
+            fallback: Fallbacks::default(),
             listed: true,
         }
     }
@@ -261,7 +282,7 @@ mod tests {
             alias("m", vec![deployment("spare", 1, 1), deployment("most", 9, 0), deployment("few", 1, 0)]);
         let mut first = [0; 3];
         for _ in 0..10_000 {
-            let order = alias.order(CHAT, None, Instant::now());
+            let order = alias.order(CHAT, None, &|_| true, Instant::now());
             assert_eq!(order[2], 0, "the spare is last");
             first[order[0]] += 1;
         }
@@ -272,7 +293,7 @@ mod tests {
     fn a_sticky_value_always_draws_the_same_and_values_spread() {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 0)]);
         let now = Instant::now();
-        let pick = |value: &str| alias.order(CHAT, Some(value), now)[0];
+        let pick = |value: &str| alias.order(CHAT, Some(value), &|_| true, now)[0];
         assert!((0..20).all(|_| pick("alice") == pick("alice")));
         let on_a = (0..1000).filter(|i| pick(&format!("user-{i}")) == 0).count();
         assert!((430..=570).contains(&on_a), "{on_a}");
@@ -282,7 +303,7 @@ mod tests {
     fn a_deployment_that_is_down_goes_last() {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 5)]);
         alias.deployments[0].cluster.endpoints()[0].probed(Health::Down, Duration::ZERO);
-        assert_eq!(alias.order(CHAT, None, Instant::now()).as_slice(), [1, 0]);
+        assert_eq!(alias.order(CHAT, None, &|_| true, Instant::now()).as_slice(), [1, 0]);
     }
 
     #[test]
@@ -291,16 +312,16 @@ mod tests {
         let now = Instant::now();
         alias.deployments[0].rest.until(now + Duration::from_secs(10));
         alias.deployments[0].rest.until(now + Duration::from_secs(2));
-        assert_eq!(alias.order(CHAT, None, now).as_slice(), [1, 0]);
+        assert_eq!(alias.order(CHAT, None, &|_| true, now).as_slice(), [1, 0]);
         let left = alias.deployments[0].rest.left(now).unwrap();
         assert!(left > Duration::from_secs(9) && left <= Duration::from_secs(10), "{left:?}");
-        assert_eq!(alias.order(CHAT, None, now + Duration::from_secs(11)).as_slice(), [0, 1]);
+        assert_eq!(alias.order(CHAT, None, &|_| true, now + Duration::from_secs(11)).as_slice(), [0, 1]);
     }
 
     #[test]
     fn only_deployments_that_speak_the_operation_are_tried() {
         let alias = alias("m", vec![deployment("a", 1, 0)]);
         assert!(alias.carries(CHAT) && !alias.carries(Operation::Models));
-        assert!(alias.order(Operation::Models, None, Instant::now()).is_empty());
+        assert!(alias.order(Operation::Models, None, &|_| true, Instant::now()).is_empty());
     }
 }

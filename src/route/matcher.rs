@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName};
 use crate::clocks::Overrides;
 use crate::dialect::ir::Policy;
 use crate::meter::series::RouteSeries;
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, Permit};
 use crate::upstream::cluster::Cluster;
 
 /// A route.
@@ -31,6 +31,8 @@ pub struct Route {
     pub max_body: u64,
     /// Clocks of its own.
     pub clocks: Overrides,
+    /// The regions that its requests may go to.
+    pub regions: Permit,
     /// Its series.
     pub series: RouteSeries,
 }
@@ -130,6 +132,7 @@ mod tests {
             loss: Policy::Lenient,
             max_body: 1,
             clocks: Overrides::default(),
+            regions: Permit::default(),
             series: RouteSeries::new(name),
         }
     }

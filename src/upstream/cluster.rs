@@ -28,6 +28,8 @@ pub struct ClusterSpec {
     pub name: String,
     /// Who runs the API.
     pub provider: Arc<Provider>,
+    /// Where it is, as far as that is known: what residency goes by.
+    pub region: Option<String>,
     /// What it can be asked, the best first: what its provider speaks, or what the configuration says.
     pub speaks: Vec<Operation>,
     /// The form in which it is asked.
@@ -223,6 +225,7 @@ pub(crate) mod tests {
         let spec = ClusterSpec {
             name: name.to_owned(),
             provider: Arc::clone(crate::provider::find("vllm").unwrap()),
+            region: None,
             form: Form::Own,
             credential: Source::Headers,
             speaks: crate::provider::find("vllm").unwrap().speaks.to_vec(),

@@ -28,6 +28,8 @@ mod health;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod raw;
 #[cfg(test)]
 mod replay;

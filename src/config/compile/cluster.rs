@@ -71,6 +71,7 @@ fn compile(
     }
     let spec = ClusterSpec {
         name: name.to_owned(),
+        region: site.region(),
         speaks: speaks(cluster, &row, &path.key("speaks"), check),
         form,
         headers,

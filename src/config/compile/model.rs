@@ -7,7 +7,7 @@ use crate::config::diagnostic::Path;
 use crate::config::schema::{Config, Model};
 use crate::config::value;
 use crate::pattern::Pattern;
-use crate::route::alias::{Alias, Aliases, Deployment, Sticky, UpstreamModel};
+use crate::route::alias::{Alias, Aliases, Deployment, Fallbacks, Sticky, UpstreamModel};
 
 /// Every alias that is right.
 pub(super) fn aliases(config: &Config, clusters: &Clusters, check: &mut Check<'_>) -> Aliases {
@@ -71,8 +71,27 @@ fn alias(
         deployments,
         sticky,
         clocks,
+        fallback: fallback(model, &path.key("fallback"), config, check),
         listed: model.list,
     })
+}
+
+/// Which other aliases take over. Each must be there.
+fn fallback(model: &Model, path: &Path, config: &Config, check: &mut Check<'_>) -> Fallbacks {
+    let named = [("too_long", &model.fallback.too_long), ("filtered", &model.fallback.filtered)];
+    for (key, name) in named {
+        let served = |name: &String| {
+            config.models.keys().any(|alias| Pattern::parse(alias).is_some_and(|alias| alias.matches(name)))
+        };
+        if let Some(name) = name.as_ref().filter(|name| !served(name)) {
+            check.error(
+                &path.key(key),
+                format!("no alias serves `{name}`"),
+                "write the name of one of `models`",
+            );
+        }
+    }
+    Fallbacks { too_long: model.fallback.too_long.clone(), filtered: model.fallback.filtered.clone() }
 }
 
 fn deployments(

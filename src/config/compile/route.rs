@@ -9,7 +9,7 @@ use crate::config::schema::{self, Config, Loss};
 use crate::config::value;
 use crate::dialect::ir::Policy;
 use crate::meter::series::RouteSeries;
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, Permit};
 use crate::provider::credential::Source;
 use crate::route::matcher::{Route, Routes, Target};
 
@@ -45,6 +45,7 @@ fn standard(config: &Config) -> Route {
         loss: Policy::Lenient,
         max_body: config.intake.max_body.0,
         clocks: Overrides::default(),
+        regions: Permit::default(),
         series: RouteSeries::new("default"),
     }
 }
@@ -163,8 +164,34 @@ fn compile(
         },
         max_body: route.max_body.map_or(bound, |size| size.0),
         clocks,
+        regions: permit(&route.regions, &path.key("regions"), config, check),
         series: RouteSeries::new(&route.name),
     })
+}
+
+/// The regions that are permitted. One that no cluster is in is probably not meant.
+pub(super) fn permit(
+    regions: &schema::Regions,
+    path: &Path,
+    config: &Config,
+    check: &mut Check<'_>,
+) -> Permit {
+    let patterns = |written: &[value::Pattern]| -> Vec<Pattern> {
+        written.iter().filter_map(|pattern| Pattern::parse(&pattern.0)).collect()
+    };
+    let permit = Permit { allow: regions.allow.as_deref().map(patterns), deny: patterns(&regions.deny) };
+    let known = || config.clusters.values().filter_map(|cluster| cluster.region.as_deref());
+    for (i, pattern) in permit.allow.iter().flatten().enumerate() {
+        if !known().any(|region| pattern.matches(region)) {
+            let help = "write the `region` of a cluster, or give one that";
+            check.warning(
+                &path.key("allow").index(i),
+                format!("no cluster says that it is in {pattern}"),
+                help,
+            );
+        }
+    }
+    permit
 }
 
 fn headers(route: &schema::Route, path: &Path, check: &mut Check<'_>) -> Vec<(HeaderName, String)> {

@@ -21,8 +21,8 @@ pub struct Cluster {
     /// Where credentials come from that take the place of `api_key`, if not from where the cloud's own SDKs look.
     #[serde(default)]
     pub credentials: Credentials,
-    /// The region of Amazon, or the location of Vertex AI, such as `us-east-1` or `global`: the address follows from it,
-    /// and the signature. Left out: what AWS_REGION says, at Amazon.
+    /// Where it is, such as `eu-west-1`: what `regions` of routes and keys go by. At Amazon the address and the signature
+    /// follow from it, and AWS_REGION says it where it is left out; at Vertex AI the address does, and it may be `global`.
     pub region: Option<String>,
     /// The project, of Vertex AI.
     pub project: Option<String>,

@@ -86,9 +86,32 @@ pub struct Model {
     /// How long anything may take for this model.
     #[serde(default)]
     pub clocks: Clocks,
+    /// Other models that take over what this one cannot take.
+    #[serde(default)]
+    pub fallback: Fallback,
     /// Show it in `/v1/models`. A pattern never is.
     #[serde(default = "yes")]
     pub list: bool,
+}
+
+/// Models that take over what another cannot take. They are asked whether or not the caller may name them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fallback {
+    /// The model that is asked where the prompt is longer than this one takes: one of a larger context.
+    pub too_long: Option<String>,
+    /// The model that is asked where the upstream's content policy refuses the request.
+    pub filtered: Option<String>,
+}
+
+/// Which regions requests may go to. A cluster has its region from its own `region`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Regions {
+    /// Only these, such as `eu-*`. A cluster that says no region is not among them. Left out: all.
+    pub allow: Option<Vec<Pattern>>,
+    /// None of these; and no cluster that says no region.
+    pub deny: Vec<Pattern>,
 }
 
 /// A place that an alias can go to.
@@ -141,6 +164,9 @@ pub struct Route {
     pub compress: bool,
     /// The largest request body here. Left out: that of `intake`; on a raw route, no bound.
     pub max_body: Option<Size>,
+    /// Where its requests may go: data residency. It goes before every other choice.
+    #[serde(default)]
+    pub regions: Regions,
     /// How long anything may take on this route.
     #[serde(default)]
     pub clocks: Clocks,

@@ -15,7 +15,7 @@ use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::headers;
 use crate::exchange::reject::refusal;
-use crate::exchange::verdict::{Failed, cause_of, wait_of};
+use crate::exchange::verdict::{Failed, beyond_of, cause_of, wait_of};
 use crate::frame::http1::Reply;
 use crate::frame::sse::is_whole;
 use crate::meter::metrics::METRICS;
@@ -60,6 +60,7 @@ pub(super) async fn failure(
     }
     let read = crate::dialect::error::read(&body, head.fields.text(&X_AMZN_ERRORTYPE));
     let (cause, wait) = (cause_of(status, read.as_ref()), wait_of(&head.fields, &body));
+    let beyond = beyond_of(status, read.as_ref());
     let said = read.map(|said| said.message).unwrap_or_default();
     let private = format!("{} answered {status}: {}", name.name, truncated(&said));
     log::debug!("{:?} failed with {status}", terms.operation);
@@ -73,7 +74,7 @@ pub(super) async fn failure(
     });
     // What is not there does not come back when it says.
     let wait = wait.filter(|_| !matches!(status, 400..=407));
-    Box::new(Failed { error, cause, wait, answer })
+    Box::new(Failed { error, cause, wait, answer, beyond })
 }
 
 /// An error that the client reads as it is.

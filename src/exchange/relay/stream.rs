@@ -145,7 +145,7 @@ impl AtOnce {
         let head = streaming.upstream.take_response().ok().filter(|_| passes);
         let body = joined(std::mem::take(&mut streaming.held));
         let answer = head.map(|head| Answer::Stream { head: headers::reply(head, id), body });
-        Box::new(Failed { error: self.error, cause: self.cause, wait: None, answer })
+        Box::new(Failed { error: self.error, cause: self.cause, wait: None, answer, beyond: None })
     }
 }
 

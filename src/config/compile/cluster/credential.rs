@@ -24,7 +24,6 @@ impl Site {
         name(cluster.region.as_deref(), &path.key("region"), check);
         name(cluster.project.as_deref(), &path.key("project"), check);
         let idle = [
-            ("region", cluster.region.is_some() && !is_vertex && !is_amazon),
             ("project", cluster.project.is_some() && !is_vertex),
             ("fips", cluster.fips && row.address != Address::Bedrock),
         ];
@@ -42,6 +41,11 @@ impl Site {
             project: cluster.project.clone(),
             fips: cluster.fips,
         }
+    }
+
+    /// Where it is, as far as that is known.
+    pub(super) fn region(&self) -> Option<String> {
+        self.region.clone()
     }
 
     pub(super) fn location(&self) -> Location<'_> {
