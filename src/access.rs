@@ -62,6 +62,14 @@ impl Access {
         }
     }
 
+    /// The principal of that name; without one, who is let in without a key.
+    pub fn named(&self, name: Option<&str>) -> Option<&Principal> {
+        match name {
+            Some(name) => self.keys.values().find(|principal| principal.name == name).map(AsRef::as_ref),
+            None => self.anonymous.as_deref(),
+        }
+    }
+
     /// Who sent these headers. The key is looked for where each dialect's SDK puts it.
     ///
     /// A key is compared by its SHA-256: what the time of the look-up tells is of no use for guessing.

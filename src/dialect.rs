@@ -5,6 +5,7 @@
 
 pub mod chat;
 pub mod cohere;
+pub mod completions;
 pub mod converse;
 pub mod count;
 pub mod embed;

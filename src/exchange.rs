@@ -11,6 +11,7 @@ pub mod client;
 pub mod compress;
 pub mod context;
 pub mod engine;
+pub mod explain;
 pub mod guard;
 pub mod headers;
 pub mod http1;

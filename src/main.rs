@@ -6,7 +6,7 @@
 mod quickstart;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,9 +16,10 @@ use forebay::config::{self, Loaded};
 use forebay::dialect::ir::Facts;
 use forebay::dialect::loss::{Table, name as name_of};
 use forebay::dialect::translate::{Client, Upstream};
+use forebay::exchange::explain::Question;
 use forebay::meter::{logger, metrics};
 use forebay::provider::facts::facts;
-use forebay::{provider, server, sim};
+use forebay::{exchange, provider, server, sim};
 
 /// Half the memory of the alternatives for each open stream, at the same speed: see `bench/README.md`.
 #[global_allocator]
@@ -52,6 +53,23 @@ enum Verb {
     },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
+    /// Show where a request would go by a configuration, and why, without sending anything.
+    Explain {
+        /// The configuration; without one it is taken from the environment.
+        file: Option<PathBuf>,
+        /// The body of the request, as JSON.
+        #[arg(long)]
+        request: PathBuf,
+        /// Its path.
+        #[arg(long, default_value = "/v1/chat/completions")]
+        path: String,
+        /// The host that it names.
+        #[arg(long, default_value = "localhost")]
+        host: String,
+        /// The principal whose it is, by its name in `keys`.
+        #[arg(long = "as")]
+        principal: Option<String>,
+    },
     /// Show what of requests and replies arrives where client and upstream speak different dialects.
     Dialects {
         /// Only for clients of this dialect: chat, messages, responses, gemini, converse.
@@ -71,6 +89,11 @@ fn main() -> ExitCode {
         Verb::Run { file, config, .. } => run(file.or(config)),
         Verb::Check { file } => check(file),
         Verb::Schema => say(&format!("{:#}", config::json_schema())),
+        Verb::Explain { file, request, path, host, principal } => explain(
+            file,
+            &request,
+            &Question { host: &host, path: &path, body: &[], principal: principal.as_deref() },
+        ),
         Verb::Dialects { client, upstream } => say(&dialects(client, upstream)),
         Verb::Sim(args) => simulate(*args),
     };
@@ -116,6 +139,12 @@ fn check(file: Option<PathBuf>) -> Result<(), String> {
         return say("no problems found");
     }
     say(&format!("{}{}", loaded.warnings, loaded.warnings.summary()))
+}
+
+fn explain(file: Option<PathBuf>, request: &Path, question: &Question<'_>) -> Result<(), String> {
+    let loaded = load(file)?;
+    let body = std::fs::read(request).map_err(|error| format!("{}: {error}", request.display()))?;
+    say(&exchange::explain::explain(&loaded.snapshot, &Question { body: &body, ..*question })?)
 }
 
 fn dialects(client: Option<Client>, upstream: Option<Upstream>) -> String {

@@ -72,6 +72,9 @@ pub struct Provider {
     pub speaks: Cow<'static, [Operation]>,
     /// The form in which it is asked.
     pub form: Form,
+    /// Whether it is better asked for a stream where a client asks for a whole reply: an engine that notices only on a
+    /// stream that nobody waits any more.
+    pub fold: bool,
     /// The check used when none is configured.
     pub probe: FreeProbe,
     /// How long an idle connection is kept: less than the peer keeps it.

@@ -189,7 +189,7 @@ pub struct Intake {
 pub struct Media {
     /// What asks for them.
     pub fetcher: Arc<Fetcher>,
-    /// The largest, bytes.
+    /// The most that all of one request's may have, bytes.
     pub most: usize,
     /// How long all of one request's may take.
     pub limit: Duration,

@@ -248,7 +248,7 @@ pub struct Media {
     /// Fetch them. If false, such a part is left out of what the upstream is sent, or the request refused, as the route's
     /// `loss` says.
     pub fetch: bool,
-    /// The largest.
+    /// The most that all of one request's may have together. They count towards `held`.
     pub max_size: Size,
     /// How long all of one request's may take together.
     pub timeout: Period,

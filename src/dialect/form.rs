@@ -79,16 +79,22 @@ impl Form {
         }
     }
 
-    /// What changes in the body of such a request. `betas` is the client's `anthropic-beta`.
+    /// What changes in the body of such a request, which is for `model`. `betas` is the client's `anthropic-beta`.
     ///
     /// # Errors
     ///
     /// A [`Fault`] where the body is no object.
-    pub fn edits(&self, operation: Operation, body: &[u8], betas: Option<&str>) -> Result<Edits, Fault> {
+    pub fn edits(
+        &self,
+        operation: Operation,
+        (body, model): (&[u8], &str),
+        betas: Option<&str>,
+    ) -> Result<Edits, Fault> {
         let version = |version: &str| format!("\"anthropic_version\":\"{version}\"").into_bytes();
         let (gone, members): (&[&str], _) = match self {
             Self::Vertex if operation == Operation::CountTokens => {
-                (&["anthropic_version"], vec![version(VERTEX)])
+                let named = [&b"\"model\":"[..], &quote(model)].concat();
+                (&["anthropic_version", "model"], vec![version(VERTEX), named])
             }
             Self::Vertex => (&["anthropic_version", "model"], vec![version(VERTEX)]),
             Self::Invoke => {
@@ -185,7 +191,7 @@ mod tests {
     fn bodies_lose_what_the_path_says_and_name_their_version() {
         let body = br#"{"model":"m","stream":true,"anthropic_version":"x","messages":[]}"#;
         let edited = |form: &Form, operation, betas| {
-            let edits = form.edits(operation, body, betas).unwrap();
+            let edits = form.edits(operation, (body, "there"), betas).unwrap();
             String::from_utf8(splice(&Bytes::from_static(body), &edits).concat()).unwrap()
         };
         assert_eq!(
@@ -194,7 +200,7 @@ mod tests {
         );
         assert_eq!(
             edited(&Form::Vertex, Operation::CountTokens, None),
-            r#"{"anthropic_version":"vertex-2023-10-16","model":"m","stream":true,"messages":[]}"#
+            r#"{"anthropic_version":"vertex-2023-10-16","model":"there","stream":true,"messages":[]}"#
         );
         assert_eq!(
             edited(&Form::Invoke, Operation::Messages, Some("a, b\",,c")),

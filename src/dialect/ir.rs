@@ -89,6 +89,8 @@ pub const FALLBACK_TOOL: &str = "forebay_answer";
 pub enum Origin {
     /// OpenAI chat completions and what is compatible with it.
     Chat,
+    /// OpenAI's legacy completions.
+    Completions,
     /// OpenAI Responses.
     Responses,
     /// Anthropic Messages.

@@ -54,6 +54,9 @@ pub struct Quota {
     pub reset: Option<Duration>,
 }
 
+/// The longest window of a rate.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// What is said of every rate.
 pub type Quotas = SmallVec<[Quota; 4]>;
 
@@ -105,16 +108,15 @@ fn named(name: &str) -> Option<(Measure, Says)> {
     Some((measure(of)?, says(word)?))
 }
 
-/// A reset in any of its forms: a time, seconds, or a span such as `1h2m3.5s` or `12ms`.
+/// A reset in any of its forms: a time, seconds, or a span such as `1h2m3.5s` or `12ms`. What is further off than
+/// [`LONGEST`] is nonsense, and might be no time at all.
 fn reset(text: &str, now: SystemTime) -> Option<Duration> {
-    if let Some(time) = read_rfc3339(text) {
-        return Some(time.duration_since(now).unwrap_or_default());
-    }
-    let seconds = match text.parse::<f64>() {
-        Ok(seconds) => seconds,
-        Err(_) => span(text)?,
+    let reset = match (read_rfc3339(text), text.parse::<f64>()) {
+        (Some(time), _) => time.duration_since(now).unwrap_or_default(),
+        (None, Ok(seconds)) => Duration::try_from_secs_f64(seconds).ok()?,
+        (None, Err(_)) => Duration::try_from_secs_f64(span(text)?).ok()?,
     };
-    Duration::try_from_secs_f64(seconds).ok()
+    (reset <= LONGEST).then_some(reset)
 }
 
 fn span(text: &str) -> Option<f64> {
@@ -207,6 +209,18 @@ mod tests {
 
     fn told(headers: &[(&'static str, &'static str)], dialect: Dialect) -> Vec<(String, String)> {
         super::headers(&read(headers.iter().copied(), at(0)), dialect, at(0))
+    }
+
+    #[test]
+    fn a_reset_beyond_any_clock_is_nonsense() {
+        for text in ["1e19", "18446744073709551615", "9999999999h", "9999-12-31T00:00:00Z", "-1"] {
+            let told = [("x-ratelimit-limit-requests", "5"), ("x-ratelimit-reset-requests", text)];
+            let quotas = read(told.into_iter(), at(1_800_000_000));
+            assert_eq!((quotas[0].limit, quotas[0].reset), (Some(5), None), "{text}");
+            for dialect in [Dialect::Anthropic, Dialect::OpenaiChat] {
+                assert_eq!(headers(&quotas, dialect, at(1_800_000_000)).len(), 1, "{text}");
+            }
+        }
     }
 
     #[test]

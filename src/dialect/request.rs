@@ -54,6 +54,26 @@ pub fn edits(
     Rewrite { edits, asked }
 }
 
+/// The edits that make a request one for a stream, with its usage, whatever it was.
+pub fn streamed(operation: Operation, envelope: &Envelope<'_>, upstream_model: Option<&str>) -> Edits {
+    let mut edits = Edits::new();
+    if operation.names_model() {
+        return edits;
+    }
+    if let Some(model) = upstream_model {
+        rename(&mut edits, envelope, model);
+    }
+    match envelope.span("stream") {
+        Some(span) => add(&mut edits, span, Bytes::from_static(b"true")),
+        None => insert(&mut edits, envelope.insert_at, envelope.is_empty, b"\"stream\":true".to_vec()),
+    }
+    let is_chat = matches!(operation, Operation::ChatCompletions | Operation::Completions);
+    if is_chat && envelope.stream_options.include_usage() != Some(true) {
+        ask(&mut edits, envelope);
+    }
+    edits
+}
+
 /// Refuses a request that no upstream could take, with the words of the real API.
 ///
 /// # Errors
@@ -159,6 +179,30 @@ mod tests {
         let out = splice(&Bytes::copy_from_slice(body.as_bytes()), &rewrite.edits).concat();
         assert_eq!(out.len(), spliced_len(body.len(), &rewrite.edits));
         (String::from_utf8(out).unwrap(), rewrite.asked)
+    }
+
+    #[test]
+    fn a_request_for_a_whole_reply_becomes_one_for_a_stream() {
+        let made = |operation, body: &str, model| {
+            let envelope = Envelope::parse(body.as_bytes()).unwrap();
+            let edits = streamed(operation, &envelope, model);
+            String::from_utf8(splice(&Bytes::copy_from_slice(body.as_bytes()), &edits).concat()).unwrap()
+        };
+        for (body, expected) in [
+            (r#"{"model":"a"}"#, r#"{"stream":true,"stream_options":{"include_usage":true},"model":"b"}"#),
+            (
+                r#"{"model":"a","stream":false}"#,
+                r#"{"stream_options":{"include_usage":true},"model":"b","stream":true}"#,
+            ),
+            (
+                r#"{"stream":null,"model":"b","stream_options":{"include_usage":true}}"#,
+                r#"{"stream":true,"model":"b","stream_options":{"include_usage":true}}"#,
+            ),
+        ] {
+            assert_eq!(made(Operation::ChatCompletions, body, Some("b")), expected);
+        }
+        assert_eq!(made(Operation::Messages, r#"{"model":"a"}"#, None), r#"{"stream":true,"model":"a"}"#);
+        assert_eq!(made(Operation::GenerateContent, r#"{"contents":[]}"#, Some("b")), r#"{"contents":[]}"#);
     }
 
     #[test]

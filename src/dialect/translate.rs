@@ -4,11 +4,13 @@
 //! write its folder after the contract of [`super::ir`], and add a line to each `match` below: the compiler names them.
 
 use super::ir::{Event, Fold, Law, Notes, Origin, Reply, ReplyTo, Request, Target};
-use super::{Operation, chat, cohere, converse, embed, gemini, messages, ollama, responses};
+use super::{Operation, chat, cohere, completions, converse, embed, gemini, messages, ollama, responses};
 use crate::error::Error;
 
+mod folding;
 mod stream;
 
+pub use folding::Folding;
 pub use stream::{Seen, Stream};
 
 /// A dialect in which clients may ask.
@@ -24,6 +26,8 @@ pub enum Client {
     Gemini,
     /// Bedrock Converse.
     Converse,
+    /// OpenAI's legacy completions.
+    Completions,
 }
 
 /// A dialect in which upstreams may be asked.
@@ -47,7 +51,8 @@ pub enum Upstream {
 
 impl Client {
     /// Every dialect of clients.
-    pub const ALL: [Self; 5] = [Self::Chat, Self::Messages, Self::Responses, Self::Gemini, Self::Converse];
+    pub const ALL: [Self; 6] =
+        [Self::Chat, Self::Messages, Self::Responses, Self::Gemini, Self::Converse, Self::Completions];
 
     /// What clients ask in it.
     pub fn operation(self) -> Operation {
@@ -57,6 +62,7 @@ impl Client {
             Self::Responses => Operation::Responses,
             Self::Gemini => Operation::GenerateContent,
             Self::Converse => Operation::Converse,
+            Self::Completions => Operation::Completions,
         }
     }
 
@@ -68,6 +74,7 @@ impl Client {
             Self::Responses => Origin::Responses,
             Self::Gemini => Origin::Gemini,
             Self::Converse => Origin::Converse,
+            Self::Completions => Origin::Completions,
         }
     }
 
@@ -84,6 +91,7 @@ impl Client {
             Self::Responses => responses::request::decode(body),
             Self::Gemini => gemini::request::decode(body),
             Self::Converse => converse::request::decode(body),
+            Self::Completions => completions::request::decode(body),
         }
     }
 
@@ -95,6 +103,7 @@ impl Client {
             Self::Responses => responses::reply::encode(reply, to, notes),
             Self::Gemini => gemini::reply::encode(reply, to, notes),
             Self::Converse => converse::reply::encode(reply, to, notes),
+            Self::Completions => completions::reply::encode(reply, to, notes),
         }
     }
 
@@ -106,6 +115,7 @@ impl Client {
             Self::Responses => Encoder::Responses(responses::stream::Encoder::new(to)),
             Self::Gemini => Encoder::Gemini(gemini::stream::Encoder::new(to)),
             Self::Converse => Encoder::Converse(converse::stream::Encoder::new(to)),
+            Self::Completions => Encoder::Completions(completions::stream::Encoder::new(to)),
         }
     }
 }
@@ -269,6 +279,8 @@ pub enum Encoder {
     Gemini(gemini::stream::Encoder),
     /// Converse.
     Converse(converse::stream::Encoder),
+    /// Completions.
+    Completions(completions::stream::Encoder),
 }
 
 impl Encoder {
@@ -280,6 +292,7 @@ impl Encoder {
             Self::Responses(encoder) => encoder.push(event, out),
             Self::Gemini(encoder) => encoder.push(event, out),
             Self::Converse(encoder) => encoder.push(event, out),
+            Self::Completions(encoder) => encoder.push(event, out),
         }
     }
 
@@ -291,6 +304,7 @@ impl Encoder {
             Self::Responses(encoder) => encoder.law(),
             Self::Gemini(encoder) => encoder.law(),
             Self::Converse(encoder) => encoder.law(),
+            Self::Completions(encoder) => encoder.law(),
         }
     }
 
@@ -302,6 +316,7 @@ impl Encoder {
             Self::Responses(encoder) => encoder.notes(),
             Self::Gemini(encoder) => encoder.notes(),
             Self::Converse(encoder) => encoder.notes(),
+            Self::Completions(encoder) => encoder.notes(),
         }
     }
 }

@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, Method, Uri};
 use tokio::time::Instant;
 
-use crate::dialect::ir::media::Medium;
-use crate::error::{Error, Kind};
+use crate::dialect::ir::media::{Kind, Medium};
+use crate::error::{Error, Kind as Failure};
 use crate::snapshot::Media;
 use crate::upstream::fetch::{Call, Got};
 
@@ -26,28 +26,56 @@ const REDIRECTS: usize = 3;
 /// What is at those URLs.
 ///
 /// # Errors
-/// [`Kind::InvalidRequest`] naming the first URL at which nothing is that could be sent on.
-pub(super) async fn bring(urls: Vec<String>, media: &Media) -> Result<HashMap<String, Medium>, Error> {
+/// [`Failure::InvalidRequest`] naming the first URL at which nothing is that could be sent on.
+pub(super) async fn bring(
+    urls: Vec<(String, Kind)>,
+    media: &Media,
+) -> Result<HashMap<String, Medium>, Error> {
     if urls.len() > URLS {
         return Err(invalid(format!("more than {URLS} files are named by URL; send some as data")));
     }
-    let until = Instant::now() + media.limit;
+    let (until, mut left) = (Instant::now() + media.limit, media.most);
     let mut found = HashMap::with_capacity(urls.len());
-    for url in urls {
-        let medium = one(&url, media, until).await.map_err(|why| {
-            let shown: String = url.chars().take(200).collect();
-            invalid(format!("the file at {shown} cannot be had: {why}; send it as data"))
-        })?;
+    for (url, kind) in urls {
+        let medium = match one(&url, kind, (media, left), until).await {
+            Ok((medium, size)) => {
+                left -= size.min(left);
+                medium
+            }
+            Err(why) => {
+                let shown = shown(&url);
+                return Err(invalid(format!("the file at {shown} cannot be had: {why}; send it as data")));
+            }
+        };
         found.insert(url, medium);
     }
     Ok(found)
 }
 
-fn invalid(public: String) -> Error {
-    Error::client(Kind::InvalidRequest, public)
+/// A URL as it may be logged: who may open it, and its signature, are nobody else's business.
+fn shown(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    let plain = match plain.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = host.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}/{path}")
+        }
+        None => plain.to_owned(),
+    };
+    plain.chars().take(200).collect()
 }
 
-async fn one(url: &str, media: &Media, until: Instant) -> Result<Medium, String> {
+fn invalid(public: String) -> Error {
+    Error::client(Failure::InvalidRequest, public)
+}
+
+async fn one(
+    url: &str,
+    kind: Kind,
+    (media, most): (&Media, usize),
+    until: Instant,
+) -> Result<(Medium, usize), String> {
     let mut url = url.to_owned();
     for _ in 0..=REDIRECTS {
         let got = media.fetcher.call(Call {
@@ -56,11 +84,11 @@ async fn one(url: &str, media: &Media, until: Instant) -> Result<Medium, String>
             headers: HeaderMap::new(),
             body: Bytes::new(),
             limit: until.saturating_duration_since(Instant::now()),
-            most: media.most,
+            most,
         });
         let got = got.await?;
         match got.status {
-            200 => return medium(&got),
+            200 => return Ok((medium(&got, kind)?, got.body.len())),
             301 | 302 | 303 | 307 | 308 => url = next(&url, &got)?,
             status => return Err(format!("its host answered {status}")),
         }
@@ -84,20 +112,21 @@ fn next(url: &str, got: &Got) -> Result<String, String> {
     }
 }
 
-fn medium(got: &Got) -> Result<Medium, String> {
+fn medium(got: &Got, kind: Kind) -> Result<Medium, String> {
+    let coding = got.fields.text(&CONTENT_ENCODING).unwrap_or("identity");
+    if !coding.eq_ignore_ascii_case("identity") {
+        return Err("its host compressed it unasked".to_owned());
+    }
+    if got.body.is_empty() {
+        return Err("it is empty".to_owned());
+    }
     let said = got.fields.text(&CONTENT_TYPE).unwrap_or_default();
     let said = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let media_type = match sniffed(&got.body) {
-        Some(sniffed) => sniffed.to_owned(),
-        None if is_taken(&said) => said,
-        None => return Err("it is neither a picture nor a document nor sound".to_owned()),
-    };
+    let media_type = sniffed(&got.body).map_or(said, str::to_owned);
+    if !kind.takes(&media_type) {
+        return Err(format!("it is not {}", kind.name()));
+    }
     Ok(Medium { media_type, data: STANDARD.encode(&got.body) })
-}
-
-fn is_taken(media_type: &str) -> bool {
-    ["image/", "audio/", "text/"].iter().any(|family| media_type.starts_with(family))
-        || media_type == "application/pdf"
 }
 
 /// The type that the first bytes tell: hosts often say a wrong one, and providers check.
@@ -127,15 +156,25 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_tell_their_type_before_their_host_does() {
-        let of =
-            |said, body: &[u8]| medium(&got(&[(CONTENT_TYPE, said)], body)).map(|medium| medium.media_type);
-        assert_eq!(of("text/plain", b"\x89PNG\r\n\x1a\n...").as_deref(), Ok("image/png"));
-        assert_eq!(of("application/octet-stream", b"RIFF\0\0\0\0WEBPVP8 ").as_deref(), Ok("image/webp"));
-        assert_eq!(of("Text/Plain; charset=utf-8", b"hello").as_deref(), Ok("text/plain"));
-        assert_eq!(of("audio/wav", b"RIFF").as_deref(), Ok("audio/wav"));
-        assert!(of("application/json", b"{}").is_err());
-        assert!(medium(&got(&[], b"x")).is_err());
+    fn the_bytes_tell_their_type_before_their_host_does_and_must_fit_their_place() {
+        let of = |kind, said, body: &[u8]| {
+            medium(&got(&[(CONTENT_TYPE, said)], body), kind).map(|medium| medium.media_type)
+        };
+        assert_eq!(of(Kind::Image, "text/plain", b"\x89PNG\r\n\x1a\n...").as_deref(), Ok("image/png"));
+        assert_eq!(of(Kind::Image, "application/x", b"RIFF\0\0\0\0WEBPVP8 ").as_deref(), Ok("image/webp"));
+        assert_eq!(of(Kind::Document, "Text/Plain; charset=utf-8", b"hello").as_deref(), Ok("text/plain"));
+        assert_eq!(of(Kind::Audio, "audio/wav", b"RIFF").as_deref(), Ok("audio/wav"));
+        assert_eq!(of(Kind::Image, "text/html", b"<html>"), Err("it is not a picture".to_owned()));
+        assert!(of(Kind::Document, "application/json", b"{}").is_err());
+        assert!(of(Kind::Image, "image/png", b"").is_err());
+        let coded = [(CONTENT_TYPE, "image/png"), (CONTENT_ENCODING, "gzip")];
+        assert!(medium(&got(&coded, b"x"), Kind::Image).is_err());
+    }
+
+    #[test]
+    fn no_secret_of_a_url_is_shown() {
+        assert_eq!(shown("https://user:pass@h.test/a/b?X-Signature=s#f"), "https://h.test/a/b");
+        assert_eq!(shown("https://h.test?k=s"), "https://h.test/");
     }
 
     #[test]

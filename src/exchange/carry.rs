@@ -12,7 +12,7 @@ use http::header::CONTENT_TYPE;
 use smallvec::smallvec;
 
 use super::headers::{put, translate_quotas};
-use crate::dialect::ir::media::Medium;
+use crate::dialect::ir::media::{Kind as MediaKind, Medium};
 use crate::dialect::ir::target::Taken;
 use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target, Text};
 use crate::dialect::translate::{Client, Passage, Upstream};
@@ -45,6 +45,8 @@ pub enum Carry {
         to: ReplyTo,
         /// What the client is told of fields that went missing; empty for none.
         lost: String,
+        /// Whether the upstream streams what the client is to have whole.
+        folds: bool,
     },
     /// Embeddings, from one shape to another.
     Embedded {
@@ -74,7 +76,19 @@ impl Carry {
 
     /// Whether the client speaks another dialect than the upstream.
     pub(super) fn translates(&self) -> bool {
-        !matches!(self, Self::Verbatim { .. })
+        match self {
+            Self::Verbatim { .. } => false,
+            Self::Translated { upstream, client, .. } => upstream.operation() != client.operation(),
+            Self::Embedded { .. } => true,
+        }
+    }
+
+    /// What the upstream streams and the client is to have whole, if it is so.
+    pub(super) fn folded(&self) -> Option<(Upstream, Client, &ReplyTo)> {
+        match self {
+            Self::Translated { upstream, client, to, folds: true, .. } => Some((*upstream, *client, to)),
+            _ => None,
+        }
     }
 
     /// Says in the head of a reply what a translation made of it; a verbatim one speaks for itself.
@@ -90,7 +104,9 @@ impl Carry {
             media => media,
         };
         put(head, CONTENT_TYPE, media);
-        translate_quotas(head, operation.dialect());
+        if self.translates() {
+            translate_quotas(head, operation.dialect());
+        }
         if !lost.is_empty() {
             put(head, X_FOREBAY_DROPPED, lost);
         }
@@ -173,7 +189,10 @@ impl<'a> Asked<'a> {
         id: &str,
     ) -> Result<Written, Error> {
         match cluster.passage(self.operation) {
-            Some(Passage::Verbatim) => self.verbatim(cluster, model),
+            Some(Passage::Verbatim) => match self.folds(cluster).then(|| self.ends()).flatten() {
+                Some(ends) => self.folded(ends, cluster, model, id),
+                None => self.verbatim(cluster, model),
+            },
             Some(Passage::Translated { client, upstream }) => {
                 self.translated(client, upstream, cluster, model, id)
             }
@@ -186,7 +205,8 @@ impl<'a> Asked<'a> {
     fn verbatim(&self, cluster: &ClusterSpec, model: Option<&str>) -> Result<Written, Error> {
         let rewrite = dialect::request::edits(self.operation, self.envelope, model, true);
         let strip = rewrite.asked == dialect::request::Asked::Forebay;
-        let reshaped = self.reshaped(self.operation, cluster, self.body, self.betas)?;
+        let named = (&self.body[..], model.unwrap_or(self.model));
+        let reshaped = self.reshaped(self.operation, cluster, named, self.betas)?;
         let edits = reshaped.unwrap_or(rewrite.edits);
         let length = spliced_len(self.body.len(), &edits);
         let pieces = joined_if_small(splice(self.body, &edits), length);
@@ -195,12 +215,51 @@ impl<'a> Asked<'a> {
         Ok(Written { outgoing: Outgoing { path, pieces, length }, carry })
     }
 
+    /// Whether the cluster is asked for a stream where the client asked for a whole reply. Several choices are not put
+    /// together.
+    fn folds(&self, cluster: &ClusterSpec) -> bool {
+        let one = self.envelope.n.is_none_or(|n| n <= 1);
+        cluster.fold && !self.stream && one && self.operation.streams()
+    }
+
+    /// Both ends of an exchange in one dialect.
+    fn ends(&self) -> Option<(Upstream, Client)> {
+        let upstream = Upstream::ALL.into_iter().find(|row| row.operation() == self.operation)?;
+        let client = Client::ALL.into_iter().find(|row| row.operation() == self.operation)?;
+        Some((upstream, client))
+    }
+
+    /// The client's own request, but for a stream.
+    fn folded(
+        &self,
+        (upstream, client): (Upstream, Client),
+        cluster: &ClusterSpec,
+        model: Option<&str>,
+        id: &str,
+    ) -> Result<Written, Error> {
+        let named = (&self.body[..], model.unwrap_or(self.model));
+        let reshaped = self.reshaped(self.operation, cluster, named, self.betas)?;
+        let streamed = || dialect::request::streamed(self.operation, self.envelope, model);
+        let edits = reshaped.unwrap_or_else(streamed);
+        let length = spliced_len(self.body.len(), &edits);
+        let pieces = joined_if_small(splice(self.body, &edits), length);
+        let path = cluster.form.path(self.operation, model.unwrap_or(self.model), true);
+        let to = self.reply_to(id, Delivery::Whole);
+        let carry = Carry::Translated { upstream, client, to, lost: String::new(), folds: true };
+        Ok(Written { outgoing: Outgoing { path, pieces, length }, carry })
+    }
+
+    fn reply_to(&self, id: &str, delivery: Delivery) -> ReplyTo {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        ReplyTo { model: self.model.to_owned(), id: id.to_owned(), created, delivery }
+    }
+
     /// What the form in which the cluster is asked changes in a body; nothing for most.
     fn reshaped(
         &self,
         operation: Operation,
         cluster: &ClusterSpec,
-        body: &[u8],
+        body: (&[u8], &str),
         betas: Option<&str>,
     ) -> Result<Option<Edits>, Error> {
         if !cluster.form.reshapes(operation) {
@@ -225,19 +284,20 @@ impl<'a> Asked<'a> {
             Some(filled) => filled,
             None => self.understood(client)?,
         };
+        let folds = self.folds(cluster);
+        let streamed = folds.then(|| Request { delivery: Delivery::StreamWithUsage, ..request.clone() });
         let mut notes = Notes::new(self.policy);
-        let body = upstream.request(request, &Target { model, facts: &facts }, &mut notes)?;
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let to =
-            ReplyTo { model: self.model.to_owned(), id: id.to_owned(), created, delivery: request.delivery };
+        let asked = streamed.as_ref().unwrap_or(request);
+        let body = upstream.request(asked, &Target { model, facts: &facts }, &mut notes)?;
+        let to = self.reply_to(id, request.delivery);
         let (operation, body) = (upstream.operation(), Bytes::from(body));
-        let (pieces, length) = match self.reshaped(operation, cluster, &body, None)? {
+        let (pieces, length) = match self.reshaped(operation, cluster, (&body, model), None)? {
             Some(edits) => (splice(&body, &edits), spliced_len(body.len(), &edits)),
             None => (smallvec![body.clone()], body.len()),
         };
-        let path = cluster.form.path(operation, model, self.stream);
+        let path = cluster.form.path(operation, model, self.stream || folds);
         let outgoing = Outgoing { path, pieces, length };
-        Ok(Written { outgoing, carry: Carry::Translated { upstream, client, to, lost: lost(&notes) } })
+        Ok(Written { outgoing, carry: Carry::Translated { upstream, client, to, lost: lost(&notes), folds } })
     }
 }
 
@@ -257,7 +317,7 @@ impl<'a> Asked<'a> {
     }
 
     /// The URLs of files that the deployment must be given as data, and that were not brought in yet.
-    pub(super) fn urls(&self, cluster: &ClusterSpec, model: Option<&str>) -> Vec<String> {
+    pub(super) fn urls(&self, cluster: &ClusterSpec, model: Option<&str>) -> Vec<(String, MediaKind)> {
         let Some(Passage::Translated { client, .. }) = cluster.passage(self.operation) else {
             return Vec::new();
         };
@@ -298,7 +358,7 @@ const LOST: usize = 1024;
 fn lost(notes: &Notes) -> String {
     let mut text = String::new();
     for note in notes.list().iter().filter(|note| note.loss == Loss::Dropped) {
-        let path: String = note.path.chars().filter(char::is_ascii_graphic).collect();
+        let path: String = note.path.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
         if text.len() + path.len() + 5 > LOST {
             text.push_str(", ...");
             break;

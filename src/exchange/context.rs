@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use log::log_enabled;
 
 use super::Shared;
+use super::intake::Share;
 use crate::access::Principal;
 use crate::clocks::Overrides;
 use crate::dialect::usage::Usage;
@@ -101,6 +102,10 @@ pub struct Context {
     pub note: String,
     /// Whether the client was sent a proper end.
     pub ended: bool,
+    /// The memory of what was brought in for the request.
+    pub brought: Option<Share>,
+    /// What had no place in the upstream's dialect, or in the client's.
+    pub lost: String,
     /// The endpoint's count of this exchange, on a raw route.
     pub raw: Option<InFlight>,
     /// Endpoints that a raw route could not connect to.
@@ -135,6 +140,8 @@ impl Context {
             failure: None,
             note: String::new(),
             ended: false,
+            brought: None,
+            lost: String::new(),
             raw: None,
             tried: Vec::new(),
             _live: shared.enter(),
@@ -166,6 +173,17 @@ impl Context {
             .filter(|part| !part.is_empty())
             .collect();
         self.explain.then(|| parts.join("; "))
+    }
+
+    /// Takes memory for that many bytes besides the request's own, until the exchange is over.
+    ///
+    /// # Errors
+    /// Where too much is held already.
+    pub fn hold(&mut self, bytes: u64) -> Result<(), Error> {
+        let mut share = Share::none(&self._live.shared.budget);
+        share.grow(bytes, self.snapshot.intake.held)?;
+        self.brought = Some(share);
+        Ok(())
     }
 
     /// The clocks that the route sets.
@@ -272,6 +290,7 @@ impl Context {
             upstream_id: &self.upstream_id,
             attempts: self.attempts,
             story: &self.story,
+            lost: &self.lost,
             status,
             stream: self.tally.stream,
             bytes_in: self.tally.bytes_in,

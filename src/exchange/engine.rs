@@ -172,13 +172,16 @@ async fn write(
     deployment: &Deployment,
     model: Option<&str>,
     client: &mut Client<'_>,
-    context: &Context,
+    context: &mut Context,
 ) -> Result<Written, Error> {
     let spec = &deployment.cluster.spec;
-    if let Some(media) = &context.snapshot.media {
+    if let Some(media) = context.snapshot.media.clone() {
         let urls = ask.asked.urls(spec, model);
         if !urls.is_empty() {
-            let found = client.unless_gone(bring(urls, media)).await?;
+            let found = client.unless_gone(bring(urls, &media)).await?;
+            // Once in the request that was understood, once in what is written.
+            let size: usize = found.values().map(|medium| medium.data.len()).sum();
+            context.hold(2 * size as u64)?;
             ask.asked.fill(&found);
         }
     }
@@ -280,6 +283,8 @@ fn terms(
         .with(&deployment.cluster.spec.clocks)
         .with(&context.overrides())
         .with(&ask.alias.clocks);
+    // Whoever waits for a whole reply is sent nothing before.
+    let clocks = Clocks { heartbeat: clocks.heartbeat.filter(|_| ask.asked.stream), ..clocks };
     let terms = Terms {
         operation: ask.asked.operation,
         clocks,

@@ -34,7 +34,7 @@ impl Share {
     }
 
     /// Grows to `size` bytes if the budget of `bound` bytes has room.
-    fn grow(&mut self, size: u64, bound: u64) -> Result<(), Error> {
+    pub(super) fn grow(&mut self, size: u64, bound: u64) -> Result<(), Error> {
         let more = size.saturating_sub(self.size);
         let held = self.budget.held.fetch_add(more, Relaxed) + more;
         if held > bound && more > 0 {

@@ -32,7 +32,7 @@ use crate::meter::access_log::When;
 use crate::meter::series::DeploymentSeries;
 use crate::upstream::cluster::Outcome;
 use stream::Streaming;
-use whole::Held;
+use whole::{Folded, Held};
 
 /// What a reply is relayed with.
 pub struct Terms {
@@ -56,6 +56,8 @@ pub(super) enum Opened {
     Stream(Box<Streaming>),
     /// A whole reply, or the beginning of a large one.
     Whole(Box<Held>),
+    /// A whole reply that came as a stream.
+    Folded(Box<Folded>),
 }
 
 /// What an upstream answered that may be passed on as it is, but that may be nothing to stay with.
@@ -90,6 +92,7 @@ impl Opened {
         match self {
             Self::Stream(streaming) => stream::deliver(*streaming, client, context, terms).await,
             Self::Whole(held) => whole::deliver(*held, client, context, terms).await,
+            Self::Folded(folded) => whole::folded(*folded, client, context, terms).await,
         }
     }
 }
@@ -155,6 +158,7 @@ pub(super) async fn open(
         (400.., _) => Err(failure::failure(upstream, client, context, terms, status).await),
         _ if is_coded => unfit(upstream, "the upstream compressed its reply, which it was asked not to"),
         (204 | 205, _) => unfit(upstream, "the upstream answered without a body"),
+        (_, true) if terms.carry.folded().is_some() => stream::fold(upstream, client, context, terms).await,
         (_, true) => stream::open(upstream, client, context, terms).await,
         (300..400, _) => unfit(upstream, "the upstream answered with a redirect, which is not followed"),
         _ if client.sent() == Sent::Stream => {

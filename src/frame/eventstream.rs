@@ -377,7 +377,7 @@ impl Cuts {
 fn inside(prelude: &[u8; PRELUDE]) -> Option<usize> {
     let ([total, headers, sum], _) = words(prelude)?;
     let holds = hash(prelude.get(..8)?) == sum && total as usize >= FRAME + headers as usize;
-    holds.then_some(total as usize - PRELUDE)
+    holds.then(|| total as usize - PRELUDE)
 }
 
 // === Writer ===

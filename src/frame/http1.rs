@@ -201,7 +201,8 @@ impl Reply {
         }
         let fields = reply.headers.iter().map(|field| shared(head, field)).collect::<Option<_>>();
         let fields = fields.ok_or("its head has a malformed field")?;
-        let reply_head = Self { status: reply.code.unwrap_or_default(), fields };
+        let status = reply.code.filter(|code| *code >= 100).ok_or("its status is none")?;
+        let reply_head = Self { status, fields };
         let terms = reply_head.terms(reply.version == Some(1))?;
         Ok((reply_head, terms))
     }
@@ -331,6 +332,7 @@ mod tests {
                 Err("its transfer coding is not chunked"),
             ),
             ("200 OK\r\nno colon\r\n", Err("its head is malformed")),
+            ("020 OK\r\n", Err("its status is none")),
             ("200 OK\r\nX: a\nY: b\r\n", Err("a line of its head ends without a CR")),
             (
                 "200 OK\r\nContent-Length: 5\r\nConnection: close, keep-alive\r\n",

@@ -119,6 +119,8 @@ pub struct Record<'a> {
     pub upstream_id: &'a str,
     /// Attempts made.
     pub attempts: u32,
+    /// What had no place in the upstream's dialect, or in the client's.
+    pub lost: &'a str,
     /// Why it did not stay with the first place.
     pub story: &'a str,
     /// The status sent; 499 where the client left before one was.
@@ -170,6 +172,7 @@ impl Record<'_> {
             ("cluster", self.cluster),
             ("endpoint", self.endpoint),
             ("upstream_id", self.upstream_id),
+            ("dropped", self.lost),
             ("passed", self.story),
             ("error", self.error),
         ] {
@@ -344,6 +347,7 @@ mod tests {
             upstream_id: "",
             attempts: 1,
             story: "",
+            lost: "",
             status: 200,
             stream: true,
             bytes_in: 10,

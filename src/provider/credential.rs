@@ -138,11 +138,17 @@ impl Outside {
         says: fn(&str) -> Option<String>,
     ) -> Result<Secret, Error> {
         let url = request.url.clone();
+        let secrets: Vec<HeaderValue> =
+            request.headers.values().filter(|value| value.is_sensitive()).cloned().collect();
         let reply = (self.fetch)(request).await.map_err(|why| Error::Unreachable { whom, url, why })?;
         if (200..300).contains(&reply.status) {
             return Ok(reply.body);
         }
-        let words = says(reply.body.expose()).unwrap_or_default();
+        let mut words = says(reply.body.expose()).unwrap_or_default();
+        // A service may say back what it was sent.
+        for secret in secrets.iter().filter_map(|value| value.to_str().ok()) {
+            words = words.replace(secret, "***");
+        }
         let says = words.chars().filter(|c| !c.is_control()).take(WORDS).collect();
         Err(Error::Refused { whom, status: reply.status, says })
     }
@@ -195,7 +201,12 @@ fn json<T: DeserializeOwned>(whom: &'static str, text: &Secret) -> Result<T, Err
 /// What a reply must have, as a secret.
 fn needed(whom: &'static str, name: &str, value: Option<String>) -> Result<Secret, Error> {
     match value.map(Secret::new).filter(|secret| !secret.is_empty()) {
-        Some(secret) => Ok(secret),
+        // It goes into a header, sooner or later.
+        Some(secret) if secret.expose().bytes().all(|byte| (0x20..0x7f).contains(&byte)) => Ok(secret),
+        Some(_) => {
+            let why = format!("has a `{name}` with characters that cannot be sent");
+            Err(Error::Malformed { whom, why: why.into() })
+        }
         None => Err(Error::Malformed { whom, why: format!("has no `{name}`").into() }),
     }
 }

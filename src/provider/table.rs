@@ -39,6 +39,7 @@ fn cloud(name: &'static str, address: Address) -> Provider {
         auth: Auth::Bearer,
         speaks: CHAT_EMBEDDINGS.into(),
         form: Form::Own,
+        fold: false,
         probe: FreeProbe::Connect,
         idle: Duration::from_secs(55),
         headers: Vec::new(),
@@ -180,7 +181,7 @@ fn engines() -> Vec<Provider> {
         engine("vllm", EVERY, "/health"),
         engine("sglang", OPENAI, "/health"),
         // llama.cpp holds a thread for every idle connection and closes it after 5 s.
-        Provider { idle: Duration::from_secs(3), ..engine("llamacpp", EVERY, "/health") },
+        Provider { idle: Duration::from_secs(3), fold: true, ..engine("llamacpp", EVERY, "/health") },
         engine("ollama", ALL_BUT_COUNT, "/api/version"),
         Provider { prefix: "".into(), ..engine("ollama-native", &[OllamaChat, OllamaEmbed], "/api/version") },
         engine("lmstudio", ALL_BUT_COUNT, "/v1/models"),

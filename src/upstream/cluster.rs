@@ -34,6 +34,8 @@ pub struct ClusterSpec {
     pub speaks: Vec<Operation>,
     /// The form in which it is asked.
     pub form: Form,
+    /// Whether it is asked for a stream where a client asks for a whole reply.
+    pub fold: bool,
     /// Where the proof comes from that requests carry besides the headers below.
     pub credential: Source,
     /// Headers put on every request: the credential, and what the configuration adds. Marked sensitive where secret.
@@ -227,6 +229,7 @@ pub(crate) mod tests {
             provider: Arc::clone(crate::provider::find("vllm").unwrap()),
             region: None,
             form: Form::Own,
+            fold: false,
             credential: Source::Headers,
             speaks: crate::provider::find("vllm").unwrap().speaks.to_vec(),
             headers: Vec::new(),

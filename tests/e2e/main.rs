@@ -24,6 +24,8 @@ mod faults;
 #[path = "../support/fixtures.rs"]
 mod fixtures;
 #[cfg(test)]
+mod fold;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod models;

@@ -74,6 +74,7 @@ fn compile(
         region: site.region(),
         speaks: speaks(cluster, &row, &path.key("speaks"), check),
         form,
+        fold: cluster.fold.unwrap_or(row.fold),
         headers,
         credential,
         endpoints,

@@ -59,6 +59,10 @@ pub struct Cluster {
     /// What the API can be asked, if not all of what its provider usually can; the best first. A client that asks for
     /// anything else is served by translation, where there is one.
     pub speaks: Option<Vec<Speaks>>,
+    /// Ask for a stream where a client asks for a whole reply, and put it together here. A client that leaves is then
+    /// noticed by engines that notice it only on streams, and the clocks of a stream hold. Members of a reply that no
+    /// dialect knows are lost. Left out: true for llama.cpp.
+    pub fold: Option<bool>,
     /// Headers added to every request to this cluster. A value may be `env:NAME` or `file:PATH`.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretRef>,

@@ -13,6 +13,15 @@ use crate::dialect::ir::{Attachment, Block, Event, Opaque, Origin, Text};
 /// The part of a message that a delta adds to, or a whole message.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+struct Logprobs<'a> {
+    #[serde(borrow)]
+    content: Raw<'a>,
+    #[serde(borrow)]
+    refusal: Raw<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Delta<'a> {
     #[serde(borrow)]
     content: Raw<'a>,
@@ -99,8 +108,21 @@ impl Blocks {
         self.beside("annotations", delta.annotations, sink);
     }
 
+    /// Tells how likely the tokens of the answer were.
+    pub(super) fn logprobs(&self, value: Raw<'_>, sink: &mut impl FnMut(Event<'_>)) {
+        let lists: Logprobs<'_> = value.object().unwrap_or_default();
+        let (list, block) = match self.current {
+            Current::Text(block) => (lists.content, block),
+            Current::Refusal(block) => (lists.refusal, block),
+            _ => return,
+        };
+        if let Some(json) = list.json().filter(|json| json.get().starts_with('[') && json.get() != "[]") {
+            sink(Event::Attach { block, what: Attachment::Logprobs(json) });
+        }
+    }
+
     /// Tells of something that belongs to the answer beside its text, in chat's own words.
-    pub(super) fn beside(&self, kind: &'static str, value: Raw<'_>, sink: &mut impl FnMut(Event<'_>)) {
+    fn beside(&self, kind: &'static str, value: Raw<'_>, sink: &mut impl FnMut(Event<'_>)) {
         let Some(json) = value.json().filter(|json| !matches!(json.get(), "[]" | "{}")) else { return };
         if let Current::Text(block) = self.current {
             let what = Attachment::Opaque(Opaque { origin: Origin::Chat, kind: Text::from(kind), json });

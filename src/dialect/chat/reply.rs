@@ -6,7 +6,7 @@ use super::blocks::{Blocks, Delta};
 use super::format_of;
 use super::request::signature_into;
 use crate::dialect::ir::lenient::Raw;
-use crate::dialect::ir::write::{Array, Object};
+use crate::dialect::ir::write::{Array, Object, join};
 use crate::dialect::ir::{
     Attachment, Block, Event, Finish, Notes, Origin, Reply, ReplyTo, Start, Stop, Text, Whole, broken,
     reported,
@@ -78,7 +78,7 @@ impl Wire {
         if let Some(delta) = choice.delta.as_ref().or(choice.message.as_ref()) {
             self.blocks.delta(delta, sink);
         }
-        self.blocks.beside("logprobs", choice.logprobs, sink);
+        self.blocks.logprobs(choice.logprobs, sink);
         let usage = choice.usage.object::<Counts<'_>>().and_then(|counts| counts.usage());
         if let Some(usage) = usage {
             sink(Event::Usage(usage));
@@ -131,10 +131,7 @@ pub fn encode(reply: &Reply, to: &ReplyTo, notes: &mut Notes) -> Vec<u8> {
     let mut choice = choices.object();
     choice.count("index", 0);
     message_into(choice.object("message"), &reply.blocks, to, notes);
-    match beside(&reply.blocks, "logprobs") {
-        Some(logprobs) => choice.raw("logprobs", logprobs),
-        None => choice.raw("logprobs", "null"),
-    }
+    logprobs_into(&mut choice, &reply.blocks);
     choice.string("finish_reason", finish_reason(&reply.finish));
     choice.end();
     choices.end();
@@ -205,6 +202,23 @@ pub(super) fn unsaid_beside(what: &Attachment<'_>, notes: &mut Notes) {
     {
         notes.unsaid(format_args!("reply: {}", opaque.kind.plain()), "has no equal in chat");
     }
+}
+
+/// Writes how likely the tokens of the answer were, and those of the refusal.
+fn logprobs_into(choice: &mut Object<'_>, blocks: &[Whole]) {
+    let list = |is: fn(&Block<'_>) -> bool| {
+        let whole = blocks.iter().filter(|whole| is(&whole.block));
+        join(whole.flat_map(|whole| &whole.attached).filter_map(Attachment::logprobs))
+    };
+    let content = list(|block| matches!(block, Block::Text));
+    let refusal = list(|block| matches!(block, Block::Refusal));
+    if content.is_none() && refusal.is_none() {
+        return choice.raw("logprobs", "null");
+    }
+    let mut logprobs = choice.object("logprobs");
+    logprobs.raw("content", content.as_deref().unwrap_or("null"));
+    logprobs.raw("refusal", refusal.as_deref().unwrap_or("null"));
+    logprobs.end();
 }
 
 /// What chat itself said beside its answer.
@@ -306,7 +320,7 @@ pub(super) fn id_into(call: &mut Object<'_>, id: &Text<'_>, index: u64, to: &Rep
 }
 
 /// Writes usage.
-pub(super) fn usage_into(mut object: Object<'_>, usage: &Usage) {
+pub(in super::super) fn usage_into(mut object: Object<'_>, usage: &Usage) {
     let Usage { input, output } = usage;
     let (prompt, completion) = (input.total.unwrap_or(0), output.total.unwrap_or(0));
     object.count("prompt_tokens", prompt);

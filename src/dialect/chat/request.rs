@@ -12,6 +12,7 @@ use crate::error::Error;
 
 mod conversation;
 mod encode;
+mod strict;
 
 pub(super) use conversation::signature_into;
 pub use encode::encode;
@@ -370,7 +371,8 @@ fn sampling<'a>(fields: &mut Fields<'_, 'a>) -> Result<Sampling<'a>, Error> {
     })
 }
 
-fn stops<'a>(fields: &mut Fields<'_, 'a>) -> Result<Vec<Text<'a>>, Error> {
+/// What ends the reply.
+pub(in super::super) fn stops<'a>(fields: &mut Fields<'_, 'a>) -> Result<Vec<Text<'a>>, Error> {
     let path = Path::Root.member("stop");
     let Some(node) = fields.take("stop")? else { return Ok(Vec::new()) };
     match &node.value {
@@ -410,7 +412,11 @@ fn user<'a>(fields: &mut Fields<'_, 'a>) -> Result<Option<Text<'a>>, Error> {
     Ok(new.or(old))
 }
 
-fn delivery<'a>(fields: &mut Fields<'_, 'a>, left: &mut Left<'a>) -> Result<Delivery, Error> {
+/// How the reply is delivered.
+pub(in super::super) fn delivery<'a>(
+    fields: &mut Fields<'_, 'a>,
+    left: &mut Left<'a>,
+) -> Result<Delivery, Error> {
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let mut usage = None;
     if let Some(node) = fields.take("stream_options")? {

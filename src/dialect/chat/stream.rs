@@ -210,13 +210,19 @@ impl Writer {
                 });
             }
             (Attachment::Opaque(opaque), Current::Said(_)) if opaque.origin == Origin::Chat => {
-                let json = opaque.json.one_line();
-                if opaque.kind == *"logprobs" {
-                    self.chunk(out, b"{}", |choice| choice.raw("logprobs", &json), b"null");
-                } else {
-                    let kind = opaque.kind.plain();
-                    self.said(out, |delta| delta.raw(&kind, &json));
-                }
+                let (kind, json) = (opaque.kind.plain(), opaque.json.one_line());
+                self.said(out, |delta| delta.raw(&kind, &json));
+            }
+            (Attachment::Logprobs(list), Current::Said(name)) => {
+                let (name, list) = (*name, list.one_line());
+                let both = |choice: &mut Object<'_>| {
+                    let mut logprobs = choice.object("logprobs");
+                    let of = |member| if member == name { &*list } else { "null" };
+                    logprobs.raw("content", of("content"));
+                    logprobs.raw("refusal", of("refusal"));
+                    logprobs.end();
+                };
+                self.chunk(out, b"{}", both, b"null");
             }
             _ => {}
         }

@@ -4,8 +4,8 @@ use crate::dialect::ir::node::Node;
 use crate::dialect::ir::target::{Knob, Sampling as Takes, Structured, Taken};
 use crate::dialect::ir::write::{Array, Object};
 use crate::dialect::ir::{
-    Admitted, Delivery, FALLBACK_TOOL, Function, Json, Leftover, Mode, Notes, Origin, Output, Request,
-    Target, Text, Tool, ToolChoice,
+    Admitted, Budgets, Delivery, FALLBACK_TOOL, Function, Json, Leftover, Mode, Notes, Origin, Output,
+    Request, Target, Text, Tool, ToolChoice,
 };
 use crate::error::Error;
 
@@ -47,10 +47,11 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
     tools(&mut body, request, target, notes)?;
     output(&mut body, request, target, notes)?;
     sampling(&mut body, request, target, notes)?;
-    if let Some(limit) = target.facts.limit(request.limit, notes) {
+    let limit = target.facts.limit(request.limit, notes);
+    if let Some(limit) = limit {
         body.count("max_tokens", limit);
     }
-    thinking(&mut body, request, target, notes)?;
+    thinking(&mut body, request, target, limit, notes)?;
     unknown(request, notes)?;
     body.boolean("stream", request.delivery != Delivery::Whole);
     let own = |left: &Leftover<'_>| {
@@ -258,6 +259,7 @@ fn thinking(
     body: &mut Object<'_>,
     request: &Request<'_>,
     target: &Target<'_>,
+    limit: Option<u64>,
     notes: &mut Notes,
 ) -> Result<(), Error> {
     let asked = &request.thinking;
@@ -273,13 +275,21 @@ fn thinking(
     }
     let mut thinking = body.object("thinking");
     thinking.string("type", "enabled");
-    match (asked.mode, asked.effort) {
-        (Some(Mode::Budget(tokens)), _) => thinking.count("token_budget", tokens),
+    let budget = match (asked.mode, asked.effort) {
+        (Some(Mode::Budget(tokens)), _) => Some(tokens),
         (_, Some(effort)) => {
             notes.mapped("reasoning", "an effort becomes a budget of tokens");
-            thinking.count("token_budget", target.facts.budgets.tokens(effort));
+            Some(target.facts.budgets.tokens(effort))
         }
-        _ => {}
+        _ => None,
+    };
+    if let Some(tokens) = budget {
+        // What is thought counts as output.
+        let fitted = limit.map_or(tokens, |limit| Budgets::fit(tokens, limit));
+        if fitted != tokens {
+            notes.mapped("reasoning", "the budget is fitted to the bound on output");
+        }
+        thinking.count("token_budget", fitted);
     }
     thinking.end();
     Ok(())

@@ -123,7 +123,7 @@ fn stop(raw: &str) -> Stop {
 
 /// The usage that a reply reports. `inputTokens` holds nothing of the cache; a total that leaves the cache out says
 /// that it does.
-pub(in crate::dialect) fn usage(raw: Raw<'_>) -> Option<Usage> {
+pub(in super::super) fn usage(raw: Raw<'_>) -> Option<Usage> {
     let counts: Counts<'_> = raw.object()?;
     let input = counts.input.count()?;
     let (cached, written) = (counts.read.count(), counts.written.count());
@@ -197,7 +197,7 @@ fn block_into(mut block: Object<'_>, whole: &Whole, index: u64, to: &ReplyTo, no
             said.text("text", &whole.text());
             let seal = whole.attached.iter().find_map(|what| match what {
                 Attachment::Signature { origin, text } => Some(seal_of(*origin, text)),
-                Attachment::Opaque(_) => None,
+                Attachment::Logprobs(_) | Attachment::Opaque(_) => None,
             });
             said.maybe_text("signature", seal.or_else(|| no_seal(*origin)).as_ref());
             said.end();
@@ -254,6 +254,7 @@ pub(super) fn own_citation<'w>(what: &'w Attachment<'_>) -> Option<&'w Json<'w>>
 pub(super) fn unsaid_beside(what: &Attachment<'_>, notes: &mut Notes) {
     match what {
         Attachment::Opaque(opaque) if opaque.origin != Origin::Converse => unsaid(&opaque.kind, notes),
+        Attachment::Logprobs(_) => unsaid(&Text::from("logprobs"), notes),
         _ => {}
     }
 }

@@ -449,7 +449,7 @@ struct Counts<'a> {
 }
 
 /// The usage that `usageMetadata` report.
-pub(in crate::dialect) fn usage(raw: Raw<'_>) -> Option<Usage> {
+pub(in super::super) fn usage(raw: Raw<'_>) -> Option<Usage> {
     raw.object::<Counts<'_>>()?.usage()
 }
 

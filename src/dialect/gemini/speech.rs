@@ -85,7 +85,7 @@ impl Speech {
                 Current::Call(Call { id, name, arguments: String::new(), seal: None })
             }
             Block::Opaque(opaque) if opaque.origin != Origin::Gemini => {
-                self.unsaid(opaque);
+                self.unsaid(&opaque.kind);
                 Current::None
             }
             Block::Opaque(opaque) if BESIDE.iter().any(|name| opaque.kind == **name) => {
@@ -129,12 +129,13 @@ impl Speech {
             (Attachment::Opaque(opaque), _) if opaque.origin == Origin::Gemini => {
                 self.beside.push(opaque.clone().into_owned());
             }
-            (Attachment::Opaque(opaque), _) => self.unsaid(opaque),
+            (Attachment::Opaque(opaque), _) => self.unsaid(&opaque.kind),
+            (Attachment::Logprobs(_), _) => self.unsaid(&Text::from("logprobs")),
         }
     }
 
-    fn unsaid(&mut self, opaque: &Opaque<'_>) {
-        self.notes.unsaid(format_args!("reply: {}", opaque.kind.plain()), "has no equal in Gemini");
+    fn unsaid(&mut self, what: &Text<'_>) {
+        self.notes.unsaid(format_args!("reply: {}", what.plain()), "has no equal in Gemini");
     }
 
     fn call(&mut self, call: Call, tell: &mut impl FnMut(&[u8])) {

@@ -101,7 +101,10 @@ pub enum Attachment<'a> {
         /// The seal.
         text: Text<'a>,
     },
-    /// Citations, log probabilities and their like, in the words of their origin.
+    /// How likely the tokens of a text were: an array of `{token, logprob, bytes, top_logprobs}`, which both of OpenAI's
+    /// dialects have.
+    Logprobs(Json<'a>),
+    /// Citations and their like, in the words of their origin.
     Opaque(Opaque<'a>),
 }
 
@@ -172,12 +175,21 @@ impl Block<'_> {
 }
 
 impl Attachment<'_> {
+    /// The array, if it tells how likely tokens were.
+    pub fn logprobs(&self) -> Option<&str> {
+        match self {
+            Self::Logprobs(list) => Some(list.get()),
+            Self::Signature { .. } | Self::Opaque(_) => None,
+        }
+    }
+
     /// The same, borrowed from this one.
     pub fn borrowed(&self) -> Attachment<'_> {
         match self {
             Self::Signature { origin, text } => {
                 Attachment::Signature { origin: *origin, text: text.borrowed() }
             }
+            Self::Logprobs(list) => Attachment::Logprobs(list.borrowed()),
             Self::Opaque(opaque) => Attachment::Opaque(opaque.borrowed()),
         }
     }
@@ -186,6 +198,7 @@ impl Attachment<'_> {
     pub fn into_owned(self) -> Attachment<'static> {
         match self {
             Self::Signature { origin, text } => Attachment::Signature { origin, text: text.into_owned() },
+            Self::Logprobs(list) => Attachment::Logprobs(list.into_owned()),
             Self::Opaque(opaque) => Attachment::Opaque(opaque.into_owned()),
         }
     }

@@ -51,7 +51,7 @@ impl Whole {
     fn seal(&self) -> Option<&Text<'static>> {
         self.attached.iter().find_map(|what| match what {
             Attachment::Signature { text, .. } => Some(text),
-            Attachment::Opaque(_) => None,
+            Attachment::Logprobs(_) | Attachment::Opaque(_) => None,
         })
     }
 }
@@ -84,6 +84,11 @@ impl Fold {
     pub fn push(&mut self, event: Event<'_>) {
         let Self { law, reply } = self;
         law.push(event, &mut |event| reply.take(event));
+    }
+
+    /// The law that it keeps, which knows whether the reply is over, and why.
+    pub fn law(&self) -> &Law {
+        &self.law
     }
 
     /// The reply, once all its events were pushed.

@@ -1,5 +1,7 @@
 //! The law of a stream: whatever a decoder tells, what comes out is valid.
 
+use std::collections::HashSet;
+
 use smallvec::SmallVec;
 
 use super::fold::Whole;
@@ -15,7 +17,7 @@ const WAITING: usize = 16 << 20;
 /// 1. [`Event::Start`] first, once.
 /// 2. Blocks one after the other, numbered from 0 without a gap: opened, added to, closed. A block that comes while
 ///    another is open waits for it. Empty deltas are left out, and so are empty blocks of text; a tool call without
-///    arguments gets `{}`. A call of [`FALLBACK_TOOL`] is the answer itself.
+///    arguments gets `{}`, and one whose id another has loses it. A call of [`FALLBACK_TOOL`] is the answer itself.
 /// 3. [`Event::Usage`] at most once, then [`Event::Finish`] once, at the upstream's [`Event::End`]. Calls of tools make
 ///    a natural end a [`Stop::ToolCalls`].
 /// 4. Or [`Event::Failed`], wherever the upstream's events make no sense or break off.
@@ -28,6 +30,8 @@ pub struct Law {
     /// How many blocks were told.
     told: u32,
     calls: Calls,
+    /// The ids of the calls so far.
+    ids: HashSet<String>,
     usage: Option<Usage>,
     waiting: usize,
     failure: Option<Error>,
@@ -187,12 +191,19 @@ impl Law {
                 }
                 Block::Text
             }
-            Block::ToolCall { .. } => {
+            Block::ToolCall { id, name } => {
                 self.calls = Calls::Client;
-                kind
+                Block::ToolCall { id: self.own_id(id), name }
             }
             kind => kind,
         }
+    }
+
+    /// A call's id, unless another call has it: a result would be of both. Encoders make one where there is none.
+    fn own_id<'k>(&mut self, id: Text<'k>) -> Text<'k> {
+        let plain = id.plain();
+        let is_own = !plain.is_empty() && self.ids.insert(plain.into_owned());
+        if is_own { id } else { Text::default() }
     }
 
     /// Begins a block that is first in the row.

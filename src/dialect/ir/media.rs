@@ -14,10 +14,41 @@ pub struct Medium {
     pub data: String,
 }
 
+/// What is expected at a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A picture.
+    Image,
+    /// Sound.
+    Audio,
+    /// A file to read.
+    Document,
+}
+
+impl Kind {
+    /// What it is called, with its article.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Image => "a picture",
+            Self::Audio => "sound",
+            Self::Document => "a document",
+        }
+    }
+
+    /// Whether something of that media type may stand there.
+    pub fn takes(self, media_type: &str) -> bool {
+        match self {
+            Self::Image => media_type.starts_with("image/"),
+            Self::Audio => media_type.starts_with("audio/"),
+            Self::Document => media_type.starts_with("text/") || media_type == "application/pdf",
+        }
+    }
+}
+
 impl<'a> Request<'a> {
     /// The URLs of pictures, sounds and documents, each once.
-    pub fn urls(&self) -> Vec<String> {
-        let mut urls: Vec<String> = Vec::new();
+    pub fn urls(&self) -> Vec<(String, Kind)> {
+        let mut urls: Vec<(String, Kind)> = Vec::new();
         for part in self.messages.iter().flat_map(|message| &message.parts) {
             in_content(&part.content, &mut urls);
         }
@@ -35,18 +66,21 @@ impl<'a> Request<'a> {
     }
 }
 
-fn in_content(content: &Content<'_>, urls: &mut Vec<String>) {
-    match content {
-        Content::Image { source, .. } | Content::Audio(source) | Content::Document { source, .. } => {
-            if let Source::Url(url) = source {
-                let url = url.plain().into_owned();
-                if !urls.contains(&url) {
-                    urls.push(url);
-                }
-            }
+fn in_content(content: &Content<'_>, urls: &mut Vec<(String, Kind)>) {
+    let (source, kind) = match content {
+        Content::Image { source, .. } => (source, Kind::Image),
+        Content::Audio(source) => (source, Kind::Audio),
+        Content::Document { source, .. } => (source, Kind::Document),
+        Content::ToolResult(result) => {
+            return result.content.iter().for_each(|part| in_content(&part.content, urls));
         }
-        Content::ToolResult(result) => result.content.iter().for_each(|part| in_content(&part.content, urls)),
-        _ => {}
+        _ => return,
+    };
+    if let Source::Url(url) = source {
+        let url = url.plain();
+        if !urls.iter().any(|(known, _)| *known == url) {
+            urls.push((url.into_owned(), kind));
+        }
     }
 }
 
@@ -81,9 +115,10 @@ mod tests {
                 {"type":"image","source":{"type":"url","url":"https://a.test/2.png"}},
                 {"type":"image","source":{"type":"url","url":"https://a.test/1.png"}}]}]}]}"#;
         let request = Client::Messages.request(body).unwrap();
-        assert_eq!(request.urls(), ["https://a.test/1.png", "https://a.test/2.png"]);
+        let image = |url: &str| (url.to_owned(), Kind::Image);
+        assert_eq!(request.urls(), [image("https://a.test/1.png"), image("https://a.test/2.png")]);
         let medium = Medium { media_type: "image/png".into(), data: "AAAA".into() };
         let found = HashMap::from([("https://a.test/1.png".to_owned(), medium)]);
-        assert_eq!(request.with_media(&found).urls(), ["https://a.test/2.png"]);
+        assert_eq!(request.with_media(&found).urls(), [image("https://a.test/2.png")]);
     }
 }

@@ -98,6 +98,12 @@ impl Notes {
         error
     }
 
+    /// The error for a conversation of which nothing is left for a model to answer: it had but instructions, or parts that
+    /// were dropped.
+    pub fn nothing_to_answer(&mut self) -> Error {
+        self.refused("messages", "hold nothing for the upstream's model to answer; add a message of the user")
+    }
+
     fn add(&mut self, path: impl fmt::Display, loss: Loss, why: &'static str) {
         let note = Note { path: path.to_string(), loss, why };
         if self.list.len() < MOST && !self.list.contains(&note) {

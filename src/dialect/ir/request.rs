@@ -421,17 +421,21 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     ///
-    /// [`crate::error::Kind::InvalidRequest`] naming `path`, where it is none.
+    /// [`crate::error::Kind::InvalidRequest`] naming `path`, where it is none, or its media type holds a comma, at which the
+    /// type of a `data:` URL ends.
     pub fn of_base64(
         media_type: impl Into<Cow<'a, str>>,
         data: Text<'a>,
         path: node::Path<'_>,
     ) -> Result<Self, Error> {
-        let data = data.into_plain();
+        let (media_type, data) = (media_type.into(), data.into_plain());
+        if media_type.contains(',') {
+            return Err(path.fault("must come with one media type, such as image/png"));
+        }
         if !is_base64(&data) {
             return Err(path.wants("base64"));
         }
-        Ok(Self::Base64 { media_type: media_type.into(), data })
+        Ok(Self::Base64 { media_type, data })
     }
 }
 

@@ -10,7 +10,7 @@ use base64::alphabet::{STANDARD as LETTERS, URL_SAFE as URL_LETTERS};
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
-use super::{Origin, Text};
+use super::{Origin, Target, Text};
 
 /// What tells reasoning that only its origin can read from a seal, where a dialect has one place for both.
 pub const REDACTED: &str = "redacted:";
@@ -20,8 +20,9 @@ const MARK: &str = "forebay:";
 const MARK_IN_BASE64: &str = "Zm9yZWJheT";
 
 /// What seals call the origin of reasoning.
-const ORIGINS: [(Origin, &str); 7] = [
+const ORIGINS: [(Origin, &str); 8] = [
     (Origin::Chat, "chat"),
+    (Origin::Completions, "completions"),
     (Origin::Responses, "responses"),
     (Origin::Messages, "messages"),
     (Origin::Gemini, "gemini"),
@@ -58,6 +59,13 @@ pub fn unsealed(own: Origin, seal: Text<'_>) -> (Origin, Text<'_>) {
     unmarked(&seal).unwrap_or((own, seal))
 }
 
+/// Whether an upstream of `own` takes back reasoning that `origin` sealed: if it did so itself, or if both are Claude.
+/// Anthropic's seals hold on every platform (its manual, "extended thinking"), and on Bedrock no other model has any.
+pub fn taken_back(own: Origin, origin: Origin, target: &Target<'_>) -> bool {
+    let claudes = |origin| matches!(origin, Origin::Messages | Origin::Converse);
+    origin == own || (claudes(own) && claudes(origin) && target.is_claude())
+}
+
 /// The same as [`marked`], for a place that holds base64.
 pub fn marked_base64(origin: Origin, seal: &Text<'_>) -> String {
     STANDARD.encode(marked(origin, seal))
@@ -81,6 +89,20 @@ pub fn unmarked_base64(text: &Text<'_>) -> Option<(Origin, Text<'static>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::ir::Facts;
+
+    #[test]
+    fn what_claude_sealed_is_taken_by_claude_anywhere() {
+        use Origin::{Converse, Gemini, Messages};
+        let facts = Facts::default();
+        let claude = Target { model: "eu.anthropic.claude-sonnet-4-6", facts: &facts };
+        let other = Target { model: "amazon.nova-2-lite-v1:0", facts: &facts };
+        for (own, origin) in [(Messages, Converse), (Converse, Messages)] {
+            assert!(taken_back(own, origin, &claude) && !taken_back(own, origin, &other));
+            assert!(taken_back(own, own, &other) && !taken_back(own, Gemini, &claude));
+        }
+        assert!(!taken_back(Gemini, Messages, &claude));
+    }
 
     #[test]
     fn a_marked_seal_comes_back_and_another_is_left_alone() {

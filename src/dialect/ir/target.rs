@@ -9,6 +9,13 @@ pub struct Target<'t> {
     pub facts: &'t Facts,
 }
 
+impl Target<'_> {
+    /// Whether the model is Claude, by its name: what is Claude's own is the same in Anthropic's dialect and in Bedrock's.
+    pub fn is_claude(&self) -> bool {
+        self.model.contains("anthropic") || self.model.contains("claude")
+    }
+}
+
 /// What a model at a provider takes. The default is the newest model of the dialect's own vendor; a table of rows by
 /// model pattern overrides it. An encoder ignores what its dialect has no use for.
 #[derive(Clone, Debug)]
@@ -257,6 +264,11 @@ impl Budgets {
         pairs.rev().find(|(named, _)| *named <= effort).map_or(0, |(_, tokens)| tokens)
     }
 
+    /// A budget below a bound on output: one that does not fit leaves a quarter for the answer.
+    pub fn fit(tokens: u64, limit: u64) -> u64 {
+        if tokens < limit { tokens } else { (limit - limit / 4).min(limit.saturating_sub(1)) }
+    }
+
     /// The effort that `tokens` come nearest to from below; the least if they are fewer than its own.
     pub fn effort(&self, tokens: u64) -> Effort {
         let pairs = Effort::ALL.into_iter().zip(self.0);
@@ -280,5 +292,7 @@ mod tests {
             (Effort::Minimal, Effort::Medium, Effort::Max)
         );
         assert_eq!(Effort::named("none"), None);
+        let fitted = [(10, 100), (99, 100), (100, 100), (500, 100), (5, 1), (5, 0)];
+        assert_eq!(fitted.map(|(tokens, limit)| Budgets::fit(tokens, limit)), [10, 99, 75, 75, 0, 0]);
     }
 }

@@ -99,6 +99,19 @@ fn blocks_are_told_one_after_the_other() {
 }
 
 #[test]
+fn calls_of_one_id_come_apart() {
+    let mut fold = Fold::default();
+    [tool(0, "f"), tool(1, "g"), finish(Stop::ToolCalls), Event::End]
+        .into_iter()
+        .for_each(|event| fold.push(event));
+    let ids = fold.finish().unwrap().blocks.into_iter().map(|whole| match whole.block {
+        Block::ToolCall { id, .. } => id.plain().into_owned(),
+        block => panic!("{block:?}"),
+    });
+    assert_eq!(ids.collect::<Vec<_>>(), ["i", ""]);
+}
+
+#[test]
 fn nothing_empty_is_told_but_a_call_without_arguments() {
     let events = [
         text(0),
@@ -250,6 +263,36 @@ fn turns_join_what_one_side_says_and_put_results_first() {
 }
 
 #[test]
+fn calls_are_the_models_and_results_are_not() {
+    let call = Content::ToolCall(ToolCall {
+        id: "a".into(),
+        name: "f".into(),
+        arguments: Arguments::Text(Text::default()),
+        signature: None,
+    });
+    let result =
+        Content::ToolResult(ToolResult { id: "a".into(), content: Vec::new(), outcome: Outcome::Success });
+    let message = |role, content: &Content<'static>| Message { role, parts: vec![content.clone().into()] };
+    for (roles, expected) in [
+        ([Role::Assistant, Role::User], None),
+        (
+            [Role::User, Role::User],
+            Some("messages[0]: only the model calls tools; give this message its role"),
+        ),
+        (
+            [Role::Assistant, Role::Assistant],
+            Some("messages[1]: the model gives no tool results; give this message another role"),
+        ),
+    ] {
+        let messages = [message(roles[0], &call), message(roles[1], &result)];
+        assert_eq!(
+            check_results(&messages).err().map(|error| error.public.into_owned()).as_deref(),
+            expected
+        );
+    }
+}
+
+#[test]
 fn arguments_take_both_forms() {
     let forms = |arguments: Arguments<'_>| {
         let (mut object, mut string) = (Vec::new(), Vec::new());
@@ -265,4 +308,12 @@ fn arguments_take_both_forms() {
     assert_eq!(forms(Arguments::Object(Json::checked("{\n}"))).1, "{}");
     assert_eq!(text("[1"), own(false, "{\"input\":\"[1\"}", "\"[1\""));
     assert_eq!(forms(Arguments::Object(Json::checked("{}"))), own(true, "{}", "\"{}\""));
+}
+
+#[test]
+fn a_media_type_ends_no_data_url_early() {
+    let source = |kind| Source::of_base64(kind, Text::from("QQ=="), node::Path::Root.member("data"));
+    assert!(source("audio/pcm;rate=16000").is_ok());
+    let error = source("image/png;base64,QUFB").unwrap_err();
+    assert_eq!(error.public, "data: must come with one media type, such as image/png");
 }

@@ -33,7 +33,7 @@ where
     turns
 }
 
-/// Refuses a conversation in which a tool result has no call before it, or a call's id is empty.
+/// Refuses a conversation in which a tool result has no call before it, a call is not the model's, or a result is.
 ///
 /// # Errors
 ///
@@ -43,6 +43,18 @@ pub fn check_results(messages: &[Message<'_>]) -> Result<(), Error> {
     for (index, message) in messages.iter().enumerate() {
         for part in &message.parts {
             match &part.content {
+                Content::ToolCall(_) if message.role != Role::Assistant => {
+                    let path = node::Path::Root.member("messages");
+                    return Err(path
+                        .item(index)
+                        .fault("only the model calls tools; give this message its role"));
+                }
+                Content::ToolResult(_) if message.role == Role::Assistant => {
+                    let path = node::Path::Root.member("messages");
+                    return Err(path
+                        .item(index)
+                        .fault("the model gives no tool results; give this message another role"));
+                }
                 Content::ToolCall(call) => {
                     calls.insert(call.id.plain());
                 }

@@ -21,9 +21,15 @@ impl<'o> Object<'o> {
     pub fn key(&mut self, name: &str) -> &mut Vec<u8> {
         self.out.push(self.next);
         self.next = b',';
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        // Some names come from the wire.
+        if name.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            self.out.push(b'"');
+            self.out.extend_from_slice(name.as_bytes());
+            self.out.extend_from_slice(b"\":");
+        } else {
+            quote_into(self.out, name);
+            self.out.push(b':');
+        }
         self.out
     }
 
@@ -140,9 +146,22 @@ impl<'o> Array<'o> {
     }
 }
 
+/// Arrays as one; nothing where there is none.
+pub fn join<'l>(lists: impl Iterator<Item = &'l str>) -> Option<String> {
+    let inside = |list: &'l str| list.trim().strip_prefix('[')?.strip_suffix(']').map(str::trim);
+    let items: Vec<&str> = lists.filter_map(inside).filter(|items| !items.is_empty()).collect();
+    (!items.is_empty()).then(|| format!("[{}]", items.join(",")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arrays_are_joined() {
+        assert_eq!(join(["[1, 2]", " [ ] ", "[[3]]"].into_iter()).as_deref(), Some("[1, 2,[3]]"));
+        assert_eq!(join(["[]"].into_iter()), None);
+    }
 
     #[test]
     fn what_is_written_is_json() {
@@ -160,10 +179,11 @@ mod tests {
         object.array("g").end();
         object.array("i").end_or("\"\"");
         object.boolean("h", true);
+        object.raw("j\":0,\"", "null");
         object.end();
         assert_eq!(
             String::from_utf8(out).unwrap(),
-            r#"{"a":"x\"y","b":0.7,"c":1,"d":-3,"e":{},"f":[{},1],"g":[],"i":"","h":true}"#
+            r#"{"a":"x\"y","b":0.7,"c":1,"d":-3,"e":{},"f":[{},1],"g":[],"i":"","h":true,"j\":0,\"":null}"#
         );
     }
 }

@@ -10,6 +10,7 @@ use crate::dialect::translate::{Client, Upstream};
 pub fn name(origin: Origin) -> &'static str {
     match origin {
         Origin::Chat => "Chat",
+        Origin::Completions => "Completions",
         Origin::Messages => "Messages",
         Origin::Responses => "Responses",
         Origin::Gemini => "Gemini",

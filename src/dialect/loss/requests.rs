@@ -4,6 +4,7 @@ use super::Probe;
 use crate::dialect::translate::Client;
 
 mod chat;
+mod completions;
 mod converse;
 mod gemini;
 mod messages;
@@ -24,6 +25,7 @@ pub(super) fn probes(client: Client) -> &'static [Probe] {
         Client::Responses => responses::PROBES,
         Client::Gemini => gemini::PROBES,
         Client::Converse => converse::PROBES,
+        Client::Completions => completions::PROBES,
     }
 }
 
@@ -35,5 +37,6 @@ pub(super) fn base(client: Client) -> &'static str {
         Client::Responses => r#"{"model":"m","input":[{"role":"user","content":"Hi"}]}"#,
         Client::Gemini => r#"{"contents":[{"role":"user","parts":[{"text":"Hi"}]}]}"#,
         Client::Converse => r#"{"messages":[{"role":"user","content":[{"text":"Hi"}]}]}"#,
+        Client::Completions => r#"{"model":"m","prompt":"Hi"}"#,
     }
 }

@@ -201,7 +201,7 @@ fn block_into(out: &mut Vec<u8>, whole: &Whole, index: u64, to: &ReplyTo, notes:
 fn signature_of(whole: &Whole) -> Text<'_> {
     let seal = whole.attached.iter().find_map(|what| match what {
         Attachment::Signature { origin, text } => Some(sealed(*origin, text)),
-        Attachment::Opaque(_) => None,
+        Attachment::Logprobs(_) | Attachment::Opaque(_) => None,
     });
     seal.unwrap_or_else(|| unsealed_mark(&whole.block))
 }
@@ -220,6 +220,7 @@ fn citations_into(block: &mut Object<'_>, whole: &Whole, notes: &mut Notes) {
         match what {
             Attachment::Opaque(opaque) if opaque.origin == Origin::Messages => own.push(&opaque.json),
             Attachment::Opaque(opaque) => unsaid(&opaque.kind, notes),
+            Attachment::Logprobs(_) => unsaid(&Text::from("logprobs"), notes),
             Attachment::Signature { .. } => {}
         }
     }

@@ -397,6 +397,7 @@ impl Writer {
                 end(event);
             }
             (Attachment::Opaque(opaque), _) => unsaid(&opaque.kind, &mut self.notes),
+            (Attachment::Logprobs(_), _) => unsaid(&Text::from("logprobs"), &mut self.notes),
         }
     }
 

@@ -103,8 +103,10 @@ impl Items {
         for annotation in part.annotations.items::<Raw<'_>>() {
             self.beside(place, "annotation", annotation, sink);
         }
-        if part.logprobs.get().is_some_and(|logprobs| logprobs != "[]") {
-            self.beside(place, "logprobs", part.logprobs, sink);
+        if let Some(list) =
+            part.logprobs.json().filter(|json| json.get().starts_with('[') && json.get() != "[]")
+        {
+            self.attach(place, Attachment::Logprobs(list), sink);
         }
         self.close(place, sink);
     }

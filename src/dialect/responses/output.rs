@@ -5,7 +5,7 @@
 
 use super::Seal;
 use crate::dialect::error::openai_object;
-use crate::dialect::ir::write::Object;
+use crate::dialect::ir::write::{Object, join};
 use crate::dialect::ir::{
     Attachment, Block, Event, Finish, Notes, Opaque, Origin, ReplyTo, Start, Text, update,
 };
@@ -166,7 +166,7 @@ impl Output {
             Block::Text | Block::Refusal => {}
             Block::Reasoning(origin) => {
                 let words = match origin {
-                    Origin::Chat | Origin::Cohere | Origin::Ollama => THOUGHT,
+                    Origin::Chat | Origin::Completions | Origin::Cohere | Origin::Ollama => THOUGHT,
                     Origin::Responses | Origin::Messages | Origin::Gemini | Origin::Converse => SUMMARY,
                 };
                 self.begin_reasoning(words, out);
@@ -266,10 +266,6 @@ impl Output {
                 if opaque.origin == Origin::Responses =>
             {
                 let json = opaque.json.one_line().into_owned();
-                if opaque.kind == *"logprobs" {
-                    part.logprobs = Some(json);
-                    return;
-                }
                 let index = part.annotations.len() as u64;
                 let mut event = self.begin("response.output_text.annotation.added", out);
                 event.string("item_id", &place.0);
@@ -282,6 +278,13 @@ impl Output {
                     part.annotations.push(json);
                 }
             }
+            (Attachment::Logprobs(list), Current::Message(Message { part: Some(part), .. }))
+                if part.words.part == ANSWER.part =>
+            {
+                let list = list.one_line();
+                part.logprobs = join(part.logprobs.as_deref().into_iter().chain([&*list]));
+            }
+            (Attachment::Logprobs(_), _) => self.unsaid(&Text::from("logprobs")),
             (Attachment::Opaque(opaque), _) => self.unsaid(&opaque.kind),
         }
     }

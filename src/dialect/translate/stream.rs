@@ -23,7 +23,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn note(&mut self, event: &Event<'_>) {
+    pub(super) fn note(&mut self, event: &Event<'_>) {
         match event {
             // That a text begins is not yet a word of it.
             Event::Open { kind: Block::Text | Block::Refusal | Block::Reasoning(_), .. } => {}

@@ -60,25 +60,31 @@ fn folded(upstream: Upstream, stream: &[u8]) -> Result<Reply, Error> {
     fold.finish()
 }
 
+/// The upstream that speaks what a client does.
 fn upstream_of(client: Client) -> Upstream {
-    match client {
-        Client::Chat => Upstream::Chat,
-        Client::Messages => Upstream::Messages,
-        Client::Responses => Upstream::Responses,
-        Client::Gemini => Upstream::Gemini,
-        Client::Converse => Upstream::Converse,
-    }
+    let mut all = Upstream::ALL.into_iter();
+    all.find(|upstream| upstream.operation() == client.operation()).expect("a dialect of both")
+}
+
+/// The clients whose dialect upstreams speak too, so that what they are sent can be read back.
+fn readable() -> impl Iterator<Item = Client> {
+    let is_spoken =
+        |client: &Client| Upstream::ALL.iter().any(|upstream| upstream.origin() == client.origin());
+    Client::ALL.into_iter().filter(is_spoken)
 }
 
 #[test]
 fn what_is_asked_passes_verbatim_or_by_translation_or_not_at_all() {
-    use Operation::{ChatCompletions, Converse, CountTokens, GenerateContent, Messages};
+    use Operation::{ChatCompletions, Completions, Converse, CountTokens, GenerateContent, Messages};
     let translated = |client, upstream| Some(Passage::Translated { client, upstream });
     for (asked, spoken, passage) in [
         (GenerateContent, &[ChatCompletions, GenerateContent][..], Some(Passage::Verbatim)),
         (GenerateContent, &[CountTokens, Messages], translated(Client::Gemini, Upstream::Messages)),
         (ChatCompletions, &[Converse], translated(Client::Chat, Upstream::Converse)),
         (Converse, &[GenerateContent], translated(Client::Converse, Upstream::Gemini)),
+        (Completions, &[ChatCompletions, Completions], Some(Passage::Verbatim)),
+        (Completions, &[Messages], translated(Client::Completions, Upstream::Messages)),
+        (ChatCompletions, &[Completions], None),
         (CountTokens, &[Messages], None),
         (Messages, &[CountTokens], None),
     ] {
@@ -89,9 +95,15 @@ fn what_is_asked_passes_verbatim_or_by_translation_or_not_at_all() {
 #[test]
 fn each_row_of_the_table_is_a_dialect_of_its_own() {
     for (index, client) in Client::ALL.into_iter().enumerate() {
-        let upstream = upstream_of(client);
-        assert_eq!((client as usize, upstream as usize, Upstream::ALL[index]), (index, index, upstream));
-        assert_eq!((client.operation(), client.origin()), (upstream.operation(), upstream.origin()));
+        assert_eq!(client as usize, index);
         assert!(client.operation().streams());
     }
+    for (index, client) in readable().enumerate() {
+        let upstream = upstream_of(client);
+        assert_eq!((client as usize, upstream as usize, Upstream::ALL[index]), (index, index, upstream));
+        assert_eq!(client.origin(), upstream.origin());
+    }
+    let alone: Vec<Client> =
+        Client::ALL.into_iter().filter(|client| !readable().any(|other| other == *client)).collect();
+    assert_eq!(alone, [Client::Completions]);
 }

@@ -5,10 +5,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::dialect::Operation;
+use crate::dialect::ir::Reply;
 use crate::dialect::stream::error_event;
 use crate::dialect::translate;
 use crate::dialect::usage::{End, StreamTap, Usage};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::exchange::carry::Carry;
 
 /// The pieces that one chunk lets out.
@@ -18,6 +19,8 @@ pub(super) type Let = SmallVec<[Bytes; 2]>;
 pub(super) enum Flow {
     Verbatim(Box<StreamTap>),
     Translated(Box<translate::Stream>),
+    /// Nothing is let out: the client is to have it whole.
+    Folded(Box<translate::Folding>),
 }
 
 impl Flow {
@@ -27,6 +30,9 @@ impl Flow {
             Carry::Verbatim { strip, .. } => Self::Verbatim(Box::new(StreamTap::new(operation, *strip))),
             // Embeddings have no streams.
             Carry::Embedded { .. } => Self::Verbatim(Box::new(StreamTap::new(operation, false))),
+            Carry::Translated { upstream, folds: true, .. } => {
+                Self::Folded(Box::new(translate::Folding::new(*upstream)))
+            }
             Carry::Translated { upstream, client, to, .. } => {
                 Self::Translated(Box::new(translate::Stream::new(*upstream, *client, to.clone())))
             }
@@ -46,6 +52,11 @@ impl Flow {
                 }
                 stream.seen().content - before
             }
+            Self::Folded(folding) => {
+                let before = folding.seen().content;
+                folding.push(chunk);
+                folding.seen().content - before
+            }
         }
     }
 
@@ -62,6 +73,10 @@ impl Flow {
                 // One that breaks off has been ended with an error by the law of streams.
                 if stream.failure().is_some() { End::Failed } else { End::Complete }
             }
+            Self::Folded(folding) => {
+                folding.finish();
+                if folding.failure().is_some() { End::Failed } else { End::Complete }
+            }
         }
     }
 
@@ -74,6 +89,7 @@ impl Flow {
                 stream.fail(error, &mut told);
                 Some(told.into())
             }
+            Self::Folded(_) => None,
         }
     }
 
@@ -82,6 +98,7 @@ impl Flow {
         match self {
             Self::Verbatim(_) => None,
             Self::Translated(stream) => stream.failure(),
+            Self::Folded(folding) => folding.failure(),
         }
     }
 
@@ -90,6 +107,7 @@ impl Flow {
         match self {
             Self::Verbatim(tap) => tap.is_closed(),
             Self::Translated(stream) => stream.is_over(),
+            Self::Folded(folding) => folding.is_over(),
         }
     }
 
@@ -97,7 +115,20 @@ impl Flow {
     pub(super) fn at_boundary(&self) -> bool {
         match self {
             Self::Verbatim(tap) => tap.at_boundary(),
-            Self::Translated(_) => true,
+            Self::Translated(_) | Self::Folded(_) => true,
+        }
+    }
+
+    /// The whole reply, once the stream is over.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn whole(self) -> Result<Reply, Error> {
+        match self {
+            Self::Folded(folding) => folding.reply(),
+            Self::Verbatim(_) | Self::Translated(_) => {
+                Err(Error::gateway(Kind::Internal, "the reply is not one to be put together"))
+            }
         }
     }
 
@@ -106,6 +137,7 @@ impl Flow {
         match self {
             Self::Verbatim(tap) => tap.usage(),
             Self::Translated(stream) => stream.seen().usage,
+            Self::Folded(folding) => folding.seen().usage,
         }
     }
 }

@@ -7,7 +7,9 @@ use prometheus::local::LocalHistogram;
 
 use super::clocks::{Due, StreamClocks};
 use super::flow::{Flow, Let};
+use super::whole::Folded;
 use super::{Answer, Opened, Terms, joined};
+use crate::dialect::ir::Notes;
 use crate::dialect::usage::End;
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
@@ -113,10 +115,7 @@ pub(super) async fn open(
     context: &mut Context,
     terms: &Terms,
 ) -> Result<Opened, Box<Failed>> {
-    let flow = Flow::new(terms.operation, &terms.carry);
-    let (held, gaps) = (Let::new(), Gaps::new(&terms.series));
-    let mut streaming =
-        Box::new(Streaming { upstream, flow, held, gaps, over: None, _counted: Counted::new() });
+    let mut streaming = Streaming::new(upstream, terms);
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
     let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
     while streaming.is_silent() {
@@ -128,6 +127,35 @@ pub(super) async fn open(
         return Err(failed.unless(streaming, client, &context.id));
     }
     Ok(Opened::Stream(streaming))
+}
+
+/// Reads a stream to its end, and makes a whole reply of it. The client is told nothing meanwhile, so that one that breaks
+/// off is a case for another attempt.
+pub(super) async fn fold(
+    upstream: Upstream,
+    client: &mut Client<'_>,
+    context: &mut Context,
+    terms: &Terms,
+) -> Result<Opened, Box<Failed>> {
+    let Some((_, asked, to)) = terms.carry.folded() else {
+        return Err(Error::gateway(Kind::Internal, "the reply is not one to be put together").into());
+    };
+    let mut streaming = Streaming::new(upstream, terms);
+    let sent = context.timeline.sent.unwrap_or(context.timeline.began);
+    let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
+    while streaming.over.is_none() {
+        streaming.step(client, context, terms, &mut clocks).await?;
+    }
+    if let Some(failed) = streaming.failed_at_once(context) {
+        return Err(failed.unless(streaming, client, &context.id));
+    }
+    let Streaming { mut upstream, flow, .. } = *streaming;
+    let reply = flow.whole().map_err(Error::again)?;
+    let head = upstream.take_response()?;
+    upstream.judge(Outcome::Good);
+    drain(upstream).await;
+    let body = asked.reply(&reply, to, &mut Notes::default()).into();
+    Ok(Opened::Folded(Box::new(Folded { head, body, usage: reply.usage })))
 }
 
 /// A failure before the first content.
@@ -197,6 +225,13 @@ enum Next {
 }
 
 impl Streaming {
+    /// The beginning of a stream.
+    fn new(upstream: Upstream, terms: &Terms) -> Box<Self> {
+        let flow = Flow::new(terms.operation, &terms.carry);
+        let (held, gaps) = (Let::new(), Gaps::new(&terms.series));
+        Box::new(Self { upstream, flow, held, gaps, over: None, _counted: Counted::new() })
+    }
+
     /// Whether nothing has come that is worth telling.
     fn is_silent(&self) -> bool {
         let held: usize = self.held.iter().map(Bytes::len).sum();

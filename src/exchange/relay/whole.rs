@@ -170,12 +170,40 @@ async fn at_once(
     body: Bytes,
 ) -> Result<(), Error> {
     upstream.judge(Outcome::Good);
-    let coding = terms.compress.then(|| compress::choose(client.headers(), &head, body.len())).flatten();
-    let body = match coding {
-        Some(coding) => compress::compress(coding, &mut head, body),
-        None => body,
-    };
+    let body = compressed(client, terms, &mut head, body);
     upstream.release().await;
+    client.whole(head, body).await
+}
+
+/// The body as the client is sent it.
+fn compressed(client: &Client<'_>, terms: &Terms, head: &mut Reply, body: Bytes) -> Bytes {
+    match terms.compress.then(|| compress::choose(client.headers(), head, body.len())).flatten() {
+        Some(coding) => compress::compress(coding, head, body),
+        None => body,
+    }
+}
+
+/// A whole reply that came as a stream.
+pub(in crate::exchange) struct Folded {
+    /// Its head, as the upstream sent it.
+    pub(super) head: Reply,
+    /// Its body, in the client's dialect.
+    pub(super) body: Bytes,
+    /// What was used.
+    pub(super) usage: Option<Usage>,
+}
+
+/// Relays a reply that came as a stream.
+pub(super) async fn folded(
+    folded: Folded,
+    client: &mut Client<'_>,
+    context: &mut Context,
+    terms: &Terms,
+) -> Result<(), Error> {
+    let mut head = headers::reply(folded.head, &context.id);
+    terms.carry.mark(&mut head, false);
+    context.tally.usage = folded.usage;
+    let body = compressed(client, terms, &mut head, folded.body);
     client.whole(head, body).await
 }
 

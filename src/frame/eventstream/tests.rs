@@ -174,6 +174,16 @@ fn what_is_wrong_is_named_with_its_byte() {
 }
 
 #[test]
+fn a_message_shorter_than_its_own_frame_is_no_cut() {
+    let mut bytes = vec![0; 8];
+    bytes.extend_from_slice(&hash(&bytes).to_be_bytes());
+    bytes.extend_from_slice(&[0; 8]);
+    let mut cuts = Cuts::default();
+    assert_eq!(cuts.end(&bytes, 0), None);
+    assert!(!cuts.at_boundary());
+}
+
+#[test]
 fn a_payload_is_bounded_before_it_is_held() {
     let message = framed(b"", b"12345");
     assert_eq!(read_within(5, &[&message]).1, Ok(()));

@@ -132,6 +132,43 @@ def test_a_chat_stream(path):
         assert final.usage == whole.usage
 
 
+# === Completions ===
+
+
+@files("completions", "whole")
+def test_a_completion(path):
+    strict(openai.types.Completion, read(path))
+    reply = gpt(read(path), media="application/json").completions.create(model="m", prompt="x")
+    assert reply.choices[0].finish_reason and reply.usage.total_tokens
+
+
+@files("completions", "stream")
+def test_a_stream_of_completions(path):
+    body, failed = read(path), path.name == FAILED
+    told = [data for _, data in events(body)]
+    assert told.pop() == "[DONE]"
+    if failed:
+        assert "error" in json.loads(told.pop())
+    chunks = [json.loads(data) for data in told]
+    reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
+    assert reasons[:-1] == [None] * len(reasons[:-1]) and bool(reasons[-1]) != failed
+    for chunk in chunks:
+        # The API sends null before the end, which the SDK's type does not know.
+        for choice in chunk["choices"]:
+            choice["finish_reason"] = choice["finish_reason"] or "stop"
+        strict(openai.types.Completion, json.dumps(chunk))
+    stream = gpt(body).completions.create(model="m", prompt="x", stream=True)
+    if failed:
+        with pytest.raises(openai.APIError):
+            list(stream)
+        return
+    seen = list(stream)
+    text = "".join(choice.text for chunk in seen for choice in chunk.choices)
+    if whole := sibling(path):
+        whole = strict(openai.types.Completion, whole)
+        assert (text, seen[-1].usage) == (whole.choices[0].text, whole.usage)
+
+
 # === Responses ===
 
 
@@ -343,6 +380,14 @@ def test_an_error_in_chat(path):
     status = int(path.stem.rpartition(".")[2])
     with pytest.raises(openai.APIStatusError) as raised:
         gpt(read(path), media="application/json", status=status).chat.completions.create(model="m", messages=[])
+    assert raised.value.status_code == status and raised.value.body["message"]
+
+
+@files("completions", "error")
+def test_an_error_in_completions(path):
+    status = int(path.stem.rpartition(".")[2])
+    with pytest.raises(openai.APIStatusError) as raised:
+        gpt(read(path), media="application/json", status=status).completions.create(model="m", prompt="x")
     assert raised.value.status_code == status and raised.value.body["message"]
 
 

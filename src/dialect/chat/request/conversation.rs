@@ -370,7 +370,7 @@ impl Writer<'_> {
 }
 
 /// Writes Gemini's seal on a tool call where Google's own route has it.
-pub(in crate::dialect::chat) fn signature_into(object: &mut Object<'_>, signature: &Text<'_>) {
+pub(in super::super) fn signature_into(object: &mut Object<'_>, signature: &Text<'_>) {
     let mut extra = object.object("extra_content");
     let mut google = extra.object("google");
     google.text("thought_signature", signature);

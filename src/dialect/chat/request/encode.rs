@@ -1,6 +1,7 @@
 //! Writing chat requests.
 
 use super::conversation::Messages;
+use super::strict::strict;
 use crate::dialect::ir::target::{Knob, LimitName, Structured, Taken};
 use crate::dialect::ir::write::Object;
 use crate::dialect::ir::{
@@ -78,7 +79,10 @@ fn tools(
     let mut list = body.array("tools");
     for tool in tools {
         match tool {
-            Tool::Function(function) => function_into(list.object(), function),
+            Tool::Function(function) => {
+                let strict = strict(function, request.origin, notes);
+                function_into(list.object(), function, strict);
+            }
             Tool::BuiltIn(opaque) => list.item().extend_from_slice(opaque.json.get().as_bytes()),
         }
     }
@@ -97,7 +101,7 @@ fn tools(
     Ok(())
 }
 
-fn function_into(mut object: Object<'_>, tool: &Function<'_>) {
+fn function_into(mut object: Object<'_>, tool: &Function<'_>, strict: Option<bool>) {
     object.string("type", "function");
     let mut function = object.object("function");
     function.text("name", &tool.name);
@@ -105,7 +109,7 @@ fn function_into(mut object: Object<'_>, tool: &Function<'_>) {
     if let Some(parameters) = &tool.parameters {
         function.json("parameters", parameters);
     }
-    if let Some(strict) = tool.strict {
+    if let Some(strict) = strict {
         function.boolean("strict", strict);
     }
     function.end();

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::IDS;
 use crate::dialect::converse::{FORMATS, format_of};
+use crate::dialect::ir::seal::taken_back;
 use crate::dialect::ir::target::{MidInstructions, Replay, Taken, ToolIds};
 use crate::dialect::ir::write::{Array, Object};
 use crate::dialect::ir::{
@@ -139,6 +140,9 @@ impl<'r> Writer<'r> {
             message.string("role", role);
             message.key("content").extend_from_slice(&content);
             message.end();
+        }
+        if list.is_empty() {
+            return Err(self.notes.nothing_to_answer());
         }
         list.end();
         Ok(())
@@ -333,9 +337,11 @@ impl<'r> Writer<'r> {
         Ok(())
     }
 
-    /// Only reasoning with a seal that Bedrock passed on is taken.
+    /// Only reasoning with a seal that Bedrock passed on is taken, or Claude's from elsewhere.
     fn thought(&mut self, list: &mut Array<'_>, thought: &Reasoning<'_>) -> Result<(), Error> {
-        let own = thought.origin == Origin::Converse && self.target.facts.replay != Replay::No;
+        let replays = self.target.facts.replay != Replay::No;
+        let own = replays && thought.origin == Origin::Converse;
+        let sealed = replays && taken_back(Origin::Converse, thought.origin, self.target);
         match (&thought.text, &thought.signature) {
             (Thought::Redacted(data), _) if own => {
                 let mut block = list.object();
@@ -345,7 +351,7 @@ impl<'r> Writer<'r> {
                 block.end();
                 Ok(())
             }
-            (Thought::Readable(text), Some(seal)) if own => {
+            (Thought::Readable(text), Some(seal)) if sealed => {
                 let mut block = list.object();
                 let mut reasoning = block.object("reasoningContent");
                 let mut said = reasoning.object("reasoningText");

@@ -5,8 +5,8 @@ use crate::dialect::ir::node::{Node, Value};
 use crate::dialect::ir::target::{Knob, Sampling as Takes, Structured, Taken};
 use crate::dialect::ir::write::{Array, Object};
 use crate::dialect::ir::{
-    Admitted, Content, Effort, FALLBACK_TOOL, Function, Leftover, Mode, Notes, Origin, Output, Request,
-    Schema, Target, Text, Tool, ToolChoice, digest,
+    Admitted, Budgets, Content, Effort, FALLBACK_TOOL, Function, Leftover, Mode, Notes, Origin, Output,
+    Request, Schema, Target, Text, Tool, ToolChoice, digest,
 };
 use crate::error::Error;
 
@@ -59,11 +59,6 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
 
 fn is_name(path: &str) -> bool {
     !path.contains(['.', '['])
-}
-
-/// Whether the target is Claude, whose own words `additionalModelRequestFields` take.
-fn is_claude(target: &Target<'_>) -> bool {
-    target.model.contains("anthropic") || target.model.contains("claude")
 }
 
 // === Tools ===
@@ -229,7 +224,7 @@ fn thinking(
         (Knob::None, _) => {
             notes.dropped("reasoning", "the upstream's model cannot be told how much to think")?;
         }
-        (_, Some(Mode::Off)) if is_claude(target) => fields.raw("thinking", "{\"type\":\"disabled\"}"),
+        (_, Some(Mode::Off)) if target.is_claude() => fields.raw("thinking", "{\"type\":\"disabled\"}"),
         (_, Some(Mode::Off)) => {
             notes.dropped("reasoning", "the upstream's model decides by itself to think")?
         }
@@ -243,7 +238,7 @@ fn thinking(
                 notes.mapped("thinking.budget_tokens", "a budget becomes the nearest effort");
                 effort = Some(target.facts.budgets.effort(tokens));
             }
-            if mode.is_some() && is_claude(target) {
+            if mode.is_some() && target.is_claude() {
                 fields.raw("thinking", "{\"type\":\"adaptive\"}");
             }
         }
@@ -271,7 +266,7 @@ fn budget(
         return Ok(Thinks::No);
     }
     // A budget that does not fit leaves a quarter for the answer.
-    let fitted = if tokens > most { limit - limit / 4 } else { tokens };
+    let fitted = Budgets::fit(tokens, limit);
     let taken = fitted.clamp(LEAST_BUDGET, most);
     if taken != tokens {
         notes.mapped("reasoning", "the budget is fitted to the bound on output");
@@ -342,7 +337,7 @@ fn inference(
     };
     let Admitted { temperature, top_p, top_k } = takes.admit(sampling, notes)?;
     let takes_top_k =
-        target.facts.top_k == Taken::Yes || is_claude(target) || request.origin == Origin::Converse;
+        target.facts.top_k == Taken::Yes || target.is_claude() || request.origin == Origin::Converse;
     match top_k {
         Some(top_k) if takes_top_k => fields.count("top_k", top_k),
         Some(_) => notes.dropped("top_k", "is not known to the upstream; leave it out")?,

@@ -73,6 +73,9 @@ impl Writer<'_> {
             let before = index.checked_sub(1).and_then(|before| turns.get(before));
             self.turn(&mut list, turn, before, request)?;
         }
+        if list.is_empty() {
+            return Err(self.notes.nothing_to_answer());
+        }
         list.end();
         Ok(())
     }

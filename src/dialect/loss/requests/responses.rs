@@ -56,6 +56,7 @@ pub(super) const PROBES: &[Probe] = &[
     Probe::within("tools[].description", "/tools/0/description", r#""Does more.""#, TOOL),
     Probe::within("tools[].parameters", "/tools/0/parameters", r#"{"type":"object","properties":{"b":{"type":"string"}}}"#, TOOL),
     Probe::within("tools[].strict: true", "/tools/0/strict", "true", TOOL),
+    Probe::within("tools[].strict: by default, of a schema that can be kept", "/tools/1", r#"{"type":"function","name":"g","parameters":{"type":"object","properties":{},"additionalProperties":false}}"#, TOOL),
     Probe::within("tools[].strict: false", "/tools/0/strict", "false", TOOL).anyway(DEFAULT),
     Probe::within("tools[].defer_loading", "/tools/0/defer_loading", "true", TOOL),
     Probe::within("tools[].output_schema", "/tools/0/output_schema", r#"{"type":"object"}"#, TOOL),

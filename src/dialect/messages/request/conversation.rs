@@ -1,5 +1,6 @@
 //! Writing the conversation of a Messages request.
 
+use crate::dialect::ir::seal::taken_back;
 use crate::dialect::ir::target::{MidInstructions, Replay, Taken, ToolIds};
 use crate::dialect::ir::write::{Array, Object};
 use crate::dialect::ir::{
@@ -53,6 +54,9 @@ impl<'r> Writer<'r> {
             message.string("role", role);
             message.key("content").extend_from_slice(&content);
             message.end();
+        }
+        if list.is_empty() {
+            return Err(self.notes.nothing_to_answer());
         }
         list.end();
         Ok(())
@@ -251,9 +255,11 @@ impl<'r> Writer<'r> {
         Ok(())
     }
 
-    /// Only reasoning with Anthropic's own seal is taken.
+    /// Only reasoning with Anthropic's own seal is taken, which Bedrock passes on as it is.
     fn thought(&mut self, list: &mut Array<'_>, thought: &Reasoning<'_>) -> Result<(), Error> {
-        let own = thought.origin == Origin::Messages && self.target.facts.replay != Replay::No;
+        let replays = self.target.facts.replay != Replay::No;
+        let own = replays && thought.origin == Origin::Messages;
+        let sealed = replays && taken_back(Origin::Messages, thought.origin, self.target);
         match (&thought.text, &thought.signature) {
             (Thought::Redacted(data), _) if own => {
                 let mut block = list.object();
@@ -262,7 +268,7 @@ impl<'r> Writer<'r> {
                 block.end();
                 Ok(())
             }
-            (Thought::Readable(text), Some(signature)) if own => {
+            (Thought::Readable(text), Some(signature)) if sealed => {
                 let mut block = list.object();
                 block.string("type", "thinking");
                 block.text("thinking", text);

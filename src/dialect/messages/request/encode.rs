@@ -7,8 +7,8 @@ use crate::dialect::ir::lenient::Raw;
 use crate::dialect::ir::target::{Knob, Sampling as Takes, Structured, Taken};
 use crate::dialect::ir::write::Object;
 use crate::dialect::ir::{
-    Admitted, Delivery, Effort, FALLBACK_TOOL, Function, Json, Leftover, Mode, Notes, Origin, Output,
-    Request, Target, Text, Tool, ToolChoice,
+    Admitted, Budgets, Delivery, Effort, FALLBACK_TOOL, Function, Json, Leftover, Mode, Notes, Origin,
+    Output, Request, Target, Text, Tool, ToolChoice,
 };
 use crate::error::Error;
 
@@ -217,9 +217,7 @@ fn budget(
         notes.dropped("reasoning", "the bound on output leaves no room to think; raise it above 1024")?;
         return Ok(Thinks::No);
     }
-    // A budget that does not fit leaves a quarter for the answer.
-    let fitted = if tokens > most { limit - limit / 4 } else { tokens };
-    let taken = fitted.clamp(LEAST_BUDGET, most);
+    let taken = Budgets::fit(tokens, limit).clamp(LEAST_BUDGET, most);
     if taken != tokens {
         notes.mapped("reasoning", "the budget is fitted to the bound on output");
     }

@@ -25,6 +25,9 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
     body.string("model", target.model);
     let mut input = Input { list: body.array("input"), target, notes };
     input.all(&request.messages)?;
+    if input.list.is_empty() {
+        return Err(notes.nothing_to_answer());
+    }
     input.list.end();
     tools(&mut body, request, target, notes)?;
     text(&mut body, request, target, notes)?;

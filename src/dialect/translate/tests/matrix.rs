@@ -268,7 +268,8 @@ fn every_pair_says_what_its_golden_file_says() {
 #[test]
 fn every_case_is_asked_or_answered_by_all() {
     let lists = [
-        Client::ALL.map(|client| cases("requests", client)).to_vec(),
+        // Completions know little but text.
+        readable().map(|client| cases("requests", client)).collect(),
         Upstream::ALL.map(|upstream| cases("replies", upstream)).to_vec(),
     ];
     for list in &lists {

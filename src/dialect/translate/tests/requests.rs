@@ -283,6 +283,21 @@ fn strict_routes_refuse_what_lenient_ones_drop() {
 }
 
 #[test]
+fn what_holds_nothing_to_answer_is_refused_where_nothing_would_be_asked() {
+    let only_instructions = r#"{"model":"m","messages":[{"role":"system","content":"Be brief."}]}"#;
+    let request = Client::Chat.request(only_instructions.as_bytes()).unwrap();
+    for upstream in Upstream::ALL {
+        let facts = facts();
+        let sent = upstream.request(&request, &Target { model: "u", facts: &facts }, &mut Notes::default());
+        let needs = matches!(upstream, Upstream::Messages | Upstream::Gemini | Upstream::Converse);
+        let expected = needs.then_some(
+            "messages: hold nothing for the upstream's model to answer; add a message of the user",
+        );
+        assert_eq!(sent.err().map(|error| error.public.into_owned()).as_deref(), expected, "{upstream:?}");
+    }
+}
+
+#[test]
 fn what_is_sent_is_read_back_as_the_same() {
     for case @ Case { name, client, body, .. } in CASES {
         let own = upstream_of(*client);
