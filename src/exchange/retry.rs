@@ -119,10 +119,19 @@ impl<'a> Plan<'a> {
     }
 
     fn pick(&self, now: Instant) -> Option<(usize, &'a Deployment, InFlight)> {
+        // One whose credential was refused is better than none.
+        self.pick_among(now, Cluster::has_key).or_else(|| self.pick_among(now, |_, _| true))
+    }
+
+    fn pick_among(
+        &self,
+        now: Instant,
+        usable: impl Fn(&Cluster, Instant) -> bool,
+    ) -> Option<(usize, &'a Deployment, InFlight)> {
         let out: SmallVec<[Arc<Endpoint>; 4]> = self.dead.iter().chain(&self.tired).cloned().collect();
         self.order.iter().filter(|index| !self.barred.contains(index)).find_map(|index| {
             let deployment = self.alias.deployments.get(*index)?;
-            if deployment.rest.left(now).is_some() {
+            if deployment.rest.left(now).is_some() || !usable(&deployment.cluster, now) {
                 return None;
             }
             let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out)?;

@@ -80,6 +80,12 @@ pub struct Upstream {
     pub latency: HistogramVec,
     /// 1 for an endpoint that takes exchanges, by provider, cluster and endpoint.
     pub health: IntGaugeVec,
+    /// An endpoint's breaker: 0 closed, 1 open, 2 half-open; by cluster and endpoint.
+    pub breaker: IntGaugeVec,
+    /// The same of a cluster's credential.
+    pub key: IntGaugeVec,
+    /// Breakers opened, by cluster and reason.
+    pub trips: IntCounterVec,
     /// Tokens by provider, cluster, model alias and kind.
     pub tokens: IntCounterVec,
     /// From the request sent to the first content token, seconds, by cluster and model alias.
@@ -225,8 +231,23 @@ impl Upstream {
             ),
             health: make.gauges(
                 "llm_provider_health_status",
-                "1 for an endpoint that takes new exchanges, 0 for one that is down or set aside",
+                "1 for an endpoint that takes new exchanges, 0 for one that is down or left alone",
                 &["provider", "cluster", "endpoint"],
+            ),
+            breaker: make.gauges(
+                "forebay_breaker_state",
+                "Whether an endpoint is left alone for its failures: 0 closed, 1 open, 2 half-open",
+                &["cluster", "endpoint"],
+            ),
+            key: make.gauges(
+                "forebay_key_state",
+                "Whether a cluster's credential is left alone because it was refused: 0 closed, 1 open, 2 half-open",
+                &["cluster"],
+            ),
+            trips: make.counters(
+                "forebay_breaker_trips_total",
+                "Breakers opened, by reason: row, rate, try; of the credential: credential, payment, quota",
+                &["cluster", "reason"],
             ),
             tokens: make.counters(
                 "llm_tokens_total",
