@@ -41,7 +41,7 @@ impl Chance for fastrand::Rng {
 /// The moment of a pick.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment<'a> {
-    /// Milliseconds since the epoch of [`millis`](super::breaker::millis).
+    /// Milliseconds since the epoch of [`millis`](super::breaker::millis); any where there is nothing to be tried.
     pub now: u64,
     /// How endpoints are left alone and come back.
     pub policy: &'a Policy,
@@ -56,7 +56,7 @@ pub enum Trials {
     First,
     /// Only where none is well.
     Last,
-    /// None is left alone.
+    /// There is none to be tried: every endpoint is well, and takes its whole share.
     None,
 }
 
@@ -134,7 +134,10 @@ impl Balancer {
         chance: &mut impl Chance,
         usable: &impl Fn(&Endpoint) -> bool,
     ) -> Option<&'a Arc<Endpoint>> {
-        let weight = |endpoint: &Endpoint| endpoint.weight(moment.now, moment.policy);
+        let weight = |endpoint: &Endpoint| match moment.trials {
+            Trials::None => u64::from(endpoint.spec.weight) * 100,
+            Trials::First | Trials::Last => endpoint.weight(moment.now, moment.policy),
+        };
         let load = |a: &Endpoint, b: &Endpoint| by_load((a, weight(a)), (b, weight(b)));
         let wait = |a: &Endpoint, b: &Endpoint| by_wait((a, weight(a)), (b, weight(b)));
         match self.strategy {
@@ -291,7 +294,7 @@ mod tests {
     ) -> Vec<usize> {
         let mut rng = fastrand::Rng::with_seed(7);
         let policy = Policy::default();
-        let moment = Moment { now, policy: &policy, trials: Trials::None };
+        let moment = Moment { now, policy: &policy, trials: Trials::Last };
         let (mut held, mut counts) = (Vec::new(), HashMap::new());
         for _ in 0..picks {
             let picked = balancer.pick(fleet, moment, &mut rng, |_| true).unwrap();

@@ -2,7 +2,7 @@
 
 mod breakers;
 
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -76,8 +76,8 @@ pub struct Cluster {
     /// Whether its credential is accepted.
     pub key: Arc<Key>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
-    /// How many endpoints have a breaker that is not closed, as of when the lock below was last held.
-    sick: AtomicUsize,
+    /// Whether any endpoint is left alone, tried or still coming back, as of when the lock below was last held.
+    unsettled: AtomicBool,
     /// Held while a breaker opens or closes, so that no two open that may not both.
     changing: Mutex<()>,
     balancer: Balancer,
@@ -133,7 +133,7 @@ impl Cluster {
         Self {
             budget: Budget::default(),
             key: Arc::default(),
-            sick: AtomicUsize::new(0),
+            unsettled: AtomicBool::new(false),
             changing: Mutex::default(),
             balancer: Balancer::new(spec.strategy),
             endpoints: ArcSwap::from_pointee(endpoints),
@@ -158,20 +158,25 @@ impl Cluster {
     pub fn pick(&self, now: Instant, chance: &mut impl Chance, tried: &[Arc<Endpoint>]) -> Option<InFlight> {
         let endpoints = self.endpoints.load();
         let untried = |endpoint: &Endpoint| !tried.iter().any(|t| std::ptr::eq(&**t, endpoint));
-        let trials = match self.sick.load(Relaxed) {
-            0 => Trials::None,
-            _ if tried.is_empty() => Trials::First,
-            _ => Trials::Last,
+        let trials = match self.unsettled.load(Relaxed) {
+            false => Trials::None,
+            true if tried.is_empty() => Trials::First,
+            true => Trials::Last,
         };
-        let moment = Moment { now: millis(now), policy: &self.spec.breaker, trials };
+        let time = if trials == Trials::None { 0 } else { millis(now) };
+        let moment = Moment { now: time, policy: &self.spec.breaker, trials };
         let flight = self.balancer.pick(&endpoints, moment, chance, untried)?;
-        Some(self.entered(flight, moment.now))
+        Some(self.entered(flight, now, trials))
     }
 
     /// Whether any endpoint may take new exchanges.
     pub fn available(&self, now: Instant) -> bool {
-        let now = millis(now);
-        self.endpoints.load().iter().any(|endpoint| endpoint.available(now, &self.spec.breaker))
+        let endpoints = self.endpoints.load();
+        let is_well = |endpoint: &Arc<Endpoint>| endpoint.is_up() && endpoint.breaker.is_closed();
+        endpoints.iter().any(is_well) || {
+            let now = millis(now);
+            endpoints.iter().any(|endpoint| endpoint.available(now, &self.spec.breaker))
+        }
     }
 
     /// Whether its credential is accepted, or due to be tried.
@@ -191,7 +196,7 @@ impl Cluster {
             })
             .collect();
         self.endpoints.store(Arc::new(endpoints));
-        self.count_sick();
+        self.count_sick(millis(Instant::now()));
     }
 }
 

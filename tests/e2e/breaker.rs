@@ -125,15 +125,15 @@ async fn each_relapse_takes_one_request_and_twice_the_time_until_the_node_is_wel
         "balance: round_robin, breaker: {failures: 2, for: 100ms, max_for: 1m, successes: 2, slow_start: 0s}";
     let edge = Edge::start(&cluster_of(&[sick.addr(), well.addr()], settings)).await;
     ask_until(&edge, &sick, 2).await;
-    for (count, time) in [(3, "0.2"), (4, "0.4"), (5, "0.8")] {
+    for (count, time) in [(3, "0.2"), (4, "0.4")] {
         ask_until(&edge, &sick, count).await;
         let why = format!("is left alone for {time} s: it failed again when it was tried");
         assert_eq!(edge.said().matches(&why).count(), 1, "{}", edge.said());
     }
-    assert_eq!(breaker(&edge.look("/snapshot").await.json(), sick.addr())["trips"], 4);
-    assert_eq!(edge.metric("forebay_breaker_trips_total{cluster=\"sim\",reason=\"try\"}").await, 3.0);
+    assert_eq!(breaker(&edge.look("/snapshot").await.json(), sick.addr())["trips"], 3);
+    assert_eq!(edge.metric("forebay_breaker_trips_total{cluster=\"sim\",reason=\"try\"}").await, 2.0);
     sick.feels(WELL);
-    ask_until(&edge, &sick, 6).await;
+    ask_until(&edge, &sick, 5).await;
     let state = breaker(&edge.look("/snapshot").await.json(), sick.addr());
     assert_eq!((&state["state"], &state["passed"]), (&"half-open".into(), &1.into()), "{state}");
     assert_eq!(who(&edge).await, "sick", "the next request tries it at once");
@@ -158,8 +158,16 @@ async fn a_client_that_leaves_gives_the_place_of_its_try_back() {
         loop {
             let mut client = edge.connect().await;
             client.send(&request()).await;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            if sick.asked() == 3 {
+            let asked = async {
+                while sick.asked() < 3 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let hangs = tokio::select! {
+                () = asked => true,
+                reply = client.reply() => reply.status != 200,
+            };
+            if hangs {
                 return Some(client);
             }
         }

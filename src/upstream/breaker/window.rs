@@ -34,6 +34,11 @@ impl Traffic {
         self.load.load(Relaxed) as u32
     }
 
+    /// Whether this many have begun that the time is to be looked at: every fourth, as looking takes longer than counting.
+    pub(super) fn is_fourth(&self) -> bool {
+        (self.load.load(Relaxed) >> 32) % 4 == 1
+    }
+
     /// All that ever ended well; the count wraps around. Among threads it may be short by those that just end.
     pub(super) fn good(&self) -> u32 {
         let load = self.load.load(Relaxed);
@@ -52,8 +57,8 @@ struct Part {
     bad: u32,
 }
 
-/// The last [`PARTS`] parts. Failures count where they happen; successes, which nobody reports, where the last exchange
-/// before them began.
+/// The last [`PARTS`] parts. Failures count where they happen; successes, which nobody reports, where the window was last
+/// moved on before them: at the last failure, or when the last fourth exchange began.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     /// The number of the present part since the epoch.

@@ -1,27 +1,33 @@
 //! How a cluster's breakers open and close: by what is reported of its attempts.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Cluster;
 use crate::meter::metrics::METRICS;
+use crate::upstream::balance::Trials;
 use crate::upstream::breaker::key::Fault;
 use crate::upstream::breaker::{Pass, Reason, millis};
 use crate::upstream::endpoint::{Endpoint, InFlight, Outcome};
 
 impl Cluster {
     /// An exchange was counted in.
-    pub(super) fn entered(&self, mut flight: InFlight, now: u64) -> InFlight {
-        let endpoint = flight.endpoint();
-        endpoint.breaker.advance(now, &self.spec.breaker);
+    pub(super) fn entered(&self, mut flight: InFlight, now: Instant, trials: Trials) -> InFlight {
+        flight.endpoint().breaker.advance(|| millis(now), &self.spec.breaker);
+        // Whoever sees that the last has come back says so.
+        if trials != Trials::None
+            && let Ok(_changing) = self.changing.try_lock()
+        {
+            self.count_sick(millis(now));
+        }
         if let Pass::Try { first: true, .. } = *flight.pass() {
             log::info!("cluster {}: {} is tried again", self.name(), flight.endpoint().name);
         }
         if self.key.is_accepted() {
             return flight;
         }
-        let trial = self.key.enter(now);
+        let trial = self.key.enter(millis(now));
         if trial.is_some() {
             log::info!("cluster {}: its credential is tried again", self.name());
         }
@@ -65,7 +71,7 @@ impl Cluster {
         let endpoint = flight.endpoint();
         if endpoint.breaker.succeeded(&mut pass, &self.spec.breaker, || millis(now())) {
             let _changing = self.changing();
-            self.count_sick();
+            self.count_sick(millis(now()));
             log::info!("cluster {}: {} is well again", self.name(), endpoint.name);
         }
         *flight.pass() = pass;
@@ -88,13 +94,13 @@ impl Cluster {
         let endpoint = flight.endpoint();
         let Some(reason) = endpoint.breaker.failed(pass, &self.spec.breaker, now) else { return };
         let changing = self.changing();
-        if reason != Reason::Try && !self.may_open() {
+        if reason != Reason::Try && !self.may_open(now) {
             return;
         }
         let Some(time) = endpoint.breaker.open(pass, &self.spec.breaker, now, fastrand::f64()) else {
             return;
         };
-        self.count_sick();
+        self.count_sick(now);
         drop(changing);
         self.tell_opened(endpoint, reason, time);
     }
@@ -111,16 +117,17 @@ impl Cluster {
     }
 
     /// Whether one endpoint more may be left alone without passing the largest share allowed. Only under the lock.
-    fn may_open(&self) -> bool {
+    fn may_open(&self, now: u64) -> bool {
         let all = self.endpoints.load().len();
-        (self.count_sick() + 1) as f64 <= all as f64 * self.spec.breaker.max_share
+        (self.count_sick(now) + 1) as f64 <= all as f64 * self.spec.breaker.max_share
     }
 
     /// Counts the endpoints that are left alone or tried. Only under the lock.
-    pub(super) fn count_sick(&self) -> usize {
-        let sick = self.endpoints.load().iter().filter(|endpoint| !endpoint.breaker.is_closed()).count();
-        self.sick.store(sick, Relaxed);
-        sick
+    pub(super) fn count_sick(&self, now: u64) -> usize {
+        let endpoints = self.endpoints.load();
+        let is_settled = |endpoint: &Arc<Endpoint>| endpoint.breaker.is_settled(now, &self.spec.breaker);
+        self.unsettled.store(!endpoints.iter().all(is_settled), Relaxed);
+        endpoints.iter().filter(|endpoint| !endpoint.breaker.is_closed()).count()
     }
 
     /// Waits for the turn to change breakers.
