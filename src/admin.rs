@@ -156,10 +156,10 @@ fn observe(snapshot: &Snapshot) {
     METRICS.upstream.health.reset();
     METRICS.upstream.in_flight.reset();
     METRICS.upstream.average_first_token.reset();
-    METRICS.upstream.breaker.reset();
-    METRICS.upstream.key.reset();
+    METRICS.breakers.state.reset();
+    METRICS.breakers.key.reset();
     for cluster in &snapshot.clusters {
-        METRICS.upstream.key.with_label_values(&[cluster.name()]).set(number(&cluster.key.look()));
+        METRICS.breakers.key.with_label_values(&[cluster.name()]).set(number(&cluster.key.look()));
         for endpoint in cluster.endpoints().iter() {
             let (name, at) = (cluster.name(), endpoint.name.as_str());
             let labels = [&*cluster.spec.provider.name, name, at];
@@ -168,7 +168,7 @@ fn observe(snapshot: &Snapshot) {
                 .health
                 .with_label_values(&labels)
                 .set(endpoint.available(now, &cluster.spec.breaker).into());
-            METRICS.upstream.breaker.with_label_values(&[name, at]).set(number(&endpoint.breaker.look()));
+            METRICS.breakers.state.with_label_values(&[name, at]).set(number(&endpoint.breaker.look()));
             METRICS.upstream.in_flight.with_label_values(&[name, at]).set(endpoint.in_flight().into());
             let average = endpoint.average_first_token().as_secs_f64();
             METRICS.upstream.average_first_token.with_label_values(&[name, at]).set(average);

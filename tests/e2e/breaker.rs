@@ -76,6 +76,17 @@ async fn ask_until(edge: &Edge, node: &Node, count: usize) {
     assert_eq!(node.asked(), count);
 }
 
+/// Waits until the edge has said that so often.
+async fn heard(edge: &Edge, what: &str, times: usize) {
+    soon(what, async {
+        while edge.said().matches(what).count() < times {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(edge.said().matches(what).count(), times, "{}", edge.said());
+}
+
 fn breaker(snapshot: &Value, addr: SocketAddr) -> Value {
     let name = format!("http://{addr}");
     endpoints(snapshot).find(|endpoint| endpoint["endpoint"] == name.as_str()).unwrap()["breaker"].clone()
@@ -101,7 +112,7 @@ async fn a_sick_node_is_left_alone_after_the_threshold_and_no_client_sees_it() {
     let of = |addr| format!("forebay_breaker_state{{cluster=\"sim\",endpoint=\"http://{addr}\"}}");
     assert_eq!((edge.metric(&of(sick.addr())).await, edge.metric(&of(well.addr())).await), (1.0, 0.0));
     assert_eq!(edge.metric("forebay_breaker_trips_total{cluster=\"sim\",reason=\"row\"}").await, 1.0);
-    assert_eq!(edge.said().matches("is left alone for 6").count(), 1, "{}", edge.said());
+    heard(&edge, "is left alone for 6", 1).await;
 }
 
 #[tokio::test]
@@ -128,7 +139,7 @@ async fn each_relapse_takes_one_request_and_twice_the_time_until_the_node_is_wel
     for (count, time) in [(3, "0.2"), (4, "0.4")] {
         ask_until(&edge, &sick, count).await;
         let why = format!("is left alone for {time} s: it failed again when it was tried");
-        assert_eq!(edge.said().matches(&why).count(), 1, "{}", edge.said());
+        heard(&edge, &why, 1).await;
     }
     assert_eq!(breaker(&edge.look("/snapshot").await.json(), sick.addr())["trips"], 3);
     assert_eq!(edge.metric("forebay_breaker_trips_total{cluster=\"sim\",reason=\"try\"}").await, 2.0);
@@ -143,7 +154,7 @@ async fn each_relapse_takes_one_request_and_twice_the_time_until_the_node_is_wel
         back += usize::from(who(&edge).await == "sick");
     }
     assert_eq!(back, 10, "it has its share again");
-    assert_eq!(edge.said().matches("is well again").count(), 1);
+    heard(&edge, "is well again", 1).await;
 }
 
 #[tokio::test]
@@ -216,8 +227,7 @@ async fn a_key_that_is_refused_is_passed_over_until_one_request_finds_it_accepte
         let edge = Edge::start(&two_deployments(first.addr(), spare.addr(), "300ms")).await;
         assert_eq!(who(&edge).await, "spare");
         assert_eq!(first.asked(), 1);
-        let opened = edge.said().matches("its credential was refused").count();
-        assert_eq!(opened, 1, "{}", edge.said());
+        heard(&edge, "its credential was refused", 1).await;
         ask_until(&edge, &first, 2).await;
         let trips = format!("forebay_breaker_trips_total{{cluster=\"first\",reason=\"{reason}\"}}");
         assert_eq!(edge.metric(&trips).await, 2.0);
@@ -228,7 +238,7 @@ async fn a_key_that_is_refused_is_passed_over_until_one_request_finds_it_accepte
         for _ in 0..5 {
             assert_eq!(who(&edge).await, "first");
         }
-        assert!(edge.said().contains("its credential is accepted again"), "{}", edge.said());
+        heard(&edge, "its credential is accepted again", 1).await;
     }
 }
 
@@ -244,7 +254,7 @@ async fn a_refused_key_is_used_nevertheless_where_there_is_no_other() {
         assert_eq!((first.asked(), spare.asked()), (count, count), "both are asked, once each");
     }
     assert_eq!(key(&edge.look("/snapshot").await.json()), "open");
-    assert_eq!(edge.said().matches("its credential was refused").count(), 2, "one line for each");
+    heard(&edge, "its credential was refused", 2).await;
     spare.feels(WELL);
     let other = edge.connect().await.ask(&request()).await;
     assert_eq!(other.status, 200, "{other:?}");

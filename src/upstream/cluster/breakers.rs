@@ -80,7 +80,7 @@ impl Cluster {
     /// The credential was refused.
     pub fn refused(&self, fault: Fault, now: Instant) {
         let Some(time) = self.key.refused(&self.spec.breaker, millis(now), fastrand::f64()) else { return };
-        METRICS.upstream.trips.with_label_values(&[self.name(), fault.name()]).inc();
+        METRICS.breakers.trips.with_label_values(&[self.name(), fault.name()]).inc();
         let seconds = time.as_secs_f64();
         log::warn!(
             "cluster {}: its credential was refused ({}) and is left alone for {seconds:.1} s where another serves",
@@ -106,7 +106,7 @@ impl Cluster {
     }
 
     fn tell_opened(&self, endpoint: &Endpoint, reason: Reason, time: Duration) {
-        METRICS.upstream.trips.with_label_values(&[self.name(), reason.name()]).inc();
+        METRICS.breakers.trips.with_label_values(&[self.name(), reason.name()]).inc();
         let why = match reason {
             Reason::Row => "too many failures in a row",
             Reason::Rate => "too large a share of failures",
