@@ -21,6 +21,7 @@ fn opened() -> Arc<Gate> {
 }
 
 /// What each of two threads says.
+#[expect(clippy::unwrap_used, reason = "a thread that panics is a test that fails")]
 fn both<T: Send + 'static>(
     gate: &Arc<Gate>,
     one: impl FnOnce(&Gate) -> T + Send + 'static,

@@ -275,6 +275,26 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn threads_that_see_failures_at_once_do_not_pass_the_largest_share() {
+        let urls: Vec<_> = (1..=6).map(|port| format!("http://127.0.0.1:{port}")).collect();
+        let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+        for _ in 0..50 {
+            let (cluster, now) = (cluster("gpu", &urls), Instant::now());
+            let start = std::sync::Barrier::new(urls.len());
+            std::thread::scope(|scope| {
+                for endpoint in cluster.endpoints().iter() {
+                    let (cluster, start, endpoint) = (&cluster, &start, Arc::clone(endpoint));
+                    scope.spawn(move || {
+                        start.wait();
+                        fail(cluster, &endpoint, 20, now);
+                    });
+                }
+            });
+            assert_eq!(open(&cluster), 3, "half of six");
+        }
+    }
+
+    #[test]
     fn a_lone_endpoint_is_never_left_alone() {
         let cluster = cluster("one", &["http://127.0.0.1:1"]);
         let now = Instant::now();
