@@ -23,6 +23,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::meter::metrics::METRICS;
 use crate::route::matcher::Target;
 use crate::snapshot::Snapshot;
+use crate::upstream::breaker::{self, State, millis};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::{Endpoint, Health};
 
@@ -127,7 +128,8 @@ fn said(is: bool, what: &str) -> (StatusCode, &'static str, Vec<u8>) {
 /// A cluster, in the words that monitoring expects.
 fn provider(cluster: &Cluster, now: Instant) -> Value {
     let endpoints = cluster.endpoints();
-    let up = endpoints.iter().filter(|endpoint| endpoint.available(now));
+    let policy = &cluster.spec.breaker;
+    let up = endpoints.iter().filter(|endpoint| endpoint.available(millis(now), policy));
     let latency = up.map(|endpoint| endpoint.probe_latency()).min().unwrap_or_default();
     json!({
         "name": cluster.name(),
@@ -149,16 +151,24 @@ fn disk() -> Value {
 
 /// Takes the state of endpoints into the metrics, as of a scrape.
 fn observe(snapshot: &Snapshot) {
-    let now = Instant::now();
+    let now = millis(Instant::now());
     // An endpoint that is gone must not go on being shown.
     METRICS.upstream.health.reset();
     METRICS.upstream.in_flight.reset();
     METRICS.upstream.average_first_token.reset();
+    METRICS.breakers.state.reset();
+    METRICS.breakers.key.reset();
     for cluster in &snapshot.clusters {
+        METRICS.breakers.key.with_label_values(&[cluster.name()]).set(number(&cluster.key.look()));
         for endpoint in cluster.endpoints().iter() {
             let (name, at) = (cluster.name(), endpoint.name.as_str());
             let labels = [&*cluster.spec.provider.name, name, at];
-            METRICS.upstream.health.with_label_values(&labels).set(endpoint.available(now).into());
+            METRICS
+                .upstream
+                .health
+                .with_label_values(&labels)
+                .set(endpoint.available(now, &cluster.spec.breaker).into());
+            METRICS.breakers.state.with_label_values(&[name, at]).set(number(&endpoint.breaker.look()));
             METRICS.upstream.in_flight.with_label_values(&[name, at]).set(endpoint.in_flight().into());
             let average = endpoint.average_first_token().as_secs_f64();
             METRICS.upstream.average_first_token.with_label_values(&[name, at]).set(average);
@@ -167,7 +177,7 @@ fn observe(snapshot: &Snapshot) {
 }
 
 fn dump(snapshot: &Snapshot) -> Value {
-    let now = Instant::now();
+    let now = millis(Instant::now());
     json!({
         "listeners": snapshot.listeners.iter().map(|listener| json!({
             "address": listener.address.to_string(),
@@ -196,20 +206,44 @@ fn dump(snapshot: &Snapshot) -> Value {
             "name": cluster.name(),
             "provider": &*cluster.spec.provider.name,
             "headers": cluster.spec.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
-            "endpoints": cluster.endpoints().iter().map(|endpoint| place(endpoint, now)).collect::<Vec<_>>(),
+            "key": breaker_state(&cluster.key.look(), now),
+            "endpoints": cluster.endpoints().iter().map(|endpoint| place(cluster, endpoint, now)).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     })
 }
 
-fn place(endpoint: &Endpoint, now: Instant) -> Value {
+/// The state of a breaker as a number, as Prometheus has it.
+fn number(phase: &breaker::Phase) -> i64 {
+    match phase.state {
+        State::Closed { .. } => 0,
+        State::Open { .. } => 1,
+        State::HalfOpen { .. } => 2,
+    }
+}
+
+/// The state of a breaker.
+fn breaker_state(phase: &breaker::Phase, now: u64) -> Value {
+    match phase.state {
+        State::Closed { .. } => json!({ "state": "closed" }),
+        State::Open { until } => {
+            json!({ "state": "open", "trips": phase.trips, "left_ms": until.saturating_sub(now) })
+        }
+        State::HalfOpen { trying, passed } => {
+            json!({ "state": "half-open", "trips": phase.trips, "trying": trying, "passed": passed })
+        }
+    }
+}
+
+fn place(cluster: &Cluster, endpoint: &Endpoint, now: u64) -> Value {
     json!({
         "endpoint": endpoint.name,
         "addresses": endpoint.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "weight": endpoint.spec.weight,
         "priority": endpoint.spec.priority,
         "health": if endpoint.health() == Health::Up { "up" } else { "down" },
-        "ejected": endpoint.record.ejected(now),
-        "failures": endpoint.record.failures(),
+        "breaker": breaker_state(&endpoint.breaker.look(), now),
+        "failures": endpoint.breaker.failures(),
+        "share": f64::from(endpoint.breaker.share(now, &cluster.spec.breaker)) / 100.0,
         "in_flight": endpoint.in_flight(),
         "first_token_ms": endpoint.average_first_token().as_secs_f64() * 1000.0,
         "probe_ms": endpoint.probe_latency().as_secs_f64() * 1000.0,

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// Whose fault an error is. Breakers and ejection count [`Blame::Upstream`] alone.
+/// Whose fault an error is. Breakers count [`Blame::Upstream`] alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The client sent something wrong, or left.

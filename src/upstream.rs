@@ -5,9 +5,9 @@
 //! a name or builds a peer.
 
 pub mod balance;
+pub mod breaker;
 pub mod cluster;
 pub mod discover;
-pub mod ejection;
 pub mod endpoint;
 pub mod fetch;
 pub mod http1;

@@ -10,7 +10,8 @@
 //! | `CUSTOM_ENDPOINTS`, `CUSTOM_API_KEYS`, `CUSTOM_MODELS` | comma lists, the first of one belonging to the first of the others: a cluster each |
 //! | `MAX_RETRIES` | `retry.attempts`, less the first one |
 //! | `RETRY_DELAY` (seconds) | `retry.delay` |
-//! | `CIRCUIT_BREAKER_THRESHOLD` | `ejection.failures` of every cluster |
+//! | `CIRCUIT_BREAKER_THRESHOLD` | `breaker.failures` of every cluster; 0 turns its `failure_rate` off too |
+//! | `CIRCUIT_BREAKER_TIMEOUT` (seconds) | `breaker.for` of every cluster; `breaker.max_for` too where it is longer than that |
 //! | `HEALTH_CHECK_INTERVAL` (seconds) | `health.interval` of every cluster |
 //! | `ENDPOINT_TIMEOUT` (seconds) | `clocks.head` and `clocks.first_token`: how long a client waits without anything; a stream is never cut for its length |
 //! | `RATE_LIMIT_PER_MINUTE` | `limits.requests_per_minute` |
@@ -19,6 +20,7 @@
 //! places are variables.
 
 use super::diagnostic::{Diagnostic, Diagnostics, Path, Place};
+use super::schema::Breaker;
 use super::source::{Data, Entry, Form, Node, Origin, Scalar};
 
 /// What stands for the name of the file in diagnostics.
@@ -270,9 +272,9 @@ impl Fleet {
             let Data::Mapping(fields) = &mut cluster.value.data else {
                 continue;
             };
-            if let Some(failures) = set(env, "CIRCUIT_BREAKER_THRESHOLD") {
-                let failures = scalar("CIRCUIT_BREAKER_THRESHOLD", &failures);
-                fields.extend(entries(vec![("ejection", mapping(entries(vec![("failures", failures)])))]));
+            let breaker = breaker(env);
+            if !breaker.is_empty() {
+                fields.extend(entries(vec![("breaker", mapping(entries(breaker)))]));
             }
             if let Some(interval) = seconds(env, "HEALTH_CHECK_INTERVAL") {
                 fields.extend(entries(vec![("health", mapping(entries(vec![("interval", interval)])))]));
@@ -280,6 +282,29 @@ impl Fleet {
         }
         clusters
     }
+}
+
+/// What the environment says of every cluster's breaker.
+fn breaker(env: Env<'_>) -> Vec<(&'static str, Node)> {
+    const THRESHOLD: &str = "CIRCUIT_BREAKER_THRESHOLD";
+    let mut fields = Vec::new();
+    if let Some(failures) = set(env, THRESHOLD) {
+        if failures == "0" {
+            fields.push(("failure_rate", scalar(THRESHOLD, "0")));
+        }
+        fields.push(("failures", scalar(THRESHOLD, &failures)));
+    }
+    const TIMEOUT: &str = "CIRCUIT_BREAKER_TIMEOUT";
+    if let Some(period) = seconds(env, TIMEOUT) {
+        let longest = Breaker::default().max_for.0.as_secs_f64();
+        let is_longer =
+            set(env, TIMEOUT).and_then(|text| text.parse().ok()).is_some_and(|own: f64| own > longest);
+        if is_longer {
+            fields.push(("max_for", period.clone()));
+        }
+        fields.push(("for", period));
+    }
+    fields
 }
 
 fn nothing_configured() -> Diagnostic {
@@ -417,6 +442,7 @@ mod tests {
             ("MAX_RETRIES", "4"),
             ("RETRY_DELAY", "0.25"),
             ("CIRCUIT_BREAKER_THRESHOLD", "7"),
+            ("CIRCUIT_BREAKER_TIMEOUT", "900"),
             ("HEALTH_CHECK_INTERVAL", "45"),
             ("ENDPOINT_TIMEOUT", "90"),
             ("RATE_LIMIT_PER_MINUTE", "0"),
@@ -431,7 +457,15 @@ mod tests {
             (Duration::from_secs(90), Duration::from_secs(90))
         );
         let spec = &snapshot.clusters[0].spec;
-        assert_eq!((spec.ejection.failures, spec.probing.interval), (7, Duration::from_secs(45)));
+        assert_eq!((spec.breaker.failures, spec.probing.interval), (7, Duration::from_secs(45)));
+        let longest = Duration::from_secs(900);
+        assert_eq!(
+            (spec.breaker.open, spec.breaker.longest, spec.breaker.failure_rate),
+            (longest, longest, 0.5)
+        );
+        let off = read(&[("OPENAI_API_KEY", "sk-1"), ("CIRCUIT_BREAKER_THRESHOLD", "0")]).unwrap();
+        let breaker = off.snapshot.clusters[0].spec.breaker;
+        assert_eq!((breaker.failures, breaker.failure_rate, breaker.open.as_secs()), (0, 0.0, 60));
     }
 
     #[test]

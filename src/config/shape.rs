@@ -17,6 +17,13 @@ pub(super) fn conform(tree: &Node, schema: &Value, diagnostics: &mut Diagnostics
     walk.value(tree, schema, &path).unwrap_or_else(|| walk.placeholder(schema))
 }
 
+/// Keys that were once, what took their place, and what to write now.
+const FORMER: [(&str, &str, &str); 1] = [(
+    "ejection",
+    "breaker",
+    "write `breaker:` with the same keys; `for` grows with every relapse up to `max_for`, and is 60s if left out",
+)];
+
 /// What a schema asks for, `null` aside: that is the same as leaving the key out.
 enum Shape<'a> {
     Mapping(&'a Value),
@@ -320,6 +327,12 @@ impl<'a> Walk<'a> {
         let free = |key: &&str| !siblings.iter().any(|sibling| sibling.key == **key);
         let near = nearest(&entry.key, known.keys().map(String::as_str).filter(free));
         let all = || known.keys().map(String::as_str);
+        let former = FORMER.iter().find(|(former, now, _)| *former == entry.key && known.contains_key(*now));
+        if let Some((_, now, help)) = former {
+            let message = format!("`{now}` has taken its place");
+            self.diagnostics.push(Diagnostic::error(entry.place.clone(), path, message).help(*help));
+            return;
+        }
         let help = match (near, nearest(&entry.key, all())) {
             (Some(near), _) => format!("did you mean `{near}`?"),
             (None, Some(taken)) => format!("remove it: `{taken}` is there already"),

@@ -34,7 +34,6 @@ pub struct Upstream {
     reply: Option<Reply>,
     /// Takes the frames off a stream that comes in others than its dialect's.
     unframed: Option<Box<Unframed>>,
-    judged: bool,
 }
 
 /// A pooled connection that its peer had closed breaks at once; one that breaks later carried a request that was worked
@@ -59,27 +58,17 @@ impl Upstream {
     /// Always one that another endpoint may do better than: nothing was sent.
     pub async fn connect(
         cluster: Arc<Cluster>,
-        flight: InFlight,
+        mut flight: InFlight,
         clocks: &Clocks,
         fresh: bool,
     ) -> Result<Self, Error> {
         let opened = open(&cluster, flight.endpoint(), clocks, fresh).await;
         let (link, peer, reused) = opened.inspect_err(|error| {
-            judge(&cluster, flight.endpoint(), Outcome::Bad, Some(error));
+            judge(&cluster, &mut flight, Outcome::Bad, Some(error));
         })?;
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
-        Ok(Self {
-            link,
-            peer,
-            flight,
-            cluster,
-            reused,
-            sent: None,
-            reply: None,
-            unframed: None,
-            judged: false,
-        })
+        Ok(Self { link, peer, flight, cluster, reused, sent: None, reply: None, unframed: None })
     }
 
     /// Whether the connection carried other exchanges before.
@@ -233,9 +222,13 @@ impl Upstream {
 
     /// Notes how the endpoint did; the first judgement of an attempt counts.
     pub fn judge(&mut self, outcome: Outcome) {
-        if !std::mem::replace(&mut self.judged, true) {
-            judge(&self.cluster, self.flight.endpoint(), outcome, None);
-        }
+        judge(&self.cluster, &mut self.flight, outcome, None);
+    }
+
+    /// The first content has come after that time.
+    pub fn first_token(&mut self, took: Duration) {
+        self.flight.endpoint().first_token(took);
+        self.cluster.goes_well(&mut self.flight, Instant::now);
     }
 
     /// Where the request is.
@@ -358,8 +351,8 @@ async fn connect(
     }
 }
 
-fn judge(cluster: &Cluster, endpoint: &Endpoint, outcome: Outcome, error: Option<&Error>) {
-    if outcome == Outcome::Bad {
+fn judge(cluster: &Cluster, flight: &mut InFlight, outcome: Outcome, error: Option<&Error>) {
+    if outcome == Outcome::Bad && !flight.is_judged() {
         let kind = error.map_or("broken", |error| match error.kind {
             Kind::UpstreamTimeout => "timeout",
             _ => "connect",
@@ -367,9 +360,7 @@ fn judge(cluster: &Cluster, endpoint: &Endpoint, outcome: Outcome, error: Option
         let labels = [&*cluster.spec.provider.name, cluster.name(), kind];
         METRICS.upstream.errors.with_label_values(&labels).inc();
     }
-    if cluster.report(endpoint, outcome, Instant::now) {
-        log::warn!("cluster {}: {} is set aside after repeated failures", cluster.name(), endpoint.name);
-    }
+    cluster.report(flight, outcome, Instant::now);
 }
 
 fn unreachable(endpoint: &Endpoint, why: &str) -> Error {

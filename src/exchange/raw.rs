@@ -185,7 +185,15 @@ pub fn reply(
     context.phase = When::Data;
     context.status = head.status.as_u16();
     headers::raw_reply(head, &context.id);
-    judge(context, if matches!(context.status, 500 | 502..=599) { Outcome::Bad } else { Outcome::Good });
+    judge(
+        context,
+        match context.status {
+            500 | 502..=599 => Outcome::Bad,
+            // It says nothing of the endpoint, and whether the credential is accepted again cannot be told from it.
+            401..=403 | 429 => Outcome::Neutral,
+            _ => Outcome::Good,
+        },
+    );
     Ok(())
 }
 
@@ -199,9 +207,9 @@ pub fn not_connected(context: &mut Context, mut error: Box<PingoraError>) -> Box
     error
 }
 
-fn judge(context: &Context, outcome: Outcome) {
-    if let Some(place) = &context.place {
-        place.cluster.report(&place.endpoint, outcome, Instant::now);
+fn judge(context: &mut Context, outcome: Outcome) {
+    if let (Some(place), Some(flight)) = (&context.place, &mut context.raw) {
+        place.cluster.report(flight, outcome, Instant::now);
     }
 }
 

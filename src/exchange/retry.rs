@@ -44,6 +44,8 @@ pub struct Plan<'a> {
 pub enum Passed {
     /// It rests after a refusal for a rate or a quota, for that long.
     Rests(Duration),
+    /// Its credential was refused a moment ago.
+    NoKey,
     /// None of its endpoints is healthy and was not tried.
     NoEndpoint,
     /// Its cluster's budget for further attempts is used up.
@@ -58,6 +60,7 @@ impl fmt::Display for Passed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rests(left) => write!(f, "rests for {:.1} s more", left.as_secs_f64()),
+            Self::NoKey => f.write_str("no key"),
             Self::NoEndpoint => f.write_str("no endpoint"),
             Self::NoBudget => f.write_str("no budget for another attempt"),
             Self::Unwritten => f.write_str("cannot be asked this"),
@@ -181,6 +184,15 @@ impl<'a> Plan<'a> {
     }
 
     fn pick(&mut self, now: Instant) -> Option<(usize, &'a Deployment, InFlight)> {
+        // One whose credential was refused is better than none.
+        self.pick_among(now, Cluster::has_key).or_else(|| self.pick_among(now, |_, _| true))
+    }
+
+    fn pick_among(
+        &mut self,
+        now: Instant,
+        usable: impl Fn(&Cluster, Instant) -> bool,
+    ) -> Option<(usize, &'a Deployment, InFlight)> {
         let out: SmallVec<[Arc<Endpoint>; 4]> = self.dead.iter().chain(&self.tired).cloned().collect();
         for at in 0..self.order.len() {
             let index = self.order[at];
@@ -191,6 +203,10 @@ impl<'a> Plan<'a> {
             };
             if let Some(left) = deployment.rest.left(now) {
                 self.tell(index, Passed::Rests(left));
+                continue;
+            }
+            if !usable(&deployment.cluster, now) {
+                self.tell(index, Passed::NoKey);
                 continue;
             }
             match deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out) {

@@ -20,6 +20,7 @@ use crate::dialect::error::{Meaning, UpstreamError};
 use crate::error::{Error, Kind, Retry};
 use crate::frame::http1::Fields;
 use crate::snapshot::Cause;
+use crate::upstream::breaker::key::Fault;
 
 /// An attempt that failed before its client was told anything of it.
 pub(super) struct Failed {
@@ -74,6 +75,18 @@ pub(super) fn cause_of(status: u16, said: Option<&UpstreamError>) -> Option<Caus
         (429, _) => Some(Cause::Limited),
         (401 | 403, _) | (404, Meaning::UnknownModel) => Some(Cause::Unserved),
         (408 | 424 | 498 | 500 | 502..=599, _) => Some(Cause::Failed),
+        _ => None,
+    }
+}
+
+/// Whether an answer with that status refuses the credential as such, and why.
+pub(super) fn fault_of(status: u16, said: Option<&UpstreamError>) -> Option<Fault> {
+    let meaning = said.map_or(Meaning::Other, |said| said.meaning(status));
+    match (status, meaning) {
+        (_, Meaning::ContextLength | Meaning::ContentFilter | Meaning::UnknownModel) => None,
+        (401 | 403, _) => Some(Fault::Credential),
+        (402, _) => Some(Fault::Payment),
+        (429, Meaning::Quota) => Some(Fault::Quota),
         _ => None,
     }
 }

@@ -16,6 +16,8 @@ pub struct Metrics {
     pub http: Http,
     /// The upstreams' side.
     pub upstream: Upstream,
+    /// What is left alone.
+    pub breakers: Breakers,
 }
 
 /// Families of the client's side.
@@ -98,6 +100,17 @@ pub struct Upstream {
     pub cut_streams: IntCounterVec,
     /// Exchanges that ended without their usage being known, by cluster.
     pub unknown_usage: IntCounterVec,
+}
+
+/// Families of what is left alone for its failures.
+#[derive(Debug)]
+pub struct Breakers {
+    /// An endpoint's breaker: 0 closed, 1 open, 2 half-open; by cluster and endpoint.
+    pub state: IntGaugeVec,
+    /// The same of a cluster's credential.
+    pub key: IntGaugeVec,
+    /// Breakers opened, by cluster and reason.
+    pub trips: IntCounterVec,
 }
 
 /// The one set of families of the process.
@@ -225,7 +238,7 @@ impl Upstream {
             ),
             health: make.gauges(
                 "llm_provider_health_status",
-                "1 for an endpoint that takes new exchanges, 0 for one that is down or set aside",
+                "1 for an endpoint that takes new exchanges, 0 for one that is down or left alone",
                 &["provider", "cluster", "endpoint"],
             ),
             tokens: make.counters(
@@ -279,10 +292,37 @@ impl Upstream {
     }
 }
 
+impl Breakers {
+    fn new(make: &Builder) -> Self {
+        Self {
+            state: make.gauges(
+                "forebay_breaker_state",
+                "Whether an endpoint is left alone for its failures: 0 closed, 1 open, 2 half-open",
+                &["cluster", "endpoint"],
+            ),
+            key: make.gauges(
+                "forebay_key_state",
+                "Whether a cluster's credential is left alone because it was refused: 0 closed, 1 open, 2 half-open",
+                &["cluster"],
+            ),
+            trips: make.counters(
+                "forebay_breaker_trips_total",
+                "Breakers opened, by reason: row, rate, try; of the credential: credential, payment, quota",
+                &["cluster", "reason"],
+            ),
+        }
+    }
+}
+
 impl Metrics {
     fn new() -> Self {
         let make = Builder { registry: Registry::new() };
-        Self { http: Http::new(&make), upstream: Upstream::new(&make), registry: make.registry }
+        Self {
+            http: Http::new(&make),
+            upstream: Upstream::new(&make),
+            breakers: Breakers::new(&make),
+            registry: make.registry,
+        }
     }
 
     /// Every family in Prometheus's text format 0.0.4.

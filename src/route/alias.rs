@@ -171,6 +171,7 @@ impl Alias {
         };
         let draw = -uniform.max(f64::MIN_POSITIVE).ln() / f64::from(deployment.weight);
         let unavailable = !deployment.cluster.available(now)
+            || !deployment.cluster.has_key(now)
             || deployment.weight == 0
             || deployment.rest.left(now).is_some();
         (unavailable, deployment.priority, draw)

@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Instant;
 
-use super::endpoint::Endpoint;
+use super::breaker::{Pass, Policy};
+use super::endpoint::{Endpoint, InFlight};
 
 /// How endpoints are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,28 @@ impl Chance for fastrand::Rng {
     }
 }
 
+/// The moment of a pick.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// Milliseconds since the epoch of [`millis`](super::breaker::millis); any where there is nothing to be tried.
+    pub now: u64,
+    /// How endpoints are left alone and come back.
+    pub policy: &'a Policy,
+    /// Which breakers may be looked at for a try.
+    pub trials: Trials,
+}
+
+/// Whether an endpoint that was left alone may be tried before one that is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trials {
+    /// It may: an exchange that fails there has others to go to.
+    First,
+    /// Only where none is well.
+    Last,
+    /// There is none to be tried: every endpoint is well, and takes its whole share.
+    None,
+}
+
 /// The state of a strategy.
 #[derive(Debug, Default)]
 pub struct Balancer {
@@ -52,39 +74,83 @@ impl Balancer {
         Self { strategy, turn: AtomicUsize::new(0) }
     }
 
-    /// Picks an endpoint that `usable` allows. Where none is available, one that is not is picked: sending an
-    /// exchange to an endpoint thought sick is better than refusing every client.
-    pub fn pick<'a>(
+    /// Picks an endpoint that `usable` allows, and counts the exchange in. Where none is available, one that is not is
+    /// picked: sending an exchange to an endpoint thought sick is better than refusing every client.
+    pub fn pick(
         &self,
-        endpoints: &'a [Arc<Endpoint>],
-        now: Instant,
+        endpoints: &[Arc<Endpoint>],
+        moment: Moment<'_>,
         chance: &mut impl Chance,
         usable: impl Fn(&Endpoint) -> bool,
-    ) -> Option<&'a Arc<Endpoint>> {
-        let healthy = |endpoint: &Endpoint| endpoint.available(now) && usable(endpoint);
-        self.among(endpoints, chance, &healthy).or_else(|| {
-            let any = |endpoint: &Endpoint| endpoint.spec.weight > 0 && usable(endpoint);
-            self.among(endpoints, chance, &any)
-        })
+    ) -> Option<InFlight> {
+        let well = |endpoint: &Endpoint| endpoint.is_up() && endpoint.breaker.is_closed() && usable(endpoint);
+        let sick =
+            |endpoint: &Endpoint| endpoint.is_up() && !endpoint.breaker.is_closed() && usable(endpoint);
+        if moment.trials == Trials::First
+            && let Some(flight) = self.trial(endpoints, moment, &sick, &well)
+        {
+            return Some(flight);
+        }
+        let enter = |endpoint: &Arc<Endpoint>| {
+            let pass = endpoint.breaker.pass(moment.now, moment.policy);
+            endpoint.enter(pass.unwrap_or(Pass::Beside))
+        };
+        if let Some(endpoint) = self.among(endpoints, moment, chance, &well) {
+            return Some(enter(endpoint));
+        }
+        if moment.trials == Trials::Last
+            && let Some(flight) = self.trial(endpoints, moment, &sick, &well)
+        {
+            return Some(flight);
+        }
+        let any = |endpoint: &Endpoint| endpoint.spec.weight > 0 && usable(endpoint);
+        self.among(endpoints, moment, chance, &any).map(enter)
+    }
+
+    /// Enters an endpoint that was left alone and may be tried. One that would take nothing if it were well, because of
+    /// its priority, can wait.
+    fn trial(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        moment: Moment<'_>,
+        sick: &impl Fn(&Endpoint) -> bool,
+        well: &impl Fn(&Endpoint) -> bool,
+    ) -> Option<InFlight> {
+        let admits =
+            |endpoint: &Endpoint| sick(endpoint) && endpoint.breaker.admits(moment.now, moment.policy);
+        let mut last = u32::MAX;
+        if self.strategy == Strategy::Priority {
+            let eligible = endpoints.iter().filter(|endpoint| well(endpoint) || admits(endpoint));
+            last = eligible.map(|endpoint| endpoint.spec.priority).min()?;
+        }
+        let mut due = endpoints.iter().filter(|endpoint| endpoint.spec.priority <= last && admits(endpoint));
+        due.find_map(|endpoint| Some(endpoint.enter(endpoint.breaker.pass(moment.now, moment.policy)?)))
     }
 
     fn among<'a>(
         &self,
         endpoints: &'a [Arc<Endpoint>],
+        moment: Moment<'_>,
         chance: &mut impl Chance,
         usable: &impl Fn(&Endpoint) -> bool,
     ) -> Option<&'a Arc<Endpoint>> {
+        let weight = |endpoint: &Endpoint| match moment.trials {
+            Trials::None => u64::from(endpoint.spec.weight) * 100,
+            Trials::First | Trials::Last => endpoint.weight(moment.now, moment.policy),
+        };
+        let load = |a: &Endpoint, b: &Endpoint| by_load((a, weight(a)), (b, weight(b)));
+        let wait = |a: &Endpoint, b: &Endpoint| by_wait((a, weight(a)), (b, weight(b)));
         match self.strategy {
-            Strategy::LeastConnections => least(endpoints, chance, usable, by_load),
-            Strategy::Latency => least(endpoints, chance, usable, by_wait),
+            Strategy::LeastConnections => least(endpoints, chance, usable, load),
+            Strategy::Latency => least(endpoints, chance, usable, wait),
             Strategy::Priority => {
                 let first = endpoints.iter().filter(|e| usable(e)).map(|e| e.spec.priority).min()?;
-                exact(endpoints, chance, &|e: &Endpoint| e.spec.priority == first && usable(e), by_load)
+                exact(endpoints, chance, &|e: &Endpoint| e.spec.priority == first && usable(e), load)
             }
-            Strategy::Random => by_weight(endpoints, usable, |total| chance.below(total)),
+            Strategy::Random => by_weight(endpoints, usable, weight, |total| chance.below(total)),
             Strategy::RoundRobin => {
                 let turn = self.turn.fetch_add(1, Relaxed);
-                by_weight(endpoints, usable, |total| spread(turn, total))
+                by_weight(endpoints, usable, weight, |total| spread(turn, total))
             }
         }
     }
@@ -103,22 +169,20 @@ fn greatest_common_divisor(a: usize, b: usize) -> usize {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
-/// Compares two endpoints; the lesser takes the exchange.
-type Compare = fn(&Endpoint, &Endpoint) -> Ordering;
+/// An endpoint and its weight.
+type Weighed<'a> = (&'a Endpoint, u64);
 
-/// `(in_flight + 1) / weight`, compared without dividing.
-fn by_load(a: &Endpoint, b: &Endpoint) -> Ordering {
+/// `(in_flight + 1) / weight`, compared without dividing. The lesser takes the exchange.
+fn by_load(a: Weighed<'_>, b: Weighed<'_>) -> Ordering {
     let load =
-        |mine: &Endpoint, other: &Endpoint| (u64::from(mine.in_flight()) + 1) * u64::from(other.spec.weight);
+        |mine: Weighed<'_>, other: Weighed<'_>| (u64::from(mine.0.in_flight()) + 1).saturating_mul(other.1);
     load(a, b).cmp(&load(b, a))
 }
 
 /// Average time to first token times `(in_flight + 1) / weight`; an endpoint that was never tried goes first.
-fn by_wait(a: &Endpoint, b: &Endpoint) -> Ordering {
-    let wait = |mine: &Endpoint, other: &Endpoint| {
-        mine.average_first_token().as_micros()
-            * (u128::from(mine.in_flight()) + 1)
-            * u128::from(other.spec.weight)
+fn by_wait(a: Weighed<'_>, b: Weighed<'_>) -> Ordering {
+    let wait = |mine: Weighed<'_>, other: Weighed<'_>| {
+        mine.0.average_first_token().as_micros() * (u128::from(mine.0.in_flight()) + 1) * u128::from(other.1)
     };
     wait(a, b).cmp(&wait(b, a)).then_with(|| by_load(a, b))
 }
@@ -127,7 +191,7 @@ fn least<'a>(
     endpoints: &'a [Arc<Endpoint>],
     chance: &mut impl Chance,
     usable: &impl Fn(&Endpoint) -> bool,
-    compare: Compare,
+    compare: impl Fn(&Endpoint, &Endpoint) -> Ordering,
 ) -> Option<&'a Arc<Endpoint>> {
     if endpoints.len() <= EXACT {
         return exact(endpoints, chance, usable, compare);
@@ -152,7 +216,7 @@ fn exact<'a>(
     endpoints: &'a [Arc<Endpoint>],
     chance: &mut impl Chance,
     usable: &impl Fn(&Endpoint) -> bool,
-    compare: Compare,
+    compare: impl Fn(&Endpoint, &Endpoint) -> Ordering,
 ) -> Option<&'a Arc<Endpoint>> {
     let mut best: Option<&Arc<Endpoint>> = None;
     let mut equals = 1;
@@ -175,16 +239,21 @@ fn exact<'a>(
 fn by_weight<'a>(
     endpoints: &'a [Arc<Endpoint>],
     usable: &impl Fn(&Endpoint) -> bool,
+    weight: impl Fn(&Endpoint) -> u64,
     draw: impl FnOnce(usize) -> usize,
 ) -> Option<&'a Arc<Endpoint>> {
     let usable = || endpoints.iter().filter(|endpoint| usable(endpoint));
-    let total: usize = usable().map(|endpoint| endpoint.spec.weight as usize).sum();
+    // In whole weights, so that turns come round soon; in hundredths while one of them comes back.
+    let is_whole = |endpoint: &Arc<Endpoint>| weight(endpoint) == u64::from(endpoint.spec.weight) * 100;
+    let unit = if usable().all(is_whole) { 100 } else { 1 };
+    let weight = |endpoint: &Endpoint| (weight(endpoint) / unit) as usize;
+    let total: usize = usable().map(|endpoint| weight(endpoint)).sum();
     if total == 0 {
         return None;
     }
     let mut left = draw(total);
     for endpoint in usable() {
-        let weight = endpoint.spec.weight as usize;
+        let weight = weight(endpoint);
         if left < weight {
             return Some(endpoint);
         }
@@ -199,7 +268,6 @@ mod tests {
     use std::collections::HashMap;
     use std::time::Duration;
 
-    use super::super::ejection::Ejection;
     use super::super::endpoint::Health;
     use super::super::endpoint::tests::endpoint;
     use super::*;
@@ -213,16 +281,45 @@ mod tests {
     }
 
     fn shares(balancer: &Balancer, fleet: &[Arc<Endpoint>], picks: usize, hold: bool) -> Vec<usize> {
-        let (mut rng, now) = (fastrand::Rng::with_seed(7), Instant::now());
+        shares_at(balancer, fleet, picks, hold, 1000)
+    }
+
+    /// As of that time.
+    fn shares_at(
+        balancer: &Balancer,
+        fleet: &[Arc<Endpoint>],
+        picks: usize,
+        hold: bool,
+        now: u64,
+    ) -> Vec<usize> {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let policy = Policy::default();
+        let moment = Moment { now, policy: &policy, trials: Trials::Last };
         let (mut held, mut counts) = (Vec::new(), HashMap::new());
         for _ in 0..picks {
-            let picked = balancer.pick(fleet, now, &mut rng, |_| true).unwrap();
-            *counts.entry(picked.name.clone()).or_insert(0) += 1;
+            let picked = balancer.pick(fleet, moment, &mut rng, |_| true).unwrap();
+            *counts.entry(picked.endpoint().name.clone()).or_insert(0) += 1;
             if hold {
-                held.push(picked.enter());
+                held.push(picked);
             }
         }
         fleet.iter().map(|e| counts.get(&e.name).copied().unwrap_or(0)).collect()
+    }
+
+    /// Leaves an endpoint alone, as of that time.
+    fn open(endpoint: &Endpoint, now: u64) {
+        let policy = Policy::default();
+        let pass = endpoint.breaker.pass(now, &policy).unwrap();
+        endpoint.breaker.open(pass, &policy, now, 0.0).unwrap();
+    }
+
+    /// Closes a breaker that was open until `now`, by as many tries as it takes.
+    fn close(endpoint: &Endpoint, now: u64) {
+        let policy = Policy::default();
+        while !endpoint.breaker.is_closed() {
+            let mut pass = endpoint.breaker.pass(now, &policy).unwrap();
+            endpoint.breaker.succeeded(&mut pass, &policy, || now);
+        }
     }
 
     #[test]
@@ -270,8 +367,8 @@ mod tests {
         let balancer = Balancer::new(Strategy::Latency);
         assert_eq!(shares(&balancer, &fleet, 1, false), [0, 0, 1]);
         fleet[2].first_token(Duration::from_millis(400));
-        let _held = fleet[1].enter();
-        let _more = fleet[1].enter();
+        let _held = fleet[1].enter(Pass::Beside);
+        let _more = fleet[1].enter(Pass::Beside);
         assert_eq!(shares(&balancer, &fleet, 1, false), [1, 0, 0]);
     }
 
@@ -280,7 +377,7 @@ mod tests {
         for size in [3, 12] {
             let fleet = fleet(&vec![1; size]);
             for endpoint in &fleet[1..] {
-                endpoint.record.eject(Instant::now(), &Ejection::default());
+                open(endpoint, 1000);
             }
             assert_eq!(shares(&Balancer::default(), &fleet, 5, false)[0], 5);
             fleet[0].probed(Health::Down, Duration::ZERO);
@@ -289,11 +386,52 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_back_takes_a_tenth_at_first_and_its_whole_share_in_the_end() {
+        for strategy in [Strategy::LeastConnections, Strategy::Random, Strategy::RoundRobin] {
+            let fleet = fleet(&[1, 1]);
+            open(&fleet[0], 1000);
+            close(&fleet[0], 61_000);
+            let share = |now| shares_at(&Balancer::new(strategy), &fleet, 1100, true, now)[0];
+            let (first, half, whole) = (share(61_000), share(76_000), share(91_000));
+            assert!((70..=130).contains(&first), "{strategy:?}: {first} of 1100 where 100 are fair");
+            assert!((340..=440).contains(&half), "{strategy:?}: {half} of 1100 where 390 are fair");
+            assert!((500..=600).contains(&whole), "{strategy:?}: {whole} of 1100 where 550 are fair");
+        }
+    }
+
+    #[test]
+    fn one_exchange_at_a_time_tries_what_was_left_alone_and_only_a_first_attempt_goes_out_of_its_way() {
+        let fleet = fleet(&[1, 1, 1]);
+        open(&fleet[1], 1000);
+        let (policy, mut rng) = (Policy::default(), fastrand::Rng::with_seed(1));
+        let mut pick = |balancer: &Balancer, now, trials| {
+            let moment = Moment { now, policy: &policy, trials };
+            balancer.pick(&fleet, moment, &mut rng, |_| true).unwrap()
+        };
+        let name = |flight: &InFlight| flight.endpoint().name.clone();
+        let balancer = Balancer::new(Strategy::Latency);
+        assert!((0..20).all(|_| name(&pick(&balancer, 60_999, Trials::First)) != fleet[1].name));
+        assert!((0..20).all(|_| name(&pick(&balancer, 61_000, Trials::Last)) != fleet[1].name));
+        let first = Balancer::new(Strategy::Priority);
+        assert_eq!(name(&pick(&first, 61_000, Trials::First)), fleet[0].name, "it is a spare, and can wait");
+        let trial = pick(&balancer, 61_000, Trials::First);
+        assert_eq!(name(&trial), fleet[1].name);
+        assert!((0..20).all(|_| name(&pick(&balancer, 61_000, Trials::First)) != fleet[1].name));
+        drop(trial);
+        assert_eq!(name(&pick(&balancer, 61_000, Trials::First)), fleet[1].name, "its place was given back");
+        fleet[0].probed(Health::Down, Duration::ZERO);
+        fleet[2].probed(Health::Down, Duration::ZERO);
+        assert_eq!(name(&pick(&balancer, 61_000, Trials::Last)), fleet[1].name);
+    }
+
+    #[test]
     fn what_is_not_usable_is_never_picked_and_weight_zero_takes_nothing() {
         let fleet = fleet(&[0, 1]);
         let mut rng = fastrand::Rng::with_seed(1);
         let name = fleet[1].name.clone();
-        let picked = Balancer::default().pick(&fleet, Instant::now(), &mut rng, |e| e.name != name);
+        let policy = Policy::default();
+        let moment = Moment { now: 1000, policy: &policy, trials: Trials::First };
+        let picked = Balancer::default().pick(&fleet, moment, &mut rng, |e| e.name != name);
         assert!(picked.is_none());
     }
 }

@@ -1,15 +1,19 @@
 //! Endpoints that share a provider, a credential, a balancing strategy and a health policy.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+mod breakers;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 
-use super::balance::{Balancer, Chance, Strategy};
+use super::balance::{Balancer, Chance, Moment, Strategy, Trials};
+use super::breaker::key::Key;
+use super::breaker::{Policy, millis};
 use super::discover::Discovery;
-use super::ejection::Ejection;
+pub use super::endpoint::Outcome;
 use super::endpoint::{Endpoint, EndpointSpec, InFlight};
 use super::link::Links;
 use super::probe::Probing;
@@ -46,8 +50,8 @@ pub struct ClusterSpec {
     pub discovery: Discovery,
     /// How an endpoint is chosen.
     pub strategy: Strategy,
-    /// When an endpoint is set aside.
-    pub ejection: Ejection,
+    /// When an endpoint, or the credential, is left alone.
+    pub breaker: Policy,
     /// How endpoints are checked.
     pub probing: Probing,
     /// How long an idle connection is kept.
@@ -73,7 +77,13 @@ pub struct Cluster {
     pub series: ClusterSeries,
     /// What may be sent again.
     pub budget: Budget,
+    /// Whether its credential is accepted.
+    pub key: Arc<Key>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    /// Whether any endpoint is left alone, tried or still coming back, as of when the lock below was last held.
+    unsettled: AtomicBool,
+    /// Held while a breaker opens or closes, so that no two open that may not both.
+    changing: Mutex<()>,
     balancer: Balancer,
 }
 
@@ -120,23 +130,15 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// How an attempt at an endpoint ended, as far as the endpoint's health goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It answered.
-    Good,
-    /// It failed by its own fault.
-    Bad,
-    /// The client left or was refused: says nothing of the endpoint.
-    Neutral,
-}
-
 impl Cluster {
     /// A cluster whose endpoints are thought healthy.
     pub fn new(spec: ClusterSpec, links: Arc<Links>) -> Self {
         let endpoints = spec.endpoints.iter().cloned().map(Endpoint::new).map(Arc::new).collect();
         Self {
             budget: Budget::default(),
+            key: Arc::default(),
+            unsettled: AtomicBool::new(false),
+            changing: Mutex::default(),
             balancer: Balancer::new(spec.strategy),
             endpoints: ArcSwap::from_pointee(endpoints),
             links,
@@ -155,39 +157,40 @@ impl Cluster {
         self.endpoints.load_full()
     }
 
-    /// Picks an endpoint that was not tried yet and counts the exchange in.
+    /// Picks an endpoint that was not tried yet and counts the exchange in. One that was left alone for long enough is
+    /// tried first, by an exchange that has not failed anywhere yet.
     pub fn pick(&self, now: Instant, chance: &mut impl Chance, tried: &[Arc<Endpoint>]) -> Option<InFlight> {
         let endpoints = self.endpoints.load();
         let untried = |endpoint: &Endpoint| !tried.iter().any(|t| std::ptr::eq(&**t, endpoint));
-        self.balancer.pick(&endpoints, now, chance, untried).map(Endpoint::enter)
+        let trials = match self.unsettled.load(Relaxed) {
+            false => Trials::None,
+            true if tried.is_empty() => Trials::First,
+            true => Trials::Last,
+        };
+        let time = if trials == Trials::None { 0 } else { millis(now) };
+        let moment = Moment { now: time, policy: &self.spec.breaker, trials };
+        let flight = self.balancer.pick(&endpoints, moment, chance, untried)?;
+        Some(self.entered(flight, now, trials))
     }
 
     /// Whether any endpoint may take new exchanges.
     pub fn available(&self, now: Instant) -> bool {
-        self.endpoints.load().iter().any(|endpoint| endpoint.available(now))
+        let endpoints = self.endpoints.load();
+        let is_well = |endpoint: &Arc<Endpoint>| endpoint.is_up() && endpoint.breaker.is_closed();
+        endpoints.iter().any(is_well) || {
+            let now = millis(now);
+            endpoints.iter().any(|endpoint| endpoint.available(now, &self.spec.breaker))
+        }
     }
 
-    /// Notes how an attempt ended. Says whether the endpoint was set aside for it.
-    pub fn report(&self, endpoint: &Endpoint, outcome: Outcome, now: impl Fn() -> Instant) -> bool {
-        match outcome {
-            Outcome::Neutral => false,
-            Outcome::Good => {
-                endpoint.record.success();
-                false
-            }
-            Outcome::Bad => {
-                let now = now();
-                let eject = endpoint.record.failure(&self.spec.ejection) && self.may_eject(now);
-                if eject {
-                    endpoint.record.eject(now, &self.spec.ejection);
-                }
-                eject
-            }
-        }
+    /// Whether its credential is accepted, or due to be tried.
+    pub fn has_key(&self, now: Instant) -> bool {
+        self.key.is_accepted() || self.key.admits(millis(now))
     }
 
     /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges.
     pub fn replace(&self, specs: Vec<EndpointSpec>) {
+        let _changing = self.changing();
         let known = self.endpoints.load();
         let endpoints = specs
             .into_iter()
@@ -197,18 +200,13 @@ impl Cluster {
             })
             .collect();
         self.endpoints.store(Arc::new(endpoints));
-    }
-
-    /// Whether one endpoint more may be set aside without passing the largest share allowed.
-    fn may_eject(&self, now: Instant) -> bool {
-        let endpoints = self.endpoints.load();
-        let ejected = endpoints.iter().filter(|endpoint| endpoint.record.ejected(now)).count();
-        (ejected + 1) as f64 <= endpoints.len() as f64 * self.spec.ejection.max_share
+        self.count_sick(millis(Instant::now()));
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::super::breaker::Pass;
     use super::super::endpoint::{HttpVersion, TlsPolicy};
     use super::super::origin::Origin;
     use super::*;
@@ -236,12 +234,26 @@ pub(crate) mod tests {
             endpoints: urls.iter().map(|url| spec(url)).collect(),
             discovery: Discovery::Static,
             strategy: Strategy::default(),
-            ejection: Ejection { failures: 2, ..Ejection::default() },
+            breaker: Policy { failures: 2, ..Policy::default() },
             probing: Probing::off(),
             pool_idle: Duration::from_secs(1),
             clocks: Overrides::default(),
         };
         Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
+    }
+
+    /// So many exchanges fail there.
+    fn fail(cluster: &Cluster, endpoint: &Arc<Endpoint>, times: usize, now: Instant) {
+        for _ in 0..times {
+            let pass = endpoint.breaker.pass(millis(now), &cluster.spec.breaker);
+            let mut flight = endpoint.enter(pass.unwrap_or(Pass::Beside));
+            cluster.report(&mut flight, Outcome::Bad, || now);
+        }
+    }
+
+    /// How many endpoints are left alone.
+    fn open(cluster: &Cluster) -> usize {
+        cluster.endpoints().iter().filter(|endpoint| !endpoint.breaker.is_closed()).count()
     }
 
     #[test]
@@ -258,24 +270,43 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn ejection_stops_at_the_largest_share() {
+    fn no_more_are_left_alone_than_the_largest_share() {
         let cluster = cluster("gpu", &["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"]);
         let (now, endpoints) = (Instant::now(), cluster.endpoints());
         for endpoint in endpoints.iter() {
-            cluster.report(endpoint, Outcome::Bad, || now);
-            cluster.report(endpoint, Outcome::Bad, || now);
+            fail(&cluster, endpoint, 2, now);
         }
-        let ejected = endpoints.iter().filter(|e| e.record.ejected(now)).count();
-        assert_eq!(ejected, 1, "half of three, rounded down");
+        assert_eq!(open(&cluster), 1, "half of three, rounded down");
         assert!(cluster.available(now));
     }
 
     #[test]
-    fn a_lone_endpoint_is_never_set_aside() {
+    fn threads_that_see_failures_at_once_do_not_pass_the_largest_share() {
+        let urls: Vec<_> = (1..=6).map(|port| format!("http://127.0.0.1:{port}")).collect();
+        let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+        for _ in 0..50 {
+            let (cluster, now) = (cluster("gpu", &urls), Instant::now());
+            let start = std::sync::Barrier::new(urls.len());
+            std::thread::scope(|scope| {
+                for endpoint in cluster.endpoints().iter() {
+                    let (cluster, start, endpoint) = (&cluster, &start, Arc::clone(endpoint));
+                    scope.spawn(move || {
+                        start.wait();
+                        fail(cluster, &endpoint, 20, now);
+                    });
+                }
+            });
+            assert_eq!(open(&cluster), 3, "half of six");
+        }
+    }
+
+    #[test]
+    fn a_lone_endpoint_is_never_left_alone() {
         let cluster = cluster("one", &["http://127.0.0.1:1"]);
         let now = Instant::now();
         let endpoint = Arc::clone(&cluster.endpoints()[0]);
-        assert!((0..10).all(|_| !cluster.report(&endpoint, Outcome::Bad, || now)));
+        fail(&cluster, &endpoint, 10, now);
+        assert_eq!(open(&cluster), 0);
         assert!(cluster.available(now));
     }
 
@@ -283,7 +314,7 @@ pub(crate) mod tests {
     fn replacing_endpoints_keeps_the_state_of_those_that_stay() {
         let cluster = cluster("gpu", &["http://127.0.0.1:1", "http://127.0.0.1:2"]);
         let kept = Arc::clone(&cluster.endpoints()[1]);
-        let guard = kept.enter();
+        let guard = kept.enter(Pass::Beside);
         cluster.replace(vec![spec("http://127.0.0.1:2"), spec("http://127.0.0.1:9")]);
         let now = cluster.endpoints();
         assert!(Arc::ptr_eq(&now[0], &kept));

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::HttpPeer;
 
-use super::ejection::Record;
+use super::breaker::key::Trial;
+use super::breaker::{Breaker, Pass, Policy};
 use super::link::Prepared;
 use super::origin::Origin;
 
@@ -72,9 +73,8 @@ pub struct Endpoint {
     pub name: String,
     /// The value of the `Host` header.
     pub authority: String,
-    /// Consecutive failures and ejection.
-    pub record: Record,
-    in_flight: AtomicU32,
+    /// Whether it is left alone for its failures, and its exchanges under way.
+    pub breaker: Breaker,
     down: AtomicBool,
     probe_micros: AtomicU64,
     first_token_micros: AtomicU64,
@@ -90,8 +90,7 @@ impl Endpoint {
         let endpoint = Self {
             name: spec.origin.to_string(),
             authority: spec.origin.authority(),
-            record: Record::default(),
-            in_flight: AtomicU32::new(0),
+            breaker: Breaker::default(),
             down: AtomicBool::new(false),
             probe_micros: AtomicU64::new(0),
             first_token_micros: AtomicU64::new(0),
@@ -158,7 +157,7 @@ impl Endpoint {
 
     /// Exchanges under way.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.breaker.in_flight()
     }
 
     /// What the active check last found.
@@ -177,9 +176,21 @@ impl Endpoint {
         Duration::from_micros(self.probe_micros.load(Relaxed))
     }
 
-    /// Whether new exchanges may be sent here.
-    pub fn available(&self, now: Instant) -> bool {
-        self.health() == Health::Up && !self.record.ejected(now) && self.spec.weight > 0
+    /// Whether it is in service and passes its checks, whatever its breaker says.
+    pub fn is_up(&self) -> bool {
+        self.health() == Health::Up && self.spec.weight > 0
+    }
+
+    /// Whether new exchanges may be sent here. It is `now`, in milliseconds since the epoch of [`millis`].
+    ///
+    /// [`millis`]: super::breaker::millis
+    pub fn available(&self, now: u64, policy: &Policy) -> bool {
+        self.is_up() && (self.breaker.is_closed() || self.breaker.admits(now, policy))
+    }
+
+    /// Its weight as of now, in hundredths: less for a while after it was left alone.
+    pub fn weight(&self, now: u64, policy: &Policy) -> u64 {
+        u64::from(self.spec.weight) * u64::from(self.breaker.share(now, policy))
     }
 
     /// Notes the time to first token of an exchange: an exponential average with a weight of 1/8 for the newest.
@@ -196,26 +207,83 @@ impl Endpoint {
         Duration::from_micros(self.first_token_micros.load(Relaxed))
     }
 
-    /// Counts an exchange in; it is counted out when the guard is dropped, whatever happened to it.
-    pub fn enter(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
-        InFlight { endpoint: Arc::clone(self), left: false }
+    /// Counts an exchange in, with what its breaker let it pass with; it is counted out when the guard is dropped,
+    /// whatever happened to it.
+    pub fn enter(self: &Arc<Self>, pass: Pass) -> InFlight {
+        self.breaker.enter();
+        InFlight { endpoint: Arc::clone(self), pass, stage: Stage::Open, trial: None }
     }
+}
+
+/// How an attempt at an endpoint ended, as far as the endpoint's health goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It answered.
+    Good,
+    /// It failed by its own fault.
+    Bad,
+    /// The client left or was refused: says nothing of the endpoint.
+    Neutral,
+}
+
+/// How far an exchange has come at its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is said of it yet.
+    Open,
+    /// It was judged.
+    Judged(Outcome),
+    /// It is counted out.
+    Left,
 }
 
 /// One exchange at one endpoint.
 #[derive(Debug)]
 pub struct InFlight {
     endpoint: Arc<Endpoint>,
-    left: bool,
+    pass: Pass,
+    stage: Stage,
+    /// There is one while it is tried whether the credential is accepted again.
+    trial: Option<Trial>,
 }
 
 impl InFlight {
     /// The exchange is over before this is dropped.
     pub fn leave(&mut self) {
-        if !std::mem::replace(&mut self.left, true) {
-            self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        let stage = std::mem::replace(&mut self.stage, Stage::Left);
+        if stage != Stage::Left {
+            self.endpoint.breaker.leave(self.pass, stage == Stage::Judged(Outcome::Good));
         }
+    }
+
+    /// Notes how the endpoint did. Says whether that counts: only the first judgement does.
+    pub(super) fn judge(&mut self, outcome: Outcome) -> bool {
+        let counts = self.stage == Stage::Open;
+        if counts {
+            self.stage = Stage::Judged(outcome);
+        }
+        counts
+    }
+
+    /// Whether it was judged, or has left.
+    pub fn is_judged(&self) -> bool {
+        self.stage != Stage::Open
+    }
+
+    /// What its breaker let it pass with.
+    pub(super) fn pass(&mut self) -> &mut Pass {
+        &mut self.pass
+    }
+
+    /// Makes it a trial of its credential.
+    pub(super) fn trying(mut self, trial: Option<Trial>) -> Self {
+        self.trial = trial;
+        self
+    }
+
+    /// The trial of its credential, which ends with this.
+    pub(super) fn take_trial(&mut self) -> Option<Trial> {
+        self.trial.take()
     }
 
     /// Where the exchange is.
@@ -296,8 +364,8 @@ pub(crate) mod tests {
     #[test]
     fn in_flight_is_released_by_drop() {
         let endpoint = endpoint("http://127.0.0.1:1", 1, 0);
-        let first = endpoint.enter();
-        let second = endpoint.enter();
+        let first = endpoint.enter(Pass::Beside);
+        let second = endpoint.enter(Pass::Beside);
         assert_eq!(endpoint.in_flight(), 2);
         drop(first);
         assert_eq!(second.endpoint().in_flight(), 1);

@@ -19,7 +19,7 @@ async fn failing(fault: &str) -> Sim {
 }
 
 /// The first endpoint goes first, and stays in use however often it fails.
-const IN_ORDER: &str = "balance: priority, ejection: {failures: 0}";
+const IN_ORDER: &str = "balance: priority, breaker: {failures: 0, failure_rate: 0}";
 
 async fn ask(edge: &Edge, dialect: Dialect, stream: bool, fields: &str) -> Reply {
     edge.connect().await.ask(&post(dialect.path(), fields, dialect.ask("m", stream))).await
@@ -203,13 +203,13 @@ async fn a_spare_takes_over_for_as_long_as_the_first_fails() {
 async fn an_impatient_client_sets_no_endpoint_aside() {
     let slow = [failing("stall=head,400").await, failing("stall=head,400").await];
     let addresses = [slow[0].addr(), slow[1].addr()];
-    let edge = Edge::start(&cluster_of(&addresses, "ejection: {failures: 2}")).await;
+    let edge = Edge::start(&cluster_of(&addresses, "breaker: {failures: 2}")).await;
     for _ in 0..8 {
         assert_eq!(ask(&edge, Dialect::Chat, false, "x-stainless-timeout: 0.05\r\n").await.status, 504);
     }
     assert_eq!(ask(&edge, Dialect::Chat, false, "").await.status, 200);
     let snapshot = edge.look("/snapshot").await.json().to_string();
-    assert!(!snapshot.contains("\"ejected\":true"), "{snapshot}");
+    assert!(!snapshot.contains("\"state\":\"open\""), "{snapshot}");
 }
 
 #[tokio::test]

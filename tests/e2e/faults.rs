@@ -83,7 +83,7 @@ async fn site() -> (Edge, Sim) {
     let cluster = |name: &str, http: &str| {
         format!(
             "  {name}: {{provider: simulator, http: \"{http}\", endpoints: [\"http://{}\"], \
-             health: {{check: none}}, ejection: {{failures: 0}}}}\n",
+             health: {{check: none}}, breaker: {{failures: 0, failure_rate: 0}}}}\n",
             sim.addr()
         )
     };

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::dialects::Dialect;
 use crate::support::edge::endpoints;
 use crate::support::scripted::{Scripted, Turn, answer, json};
-use crate::support::{Client, DEADLINE, Edge, ONE_TRY, Reply, cluster_of, post, sim, soon};
+use crate::support::{Client, DEADLINE, Edge, Reply, cluster_of, post, sim, soon};
 
 /// A node that answers with its name, and to `/health` as it feels.
 async fn node(name: &'static str) -> (Scripted, Arc<AtomicBool>) {
@@ -130,7 +130,7 @@ async fn a_node_that_takes_no_connections_is_down_until_it_does() {
     drop(back);
 }
 
-// === Ejection ===
+// === Breakers ===
 
 /// A simulator that fails every call of a model.
 async fn failing() -> Sim {
@@ -139,46 +139,23 @@ async fn failing() -> Sim {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_keeps_failing_is_set_aside_for_a_while() {
-    let (bad, good) = (failing().await, named("good").await);
-    let settings = "balance: round_robin, ejection: {failures: 3, for: 1s, max_share: 0.5}";
-    let edge = Edge::start(&(cluster_of(&[bad.addr(), good.addr()], settings) + ONE_TRY)).await;
-    let mut failed = 0;
-    while at(&edge.look("/snapshot").await.json(), bad.addr())["ejected"] == false {
-        failed += u32::from(ask(&edge, "m", "").await.status == 500);
-        assert!(failed <= 3, "three failures are enough");
-    }
-    assert_eq!(failed, 3);
-    let before = bad.stats().snapshot().requests;
-    let meanwhile = shares(&edge, 10).await;
-    let passed = edge.look("/snapshot").await.json();
-    if at(&passed, bad.addr())["ejected"] == true {
-        assert_eq!(meanwhile, HashMap::from([("good".to_owned(), 10)]));
-        assert_eq!(bad.stats().snapshot().requests, before);
-    }
-    edge.snapshot("its return", |all| at(all, bad.addr())["ejected"] == false).await;
-    soon("another try of it", async { while ask(&edge, "m", "").await.status != 500 {} }).await;
-    assert!(edge.said().contains("is set aside after repeated failures"));
-}
-
-#[tokio::test]
-async fn never_are_more_set_aside_than_the_share_allows() {
+async fn never_are_more_left_alone_than_the_share_allows() {
     let sims = [failing().await, failing().await, failing().await, failing().await];
     let addresses: Vec<_> = sims.iter().map(Sim::addr).collect();
-    let settings = "balance: round_robin, ejection: {failures: 2, for: 1m, max_share: 0.5}";
+    let settings = "balance: round_robin, breaker: {failures: 2, for: 1m, max_share: 0.5}";
     let edge = Edge::start(&cluster_of(&addresses, settings)).await;
     for _ in 0..40 {
         assert_eq!(ask(&edge, "m", "").await.status, 500);
     }
     let snapshot = edge.look("/snapshot").await.json();
-    let ejected = endpoints(&snapshot).filter(|endpoint| endpoint["ejected"] == true).count();
-    assert_eq!(ejected, 2, "{snapshot}");
+    let open = endpoints(&snapshot).filter(|endpoint| endpoint["breaker"]["state"] == "open").count();
+    assert_eq!(open, 2, "{snapshot}");
 }
 
 #[tokio::test]
-async fn what_the_client_is_to_blame_for_sets_nobody_aside() {
+async fn nobody_is_left_alone_for_what_the_client_is_to_blame_for() {
     let (one, other) = (named("one").await, named("other").await);
-    let settings = "ejection: {failures: 1, for: 1m, max_share: 1}";
+    let settings = "breaker: {failures: 1, for: 1m, max_share: 1}";
     let edge = Edge::start(&cluster_of(&[one.addr(), other.addr()], settings)).await;
     for status in [400, 401, 404, 429] {
         assert_eq!(ask(&edge, "m", &format!("x-sim-fault: status={status}\r\n")).await.status, status);
@@ -197,7 +174,7 @@ async fn what_the_client_is_to_blame_for_sets_nobody_aside() {
     drop(client);
     edge.idle().await;
     let snapshot = edge.look("/snapshot").await.json();
-    assert!(endpoints(&snapshot).all(|endpoint| endpoint["ejected"] == false), "{snapshot}");
+    assert!(endpoints(&snapshot).all(|endpoint| endpoint["breaker"]["state"] == "closed"), "{snapshot}");
 }
 
 // === Shares ===

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bodies;
 #[cfg(test)]
+mod breaker;
+#[cfg(test)]
 mod cancel;
 #[cfg(test)]
 mod clocks;

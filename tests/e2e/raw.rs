@@ -185,7 +185,9 @@ fn dead() -> SocketAddr {
 #[tokio::test]
 async fn a_dead_endpoint_is_passed_over_even_with_a_body() {
     let sim = sim(Config { record_body: 64 << 20, ..Config::default() }).await;
-    let edge = edge_of(&[dead(), sim.addr()], "balance: priority, ejection: {failures: 0}", "").await;
+    let edge =
+        edge_of(&[dead(), sim.addr()], "balance: priority, breaker: {failures: 0, failure_rate: 0}", "")
+            .await;
     let form = form();
     let reply = edge.connect().await.ask(&post("/raw/v1/files", "", &form)).await;
     assert_eq!(reply.status, 404, "{reply:?}");
@@ -214,7 +216,7 @@ async fn where_all_endpoints_are_dead_it_says_so_in_json() {
 
 #[tokio::test]
 async fn a_raw_reply_that_breaks_off_is_not_made_whole() {
-    let (edge, _sim) = site("ejection: {failures: 0}", "").await;
+    let (edge, _sim) = site("breaker: {failures: 0, failure_rate: 0}", "").await;
     for (fault, stream) in [
         ("cut=1", false),
         ("reset=1", false),

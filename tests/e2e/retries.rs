@@ -18,7 +18,7 @@ async fn ask(edge: &Edge, dialect: Dialect, fields: &str) -> Reply {
     edge.connect().await.ask(&post(dialect.path(), fields, dialect.ask("m", false))).await
 }
 
-const IN_ORDER: &str = "balance: priority, ejection: {failures: 0}";
+const IN_ORDER: &str = "balance: priority, breaker: {failures: 0, failure_rate: 0}";
 
 // === Nobody there ===
 
@@ -42,7 +42,7 @@ async fn a_dead_endpoint_is_passed_over() {
 
 #[tokio::test]
 async fn where_all_are_dead_each_is_tried_once_and_the_client_told_in_its_dialect() {
-    let edge = Edge::start(&cluster_of(&[dead(), dead()], "ejection: {failures: 0}")).await;
+    let edge = Edge::start(&cluster_of(&[dead(), dead()], "breaker: {failures: 0, failure_rate: 0}")).await;
     for dialect in Dialect::ALL {
         let reply = ask(&edge, dialect, "").await;
         let status = if dialect == Dialect::Messages { 500 } else { 502 };
@@ -137,7 +137,7 @@ async fn connections_that_died_in_the_pool_do_not_use_up_the_attempts() {
         _ => Turn::CloseAfter(Duration::ZERO),
     })
     .await;
-    let edge = Edge::start(&cluster_of(&[upstream.addr], "ejection: {failures: 0}")).await;
+    let edge = Edge::start(&cluster_of(&[upstream.addr], "breaker: {failures: 0, failure_rate: 0}")).await;
     let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false));
     let mut clients = Vec::new();
     for _ in 0..6 {
@@ -183,7 +183,7 @@ async fn an_upstream_that_starts_anew_is_no_clients_trouble() {
     let engine = EngineConfig { prefill_tps: Some(100.0), ..EngineConfig::default() };
     let before = sim(Config { engine, ..Config::default() }).await;
     let addr = before.addr();
-    let edge = Edge::start(&cluster_of(&[addr], "ejection: {failures: 0}")).await;
+    let edge = Edge::start(&cluster_of(&[addr], "breaker: {failures: 0, failure_rate: 0}")).await;
     let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false));
     // Twelve at once leave twelve connections in the pool.
     let mut clients = Vec::new();

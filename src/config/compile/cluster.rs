@@ -15,8 +15,8 @@ use crate::dialect::Operation;
 use crate::dialect::form::Form;
 use crate::provider::Provider;
 use crate::upstream::balance::Strategy;
+use crate::upstream::breaker::Policy;
 use crate::upstream::cluster::{Cluster, ClusterSpec};
-use crate::upstream::ejection::Ejection;
 use crate::upstream::link::Links;
 use credential::Site;
 
@@ -46,7 +46,7 @@ fn compile(
     path: &Path,
     check: &mut Check<'_>,
 ) -> Option<Cluster> {
-    check.positive(&path.key("ejection").key("for"), cluster.ejection.period);
+    let breaker = breaker(&cluster.breaker, &path.key("breaker"), check);
     if let Some(idle) = cluster.pool.idle {
         check.positive(&path.key("pool").key("idle"), idle);
     }
@@ -80,11 +80,7 @@ fn compile(
         endpoints,
         discovery,
         strategy: strategy(cluster.balance),
-        ejection: Ejection {
-            failures: cluster.ejection.failures,
-            duration: cluster.ejection.period.0,
-            max_share: cluster.ejection.max_share,
-        },
+        breaker,
         probing,
         pool_idle: cluster.pool.idle.map_or(row.idle, |idle| idle.0),
         clocks,
@@ -92,6 +88,30 @@ fn compile(
     };
     let links = Links::new(&spec.name, cluster.pool.size as usize, spec.pool_idle, ca.as_deref());
     Some(Cluster::new(spec, links))
+}
+
+/// When endpoints and keys are left alone.
+fn breaker(breaker: &schema::Breaker, path: &Path, check: &mut Check<'_>) -> Policy {
+    for (key, period) in [("for", breaker.period), ("window", breaker.window), ("key_for", breaker.key_for)] {
+        check.positive(&path.key(key), period);
+    }
+    if breaker.max_for < breaker.period {
+        let message = format!("less than `for`, {}", breaker.period);
+        check.error(&path.key("max_for"), message, "write a longer time, or the same to let it never grow");
+    }
+    Policy {
+        failures: breaker.failures,
+        failure_rate: breaker.failure_rate,
+        min_outcomes: breaker.min_outcomes,
+        window: breaker.window.0,
+        open: breaker.period.0,
+        longest: breaker.max_for.0,
+        tries: breaker.tries,
+        successes: breaker.successes,
+        slow_start: breaker.slow_start.0,
+        max_share: breaker.max_share,
+        key: breaker.key_for.0,
+    }
 }
 
 /// The path before every operation's, of an address that has none.

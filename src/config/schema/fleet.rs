@@ -53,9 +53,9 @@ pub struct Cluster {
     /// Active checks: what is asked of each endpoint, and how often.
     #[serde(default)]
     pub health: Health,
-    /// Passive checks: endpoints that fail real requests are left alone for a while.
+    /// Passive checks: endpoints that fail real requests, and a key that is refused, are left alone for a while.
     #[serde(default)]
-    pub ejection: Ejection,
+    pub breaker: Breaker,
     /// What the API can be asked, if not all of what its provider usually can; the best first. A client that asks for
     /// anything else is served by translation, where there is one.
     pub speaks: Option<Vec<Speaks>>,
@@ -322,7 +322,7 @@ impl Default for Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Check {
-    /// Nothing; ejection alone decides.
+    /// Nothing; the breaker alone decides.
     None,
     /// Connect.
     Tcp,
@@ -332,24 +332,56 @@ pub enum Check {
     Http,
 }
 
-/// Passive checks, by real traffic.
+/// Passive checks, by real traffic. Only what the upstream is to blame for counts.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Ejection {
-    /// After how many failures in a row an endpoint is ejected; 0 turns ejection off. Only what the upstream is to
-    /// blame for counts.
+pub struct Breaker {
+    /// After how many failures in a row an endpoint is left alone; 0 for never.
     #[schemars(range(max = 1000))]
     pub failures: u32,
-    /// For how long it is ejected.
+    /// The share of failures among the requests of late after which it is too; 0 for never.
+    #[schemars(range(min = 0, max = 1))]
+    pub failure_rate: f64,
+    /// How many requests must have ended of late for their share to count.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_outcomes: u32,
+    /// How long "of late" is.
+    pub window: Period,
+    /// For how long it is left alone; twice as long with every relapse.
     #[serde(rename = "for")]
     pub period: Period,
-    /// The largest share of the endpoints that may be ejected at once. The last one never is.
+    /// For how long at most. An endpoint that is well for so long starts again with `for`.
+    pub max_for: Period,
+    /// How many real requests may try it at once after that.
+    #[schemars(range(min = 1, max = 1000))]
+    pub tries: u16,
+    /// How many of them must succeed until it is used as before; one failure leaves it alone again.
+    #[schemars(range(min = 1, max = 1000))]
+    pub successes: u16,
+    /// Over what time its weight then grows from a tenth to the whole; `0s` gives it back at once.
+    pub slow_start: Period,
+    /// The largest share of the endpoints that may be left alone at once. A lone one never is.
     #[schemars(range(min = 0, max = 1))]
     pub max_share: f64,
+    /// For how long the key is left alone that the provider refuses, or whose quota or money is used up. It is used
+    /// nevertheless where a model has no other deployment.
+    pub key_for: Period,
 }
 
-impl Default for Ejection {
+impl Default for Breaker {
     fn default() -> Self {
-        Self { failures: 5, period: Period::seconds(30), max_share: 0.5 }
+        Self {
+            failures: 5,
+            failure_rate: 0.5,
+            min_outcomes: 20,
+            window: Period::seconds(10),
+            period: Period::seconds(60),
+            max_for: Period::seconds(600),
+            tries: 1,
+            successes: 3,
+            slow_start: Period::seconds(30),
+            max_share: 0.5,
+            key_for: Period::seconds(60),
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::headers;
 use crate::exchange::reject::refusal;
-use crate::exchange::verdict::{Failed, beyond_of, cause_of, wait_of};
+use crate::exchange::verdict::{Failed, beyond_of, cause_of, fault_of, wait_of};
 use crate::frame::http1::Reply;
 use crate::frame::sse::is_whole;
 use crate::meter::metrics::METRICS;
@@ -61,6 +61,11 @@ pub(super) async fn failure(
     let read = crate::dialect::error::read(&body, head.fields.text(&X_AMZN_ERRORTYPE));
     let (cause, wait) = (cause_of(status, read.as_ref()), wait_of(&head.fields, &body));
     let beyond = beyond_of(status, read.as_ref());
+    if let (Some(fault), Some(place)) = (fault_of(status, read.as_ref()), &context.place)
+        && has_credential(context)
+    {
+        place.cluster.refused(fault, Instant::now());
+    }
     let said = read.map(|said| said.message).unwrap_or_default();
     let private = format!("{} answered {status}: {}", name.name, truncated(&said));
     log::debug!("{:?} failed with {status}", terms.operation);

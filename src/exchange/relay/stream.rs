@@ -309,7 +309,7 @@ impl Streaming {
         if content > 0 {
             first = self.gaps.token(read);
             if first {
-                first_token(context, &self.upstream, read);
+                first_token(context, &mut self.upstream, read);
             }
             context.timeline.token(read);
             context.tally.tokens += u64::from(content);
@@ -408,11 +408,11 @@ fn truncated(name: &str) -> Error {
 }
 
 /// Notes how long the first token took.
-fn first_token(context: &mut Context, upstream: &Upstream, read: Instant) {
+fn first_token(context: &mut Context, upstream: &mut Upstream, read: Instant) {
     context.phase = When::Data;
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
     let took = read.saturating_duration_since(sent);
-    upstream.endpoint().first_token(took);
+    upstream.first_token(took);
     if let Some(series) = context.place.as_ref().and_then(|place| place.series.as_ref()) {
         series.first_token().observe(took.as_secs_f64());
     }
