@@ -63,15 +63,34 @@ pub enum Carry {
 const X_FOREBAY_DROPPED: HeaderName = HeaderName::from_static("x-forebay-dropped");
 
 impl Carry {
-    /// Whether a reply of that media type is a stream.
-    pub(super) fn is_stream(&self, media: &[u8]) -> bool {
+    /// Whether a reply of that media type is a stream. Where one was `asked` for, a type that says nothing is no reason to
+    /// think otherwise: some upstreams leave it out.
+    pub(super) fn is_stream(&self, media: &[u8], asked: bool) -> bool {
         let expected = match self {
             Self::Verbatim { operation, .. } => operation.stream_media(),
             Self::Translated { upstream, .. } => upstream.operation().stream_media(),
             // Embeddings have no streams.
             Self::Embedded { .. } => return false,
         };
-        media.starts_with(expected.as_bytes())
+        let says_nothing = |media: &[u8]| {
+            let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+            matches!(media, b"" | b"text/plain" | b"application/octet-stream" | b"binary/octet-stream")
+        };
+        media.starts_with(expected.as_bytes()) || (asked && says_nothing(media))
+    }
+
+    /// Who speaks what at both ends, and what the client's reply is made with: for a reply that is not of the kind that was
+    /// asked for. `id` is the exchange's, `model` what the client calls the model. Some operations have nothing but replies
+    /// as they are.
+    pub(super) fn ends(&self, id: &str, model: &str) -> Option<(Upstream, Client, ReplyTo)> {
+        match self {
+            Self::Translated { upstream, client, to, .. } => Some((*upstream, *client, to.clone())),
+            Self::Embedded { .. } => None,
+            Self::Verbatim { operation, .. } => {
+                let (upstream, client) = both_ends(*operation)?;
+                Some((upstream, client, reply_to(id, model, Delivery::StreamWithUsage)))
+            }
+        }
     }
 
     /// Whether the client speaks another dialect than the upstream.
@@ -83,11 +102,11 @@ impl Carry {
         }
     }
 
-    /// What the upstream streams and the client is to have whole, if it is so.
-    pub(super) fn folded(&self) -> Option<(Upstream, Client, &ReplyTo)> {
+    /// What had no place in the upstream's dialect; empty for nothing.
+    pub(super) fn lost(&self) -> &str {
         match self {
-            Self::Translated { upstream, client, to, folds: true, .. } => Some((*upstream, *client, to)),
-            _ => None,
+            Self::Verbatim { .. } => "",
+            Self::Translated { lost, .. } | Self::Embedded { lost, .. } => lost,
         }
     }
 
@@ -189,7 +208,8 @@ impl<'a> Asked<'a> {
         id: &str,
     ) -> Result<Written, Error> {
         match cluster.passage(self.operation) {
-            Some(Passage::Verbatim) => match self.folds(cluster).then(|| self.ends()).flatten() {
+            Some(Passage::Verbatim) => match self.folds(cluster).then(|| both_ends(self.operation)).flatten()
+            {
                 Some(ends) => self.folded(ends, cluster, model, id),
                 None => self.verbatim(cluster, model),
             },
@@ -222,13 +242,6 @@ impl<'a> Asked<'a> {
         cluster.fold && !self.stream && one && self.operation.streams()
     }
 
-    /// Both ends of an exchange in one dialect.
-    fn ends(&self) -> Option<(Upstream, Client)> {
-        let upstream = Upstream::ALL.into_iter().find(|row| row.operation() == self.operation)?;
-        let client = Client::ALL.into_iter().find(|row| row.operation() == self.operation)?;
-        Some((upstream, client))
-    }
-
     /// The client's own request, but for a stream.
     fn folded(
         &self,
@@ -244,14 +257,9 @@ impl<'a> Asked<'a> {
         let length = spliced_len(self.body.len(), &edits);
         let pieces = joined_if_small(splice(self.body, &edits), length);
         let path = cluster.form.path(self.operation, model.unwrap_or(self.model), true);
-        let to = self.reply_to(id, Delivery::Whole);
+        let to = reply_to(id, self.model, Delivery::Whole);
         let carry = Carry::Translated { upstream, client, to, lost: String::new(), folds: true };
         Ok(Written { outgoing: Outgoing { path, pieces, length }, carry })
-    }
-
-    fn reply_to(&self, id: &str, delivery: Delivery) -> ReplyTo {
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        ReplyTo { model: self.model.to_owned(), id: id.to_owned(), created, delivery }
     }
 
     /// What the form in which the cluster is asked changes in a body; nothing for most.
@@ -289,7 +297,7 @@ impl<'a> Asked<'a> {
         let mut notes = Notes::new(self.policy);
         let asked = streamed.as_ref().unwrap_or(request);
         let body = upstream.request(asked, &Target { model, facts: &facts }, &mut notes)?;
-        let to = self.reply_to(id, request.delivery);
+        let to = reply_to(id, self.model, request.delivery);
         let (operation, body) = (upstream.operation(), Bytes::from(body));
         let (pieces, length) = match self.reshaped(operation, cluster, (&body, model), None)? {
             Some(edits) => (splice(&body, &edits), spliced_len(body.len(), &edits)),
@@ -351,11 +359,23 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// Both ends of an exchange in one dialect.
+fn both_ends(operation: Operation) -> Option<(Upstream, Client)> {
+    let upstream = Upstream::ALL.into_iter().find(|row| row.operation() == operation)?;
+    let client = Client::ALL.into_iter().find(|row| row.operation() == operation)?;
+    Some((upstream, client))
+}
+
+fn reply_to(id: &str, model: &str, delivery: Delivery) -> ReplyTo {
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    ReplyTo { model: model.to_owned(), id: id.to_owned(), created, delivery }
+}
+
 /// The most of a list of lost fields that a header holds, bytes.
 const LOST: usize = 1024;
 
 /// The paths of what was dropped, as the value of a header.
-fn lost(notes: &Notes) -> String {
+pub(super) fn lost(notes: &Notes) -> String {
     let mut text = String::new();
     for note in notes.list().iter().filter(|note| note.loss == Loss::Dropped) {
         let path: String = note.path.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();

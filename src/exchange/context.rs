@@ -7,9 +7,11 @@ use std::time::{Instant, SystemTime};
 use log::log_enabled;
 
 use super::Shared;
+use super::carry::lost;
 use super::intake::Share;
 use crate::access::Principal;
 use crate::clocks::Overrides;
+use crate::dialect::ir::Notes;
 use crate::dialect::usage::Usage;
 use crate::dialect::{Dialect, Operation};
 use crate::error::{Blame, Error, Kind};
@@ -173,6 +175,14 @@ impl Context {
             .filter(|part| !part.is_empty())
             .collect();
         self.explain.then(|| parts.join("; "))
+    }
+
+    /// Notes for the log what had no place.
+    pub(super) fn lose(&mut self, notes: &Notes) {
+        let lost = lost(notes);
+        if !lost.is_empty() {
+            self.lost = if self.lost.is_empty() { lost } else { format!("{}, {lost}", self.lost) };
+        }
     }
 
     /// Takes memory for that many bytes besides the request's own, until the exchange is over.

@@ -146,6 +146,7 @@ async fn follow<'p>(
         });
         client.write_within(terms.clocks.client_write);
         let request = Outbound { flight, request, fresh };
+        context.lost = terms.carry.lost().to_owned();
         let failed = match attempt(ask, request, &terms, client, context).await {
             Ok(opened) => return Ok((opened, terms)),
             Err(failed) => failed,
@@ -287,6 +288,7 @@ fn terms(
     let clocks = Clocks { heartbeat: clocks.heartbeat.filter(|_| ask.asked.stream), ..clocks };
     let terms = Terms {
         operation: ask.asked.operation,
+        stream: ask.asked.stream,
         clocks,
         deadline: deadline.min(context.timeline.began + clocks.exchange),
         carry: written.carry,

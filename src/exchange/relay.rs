@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 
 use super::attempt::Upstream;
 use super::carry::Carry;
-use super::client::{Client, Sent};
+use super::client::Client;
 use super::context::Context;
 use super::headers;
 use super::verdict::Failed;
@@ -32,12 +32,14 @@ use crate::meter::access_log::When;
 use crate::meter::series::DeploymentSeries;
 use crate::upstream::cluster::Outcome;
 use stream::Streaming;
-use whole::{Folded, Held};
+use whole::{Held, Made};
 
 /// What a reply is relayed with.
 pub struct Terms {
     /// What was asked.
     pub operation: Operation,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
     /// The clocks in force.
     pub clocks: Clocks,
     /// When the exchange must be over.
@@ -56,8 +58,8 @@ pub(super) enum Opened {
     Stream(Box<Streaming>),
     /// A whole reply, or the beginning of a large one.
     Whole(Box<Held>),
-    /// A whole reply that came as a stream.
-    Folded(Box<Folded>),
+    /// A whole reply that came as a stream, or a stream that came whole.
+    Made(Box<Made>),
 }
 
 /// What an upstream answered that may be passed on as it is, but that may be nothing to stay with.
@@ -92,7 +94,7 @@ impl Opened {
         match self {
             Self::Stream(streaming) => stream::deliver(*streaming, client, context, terms).await,
             Self::Whole(held) => whole::deliver(*held, client, context, terms).await,
-            Self::Folded(folded) => whole::folded(*folded, client, context, terms).await,
+            Self::Made(made) => whole::made(*made, client, context, terms).await,
         }
     }
 }
@@ -147,7 +149,8 @@ pub(super) async fn open(
     };
     let status = head.status;
     let media = head.fields.get(&CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let is_stream = terms.carry.is_stream(media);
+    let is_stream = terms.carry.is_stream(media, terms.stream);
+    let is_page = media.starts_with(b"text/html");
     let is_coded = head
         .fields
         .get(&CONTENT_ENCODING)
@@ -158,13 +161,18 @@ pub(super) async fn open(
         (400.., _) => Err(failure::failure(upstream, client, context, terms, status).await),
         _ if is_coded => unfit(upstream, "the upstream compressed its reply, which it was asked not to"),
         (204 | 205, _) => unfit(upstream, "the upstream answered without a body"),
-        (_, true) if terms.carry.folded().is_some() => stream::fold(upstream, client, context, terms).await,
-        (_, true) => stream::open(upstream, client, context, terms).await,
         (300..400, _) => unfit(upstream, "the upstream answered with a redirect, which is not followed"),
-        _ if client.sent() == Sent::Stream => {
-            unfit(upstream, "the upstream answered a stream with a whole reply")
-        }
-        _ => whole::open(upstream, client, context, terms).await,
+        _ if is_page => unfit(upstream, "the upstream answered with a page of HTML"),
+        (_, true) if terms.stream => stream::open(upstream, client, context, terms).await,
+        (_, true) => match terms.carry.ends(&context.id, &context.model) {
+            Some(ends) => stream::fold(upstream, client, context, terms, ends).await,
+            None => stream::open(upstream, client, context, terms).await,
+        },
+        (_, false) if !terms.stream => whole::open(upstream, client, context, terms).await,
+        (_, false) => match terms.carry.ends(&context.id, &context.model) {
+            Some(ends) => whole::unfold(upstream, client, context, terms, ends).await,
+            None => unfit(upstream, "the upstream answered a stream with a whole reply"),
+        },
     }
 }
 

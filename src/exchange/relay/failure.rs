@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use super::{Answer, Terms, X_AMZN_ERRORTYPE};
 use crate::dialect::form::Form;
@@ -54,6 +54,10 @@ pub(super) async fn failure(
         Ok(head) => head,
         Err(error) => return error.into(),
     };
+    let is_coded =
+        head.fields.text(&CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
+    // What came compressed unasked can be neither read nor passed on.
+    let body = if is_coded { Bytes::new() } else { body };
     let readable = is_whole(&body) && matches!(body.first(), Some(b'{' | b'['));
     if readable {
         upstream.release().await;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::dialect::Operation;
-use crate::dialect::ir::Reply;
+use crate::dialect::ir::{Notes, Reply};
 use crate::dialect::stream::error_event;
 use crate::dialect::translate;
 use crate::dialect::usage::{End, StreamTap, Usage};
@@ -30,12 +30,22 @@ impl Flow {
             Carry::Verbatim { strip, .. } => Self::Verbatim(Box::new(StreamTap::new(operation, *strip))),
             // Embeddings have no streams.
             Carry::Embedded { .. } => Self::Verbatim(Box::new(StreamTap::new(operation, false))),
-            Carry::Translated { upstream, folds: true, .. } => {
-                Self::Folded(Box::new(translate::Folding::new(*upstream)))
-            }
             Carry::Translated { upstream, client, to, .. } => {
                 Self::Translated(Box::new(translate::Stream::new(*upstream, *client, to.clone())))
             }
+        }
+    }
+
+    /// A flow that is put together to a whole reply.
+    pub(super) fn folding(upstream: translate::Upstream) -> Self {
+        Self::Folded(Box::new(translate::Folding::new(upstream)))
+    }
+
+    /// What of the stream had no place in the client's dialect, where it was translated.
+    pub(super) fn notes(&self) -> Option<&Notes> {
+        match self {
+            Self::Translated(stream) => Some(stream.notes()),
+            Self::Verbatim(_) | Self::Folded(_) => None,
         }
     }
 

@@ -7,9 +7,10 @@ use prometheus::local::LocalHistogram;
 
 use super::clocks::{Due, StreamClocks};
 use super::flow::{Flow, Let};
-use super::whole::Folded;
+use super::whole::Made;
 use super::{Answer, Opened, Terms, joined};
-use crate::dialect::ir::Notes;
+use crate::dialect::ir::{Notes, ReplyTo};
+use crate::dialect::translate;
 use crate::dialect::usage::End;
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
@@ -115,7 +116,7 @@ pub(super) async fn open(
     context: &mut Context,
     terms: &Terms,
 ) -> Result<Opened, Box<Failed>> {
-    let mut streaming = Streaming::new(upstream, terms);
+    let mut streaming = Streaming::new(upstream, terms, Flow::new(terms.operation, &terms.carry));
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
     let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
     while streaming.is_silent() {
@@ -136,11 +137,9 @@ pub(super) async fn fold(
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
+    (dialect, asked, to): (translate::Upstream, translate::Client, ReplyTo),
 ) -> Result<Opened, Box<Failed>> {
-    let Some((_, asked, to)) = terms.carry.folded() else {
-        return Err(Error::gateway(Kind::Internal, "the reply is not one to be put together").into());
-    };
-    let mut streaming = Streaming::new(upstream, terms);
+    let mut streaming = Streaming::new(upstream, terms, Flow::folding(dialect));
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
     let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
     while streaming.over.is_none() {
@@ -154,8 +153,10 @@ pub(super) async fn fold(
     let head = upstream.take_response()?;
     upstream.judge(Outcome::Good);
     drain(upstream).await;
-    let body = asked.reply(&reply, to, &mut Notes::default()).into();
-    Ok(Opened::Folded(Box::new(Folded { head, body, usage: reply.usage })))
+    let mut notes = Notes::default();
+    let body = asked.reply(&reply, &to, &mut notes).into();
+    context.lose(&notes);
+    Ok(Opened::Made(Box::new(Made { head, body, usage: reply.usage })))
 }
 
 /// A failure before the first content.
@@ -187,6 +188,9 @@ pub(super) async fn deliver(
     context.tally.stream = true;
     let ended = streaming.pump(client, context, terms).await;
     context.tally.usage = streaming.flow.usage();
+    if let Some(notes) = streaming.flow.notes() {
+        context.lose(notes);
+    }
     match ended {
         Ok(()) => {
             streaming.upstream.judge(Outcome::Good);
@@ -226,8 +230,7 @@ enum Next {
 
 impl Streaming {
     /// The beginning of a stream.
-    fn new(upstream: Upstream, terms: &Terms) -> Box<Self> {
-        let flow = Flow::new(terms.operation, &terms.carry);
+    fn new(upstream: Upstream, terms: &Terms, flow: Flow) -> Box<Self> {
         let (held, gaps) = (Let::new(), Gaps::new(&terms.series));
         Box::new(Self { upstream, flow, held, gaps, over: None, _counted: Counted::new() })
     }

@@ -3,16 +3,18 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use smallvec::SmallVec;
 
 use super::{Opened, Terms, joined};
-use crate::dialect::ir::{self, Notes};
+use crate::dialect::ir::{self, Notes, ReplyTo};
+use crate::dialect::translate;
 use crate::dialect::usage::{ReplyTap, Usage};
 use crate::error::{Error, Kind};
 use crate::exchange::attempt::Upstream;
 use crate::exchange::carry::Carry;
-use crate::exchange::client::Client;
+use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::verdict::Failed;
 use crate::exchange::{compress, headers};
@@ -58,30 +60,16 @@ pub(super) async fn open(
         Carry::Verbatim { .. } => HELD,
         Carry::Translated { .. } | Carry::Embedded { .. } => TRANSLATED,
     };
-    let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
-    let (mut size, mut complete) = (0, false);
-    while size < bound {
-        let Some(chunk) = next_piece(&mut upstream, client, terms, context.timeline.tried).await? else {
-            complete = true;
-            break;
-        };
-        size += chunk.len();
-        pieces.push(chunk);
-    }
-    context.phase = When::Data;
+    let (pieces, complete) = gather(&mut upstream, client, context, terms, bound).await?;
     let read = Instant::now();
-    context.timeline.token(read);
     let (pieces, content) = match &terms.carry {
         Carry::Verbatim { .. } => verbatim(&mut upstream, terms, pieces, complete)?,
-        _ if !complete => {
-            upstream.judge(Outcome::Bad);
-            let public = "the upstream's reply is too large to be translated";
-            return Err(Error::upstream(Kind::UpstreamFailed, public).into());
-        }
+        _ if !complete => return Err(too_large(&mut upstream).into()),
         Carry::Translated { upstream: dialect, client: asked, to, .. } => {
-            let read = dialect.reply(&joined(pieces));
-            let written = |reply: ir::Reply| (asked.reply(&reply, to, &mut Notes::default()), reply.usage);
-            translated(&mut upstream, read.map(written))?
+            let (read, mut notes) = (dialect.reply(&joined(pieces)), Notes::default());
+            let written = read.map(|reply| (asked.reply(&reply, to, &mut notes), reply.usage));
+            context.lose(&notes);
+            translated(&mut upstream, written)?
         }
         Carry::Embedded { upstream: shape, to, .. } => {
             translated(&mut upstream, shape.reply(&joined(pieces), to))?
@@ -111,6 +99,10 @@ fn verbatim(
     if cut {
         upstream.judge(Outcome::Bad);
         return Err(cut_off(upstream).again());
+    }
+    if is_error(&body) {
+        upstream.judge(Outcome::Bad);
+        return Err(ir::reported(&body).because("an error with status 200").again());
     }
     Ok((SmallVec::from_iter([body]), Content::Whole(tap.finish())))
 }
@@ -183,33 +175,108 @@ fn compressed(client: &Client<'_>, terms: &Terms, head: &mut Reply, body: Bytes)
     }
 }
 
-/// A whole reply that came as a stream.
-pub(in crate::exchange) struct Folded {
+/// A reply that came in another way than the client asked for.
+pub(in crate::exchange) struct Made {
     /// Its head, as the upstream sent it.
     pub(super) head: Reply,
-    /// Its body, in the client's dialect.
+    /// Its body, in the client's dialect: whole, or all events of a stream.
     pub(super) body: Bytes,
     /// What was used.
     pub(super) usage: Option<Usage>,
 }
 
-/// Relays a reply that came as a stream.
-pub(super) async fn folded(
-    folded: Folded,
+/// Relays it.
+pub(super) async fn made(
+    made: Made,
     client: &mut Client<'_>,
     context: &mut Context,
     terms: &Terms,
 ) -> Result<(), Error> {
-    let mut head = headers::reply(folded.head, &context.id);
-    terms.carry.mark(&mut head, false);
-    context.tally.usage = folded.usage;
-    let body = compressed(client, terms, &mut head, folded.body);
-    client.whole(head, body).await
+    let mut head = headers::reply(made.head, &context.id);
+    terms.carry.mark(&mut head, terms.stream);
+    context.tally.usage = made.usage;
+    if !terms.stream {
+        head.fields.set(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let body = compressed(client, terms, &mut head, made.body);
+        return client.whole(head, body).await;
+    }
+    context.tally.stream = true;
+    if client.sent() == Sent::Nothing {
+        head.fields.set(CONTENT_TYPE, HeaderValue::from_static(terms.operation.stream_media()));
+        client.begin_stream(head).await?;
+    }
+    client.write(made.body).await?;
+    client.end().await
+}
+
+/// Reads a whole reply, and makes the stream of it that the client asked for.
+pub(super) async fn unfold(
+    mut upstream: Upstream,
+    client: &mut Client<'_>,
+    context: &mut Context,
+    terms: &Terms,
+    (dialect, asked, to): (translate::Upstream, translate::Client, ReplyTo),
+) -> Result<Opened, Box<Failed>> {
+    let (pieces, complete) = gather(&mut upstream, client, context, terms, TRANSLATED).await?;
+    if !complete {
+        return Err(too_large(&mut upstream).into());
+    }
+    let body = joined(pieces);
+    let reply = dialect.reply(&body).map_err(|error| {
+        upstream.judge(Outcome::Bad);
+        error.again()
+    })?;
+    let (mut encoder, mut events) = (asked.encoder(to), Vec::with_capacity(body.len()));
+    reply.events(&mut |event| encoder.push(event, &mut events));
+    context.lose(encoder.notes());
+    let head = upstream.take_response()?;
+    upstream.judge(Outcome::Good);
+    upstream.release().await;
+    Ok(Opened::Made(Box::new(Made { head, body: events.into(), usage: reply.usage })))
+}
+
+/// Reads a whole reply up to that many bytes. Says whether that was all of it.
+async fn gather(
+    upstream: &mut Upstream,
+    client: &mut Client<'_>,
+    context: &mut Context,
+    terms: &Terms,
+    bound: usize,
+) -> Result<(SmallVec<[Bytes; 2]>, bool), Error> {
+    let mut pieces: SmallVec<[Bytes; 2]> = SmallVec::new();
+    let (mut size, mut complete) = (0, false);
+    while size < bound {
+        let Some(chunk) = next_piece(upstream, client, terms, context.timeline.tried).await? else {
+            complete = true;
+            break;
+        };
+        size += chunk.len();
+        pieces.push(chunk);
+    }
+    context.phase = When::Data;
+    context.timeline.token(Instant::now());
+    Ok((pieces, complete))
+}
+
+fn too_large(upstream: &mut Upstream) -> Error {
+    upstream.judge(Outcome::Bad);
+    Error::upstream(Kind::UpstreamFailed, "the upstream's reply is too large to be translated")
 }
 
 fn cut_off(upstream: &Upstream) -> Error {
     Error::upstream(Kind::UpstreamFailed, "the upstream broke off its reply")
         .because(format!("{}: the body ends in the middle", upstream.endpoint().name))
+}
+
+/// Whether a reply that pretends to be good is an error, in the shape of any dialect that begins with saying so.
+fn is_error(body: &[u8]) -> bool {
+    let body = body.trim_ascii_start();
+    let Some(rest) = body.strip_prefix(b"{") else { return false };
+    let said: Vec<u8> = rest.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(20).collect();
+    let is_object = said
+        .strip_prefix(b"\"error\":")
+        .is_some_and(|value| value.starts_with(b"{") || value.starts_with(b"\""));
+    is_object || said.starts_with(b"\"type\":\"error\"")
 }
 
 /// Whether a body begins a JSON object that it does not end: its length was announced too short.
