@@ -65,6 +65,14 @@
 //!   [`exchange`].
 //! - The credential is a property of a cluster, not of a provider: a provider is a row of facts, a cluster is what
 //!   someone runs or pays for.
+//! - Claude on Bedrock's InvokeModel and on Vertex AI, and Azure's dated API, are forms of their dialects
+//!   ([`dialect::form`]), not dialects of their own: the client's bytes pass but for a member or two, so that nothing that
+//!   Anthropic adds tomorrow is lost there, and frames are taken off where the connection is read.
+//! - A reply of another kind than was asked for (a stream for a whole reply, a whole reply for a stream) is made into it
+//!   through the intermediate representation, also where both sides speak the same dialect. Engines that notice a gone
+//!   client only on streams are asked for streams on purpose ([`upstream::cluster::ClusterSpec::fold`]).
+//! - The table of losses is found by running the translators on a probe for each field ([`dialect::loss`]), not kept
+//!   beside them.
 
 pub mod access;
 pub mod admin;

@@ -201,12 +201,13 @@ fn write(read: &Vectors<'_>, to: &To, size: usize) -> Result<Vec<u8>, Error> {
     object.string("object", "list");
     let mut list = object.array("data");
     for (index, vector) in (0..).zip(&read.vectors) {
+        let (numbers, vector) = (numbers(vector)?, vector.get());
         let mut item = list.object();
         item.string("object", "embedding");
         item.count("index", index);
         match to.encoding {
-            Encoding::Float => item.raw("embedding", vector.get()),
-            Encoding::Base64 => item.string("embedding", &base64(vector)?),
+            Encoding::Float => item.raw("embedding", vector),
+            Encoding::Base64 => item.string("embedding", &base64(&numbers)),
         }
         item.end();
     }
@@ -221,9 +222,17 @@ fn write(read: &Vectors<'_>, to: &To, size: usize) -> Result<Vec<u8>, Error> {
     Ok(out)
 }
 
-fn base64(vector: &RawValue) -> Result<String, Error> {
+/// The numbers of a vector, each of which a client's 32 bits hold.
+fn numbers(vector: &RawValue) -> Result<Vec<f32>, Error> {
     let numbers: Vec<f32> = serde_json::from_str(vector.get()).map_err(broken)?;
-    Ok(STANDARD.encode(numbers.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>()))
+    if numbers.is_empty() || !numbers.iter().all(|number| number.is_finite()) {
+        return Err(broken("an embedding is empty, or holds a number beyond 32 bits"));
+    }
+    Ok(numbers)
+}
+
+fn base64(numbers: &[f32]) -> String {
+    STANDARD.encode(numbers.iter().copied().flat_map(f32::to_le_bytes).collect::<Vec<u8>>())
 }
 
 #[cfg(test)]

@@ -54,10 +54,12 @@ pub mod fold;
 pub mod law;
 pub mod lenient;
 pub mod media;
+mod names;
 pub mod node;
 pub mod notes;
 pub mod request;
 pub mod seal;
+mod source;
 pub mod target;
 pub mod text;
 mod turns;
@@ -76,9 +78,10 @@ pub use request::{
     Reasoning, ReplyTo, Request, Role, Sampling, Schema, Source, Thinking, Thought, Tool, ToolCall,
     ToolChoice, ToolResult, base64_into, data_url_into,
 };
+pub use source::is_data_url;
 pub use target::{Budgets, Effort, Facts, Target};
 pub use text::{Json, Text};
-pub use turns::{Turn, check_results, turns};
+pub use turns::{Calls, Turn, check_results, turns};
 
 /// The name of the tool that stands for a reply of a given shape where an upstream knows only tools. What the model
 /// puts into a call of it is the answer: [`Law`] tells it as text.

@@ -174,6 +174,7 @@ impl Upstream {
         target: &Target<'_>,
         notes: &mut Notes,
     ) -> Result<Vec<u8>, Error> {
+        notes.told_to(request.origin);
         match self {
             Self::Chat => chat::request::encode(request, target, notes),
             Self::Messages => messages::request::encode(request, target, notes),

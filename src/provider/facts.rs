@@ -189,6 +189,7 @@ const ROWS: &[Row] = &[
         holds: |facts| facts.media.urls = Taken::No,
     },
     Row { providers: &["perplexity"], models: &[], holds: |facts| facts.structured = Structured::Schema },
+    Row { providers: &["openai", "azure"], models: &[], holds: |facts| facts.most_stops = Some(4) },
     // OpenAI's models that reason take no sampling, and call instructions by their new name.
     Row {
         providers: &["openai", "azure"],
@@ -388,6 +389,7 @@ mod tests {
         assert_eq!(of("openai", "gpt-4o").limit_name, LimitName::MaxCompletionTokens);
         assert_eq!(of("openai", "gpt-5-mini").sampling, Sampling::Refused);
         assert_eq!(of("openai", "gpt-5-chat-latest").sampling, Sampling::Taken);
+        assert_eq!((of("azure", "gpt-4o").most_stops, of("vllm", "gpt-4o").most_stops), (Some(4), None));
         assert_eq!(of("mistral", "mistral-large-latest").tool_ids, ToolIds::Exactly(9));
     }
 }

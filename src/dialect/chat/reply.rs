@@ -363,6 +363,12 @@ struct Chunk<'a> {
     x_groq: Raw<'a>,
     #[serde(borrow)]
     error: Raw<'a>,
+    /// What some hosts report an error with, bare.
+    #[serde(borrow)]
+    message: Raw<'a>,
+    /// The same on FastAPI.
+    #[serde(borrow)]
+    detail: Raw<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -392,7 +398,8 @@ struct Choice<'a> {
 impl Chunk<'_> {
     fn is_error(&self) -> bool {
         let holds = self.error.get().is_some_and(|error| !matches!(error, "\"\"" | "{}" | "[]"));
-        holds || self.object.text().is_some_and(|object| object == *"error")
+        let is_bare = self.choices.is_none() && (self.message.get().is_some() || self.detail.get().is_some());
+        holds || is_bare || self.object.text().is_some_and(|object| object == *"error")
     }
 
     fn usage(&self) -> Option<Usage> {

@@ -6,7 +6,7 @@ use crate::dialect::ir::node::{Fields, Node, Path, Value};
 use crate::dialect::ir::{
     Arguments, Cache, Content, Delivery, Effort, Function, Leftover, Message, Mode, Opaque, Origin, Outcome,
     Output, Part, Reasoning, Request, Role, Sampling, Schema, Source, Text, Thinking, Thought, Tool,
-    ToolCall, ToolChoice, ToolResult, check_results,
+    ToolCall, ToolChoice, ToolResult, check_results, is_data_url,
 };
 use crate::error::Error;
 
@@ -29,7 +29,7 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>, Error> {
     let mut fields = document.fields(Path::Root)?;
     let mut left = Vec::new();
     let messages = messages(&mut fields, &mut left)?;
-    check_results(&messages)?;
+    check_results(&messages, Path::Root.member("messages"), 0)?;
     let request = Request {
         origin: Origin::Chat,
         model: fields.need_text("model")?,
@@ -223,10 +223,11 @@ fn image<'a>(fields: &mut Fields<'_, 'a>, left: &mut Left<'a>) -> Result<Content
     let node = fields.need("image_url")?;
     // Some clients, and Mistral's API, write the URL itself.
     if let Some(url) = node.as_text() {
-        return Ok(Content::Image { source: Source::of_url(url, path)?, detail: None });
+        return Ok(Content::Image { source: Source::of_url(url, path)?.picture(path)?, detail: None });
     }
     let mut fields = node.fields(path)?;
-    let source = Source::of_url(fields.need_text("url")?, path.member("url"))?;
+    let within = path.member("url");
+    let source = Source::of_url(fields.need_text("url")?, within)?.picture(within)?;
     let detail = fields.text("detail")?;
     fields.leave(left);
     Ok(Content::Image { source, detail })
@@ -251,10 +252,8 @@ fn file<'a>(fields: &mut Fields<'_, 'a>, left: &mut Left<'a>) -> Result<Content<
     let path = path.member("file");
     let mut fields = fields.need("file")?.fields(path)?;
     let source = match (fields.text("file_data")?, fields.text("file_id")?) {
-        (Some(data), _) => match Source::of_url(data, path.member("file_data"))? {
-            Source::Url(_) => return Err(path.member("file_data").wants("a data URL in base64")),
-            source => source,
-        },
+        (Some(data), _) if is_data_url(&data) => Source::of_url(data, path.member("file_data"))?,
+        (Some(_), _) => return Err(path.member("file_data").wants("a data URL in base64")),
         (None, Some(id)) => Source::File(Origin::Chat, id),
         (None, None) => return Err(path.fault("needs 'file_data' or 'file_id'")),
     };

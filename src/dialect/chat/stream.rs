@@ -7,7 +7,7 @@ use super::request::signature_into;
 use crate::dialect::Operation;
 use crate::dialect::ir::write::{Array, Object};
 use crate::dialect::ir::{
-    Attachment, Block, Delivery, Event, Finish, Law, Notes, Origin, ReplyTo, Start, Text, broken,
+    Attachment, Block, Delivery, Event, Finish, Law, Notes, Origin, ReplyTo, Start, Text, broken, reported,
 };
 use crate::dialect::stream::{error_event, heartbeat};
 use crate::dialect::usage::{Mark, Usage};
@@ -44,6 +44,7 @@ fn one(wire: &mut Wire, event: &sse::Event<'_>, sink: &mut impl FnMut(Event<'_>)
     match event.data.trim_ascii() {
         b"" => {}
         b"[DONE]" => sink(Event::End),
+        data if *event.name == *b"error" => sink(Event::Failed(reported(data))),
         data => wire.chunk(data, sink),
     }
 }

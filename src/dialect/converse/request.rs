@@ -4,7 +4,7 @@ use crate::dialect::ir::node::{Fields, Node, Path};
 use crate::dialect::ir::target::ToolIds;
 use crate::dialect::ir::{
     Delivery, Effort, Function, Json, Leftover, Mode, Opaque, Origin, Output, Request, Sampling, Schema,
-    Text, Thinking, Tool, ToolChoice, check_results,
+    Text, Thinking, Tool, ToolChoice,
 };
 use crate::error::Error;
 
@@ -29,7 +29,6 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>, Error> {
     let mut fields = document.fields(Path::Root)?;
     let mut left = Vec::new();
     let messages = blocks::conversation(&mut fields, &mut left)?;
-    check_results(&messages)?;
     let (tools, tool_choice) = tool_config(&mut fields, &mut left)?;
     let (output, effort) = output_config(&mut fields, &mut left)?;
     let (limit, mut sampling) = inference(&mut fields, &mut left)?;

@@ -158,3 +158,22 @@ fn a_reply_without_its_vectors_is_an_error() {
         Upstream::Cohere.reply(br#"{"message":"invalid texts"}"#, &to(Encoding::Float, 1)).unwrap_err();
     assert_eq!(error.public, "invalid texts");
 }
+
+#[test]
+fn a_vector_that_is_none_is_an_error_in_both_encodings() {
+    for vector in
+        ["[]", "null", "{}", "\"x\"", "[\"x\"]", "[{}]", "[null]", "[1e39]", "[1,-1e39]", "[1e400]", "[[1]]"]
+    {
+        for (upstream, body) in [
+            (Upstream::Cohere, format!(r#"{{"embeddings":{{"float":[{vector}]}}}}"#)),
+            (Upstream::Gemini, format!(r#"{{"embeddings":[{{"values":{vector}}}]}}"#)),
+            (Upstream::Vertex, format!(r#"{{"predictions":[{{"embeddings":{{"values":{vector}}}}}]}}"#)),
+            (Upstream::Ollama, format!(r#"{{"embeddings":[{vector}]}}"#)),
+        ] {
+            for encoding in [Encoding::Float, Encoding::Base64] {
+                let error = upstream.reply(body.as_bytes(), &to(encoding, 1)).unwrap_err();
+                assert_eq!(error.kind, crate::error::Kind::UpstreamFailed, "{upstream:?} {body}");
+            }
+        }
+    }
+}

@@ -19,7 +19,7 @@ use crate::error::{Error, Kind};
 pub fn decode(body: &[u8], sink: &mut impl FnMut(Event<'_>)) {
     let mut wire = Wire::default();
     wire.chunk(body, sink);
-    sink(Event::End);
+    wire.end(sink);
 }
 
 /// How far a reply has come.
@@ -29,6 +29,8 @@ pub(super) struct Wire {
     current: Current,
     next: u32,
     chunks: u64,
+    /// How the reply ends, as far as was said: some upstreams say so with every event.
+    finish: Option<Finish<'static>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +38,6 @@ enum Stage {
     #[default]
     Silent,
     Speaking,
-    Finished,
 }
 
 /// The block that is open.
@@ -76,7 +77,7 @@ impl Wire {
         }
         let mut candidates = chunk.candidates.iter().flatten().peekable();
         if candidates.peek().is_none() {
-            self.blocked(chunk.prompt_feedback, sink);
+            self.blocked(chunk.prompt_feedback);
         }
         for candidate in candidates.filter(|candidate| candidate.index.count().unwrap_or(0) == 0) {
             self.candidate(candidate, data, sink);
@@ -84,13 +85,12 @@ impl Wire {
     }
 
     /// A prompt that was blocked gets no candidates.
-    fn blocked(&mut self, feedback: Raw<'_>, sink: &mut impl FnMut(Event<'_>)) {
+    fn blocked(&mut self, feedback: Raw<'_>) {
         let reason = feedback.object::<Feedback<'_>>().and_then(|feedback| feedback.block_reason.some_text());
-        let Some(raw) = reason.filter(|_| self.stage != Stage::Finished) else { return };
-        self.stage = Stage::Finished;
+        let Some(raw) = reason.filter(|_| self.finish.is_none()) else { return };
         let mut finish = Finish::new(Stop::Filtered, Origin::Gemini, raw);
         finish.details = feedback.json().map(|json| Opaque::new(Origin::Gemini, "promptFeedback", json));
-        sink(Event::Finish(finish));
+        self.finish = Some(finish.into_owned());
     }
 
     fn candidate(&mut self, candidate: &Candidate<'_>, data: &[u8], sink: &mut impl FnMut(Event<'_>)) {
@@ -105,9 +105,7 @@ impl Wire {
             }
         }
         let raw = candidate.finish_reason.some_text().filter(|raw| *raw != *"FINISH_REASON_UNSPECIFIED");
-        let Some(raw) = raw.filter(|_| self.stage != Stage::Finished) else { return };
-        self.stage = Stage::Finished;
-        self.close(sink);
+        let Some(raw) = raw else { return };
         let message = candidate.finish_message;
         let Some(stop) = stop(&raw.plain()) else {
             let why = format_args!("finishReason {}: {}", raw.plain(), message.get().unwrap_or("no message"));
@@ -115,7 +113,16 @@ impl Wire {
         };
         let mut finish = Finish::new(stop, Origin::Gemini, raw);
         finish.details = message.json().map(|json| Opaque::new(Origin::Gemini, "finishMessage", json));
-        sink(Event::Finish(finish));
+        self.finish = Some(finish.into_owned());
+    }
+
+    /// The upstream closed the stream, which alone tells that nothing follows.
+    pub(super) fn end(&mut self, sink: &mut impl FnMut(Event<'_>)) {
+        if let Some(finish) = self.finish.take() {
+            self.close(sink);
+            sink(Event::Finish(finish));
+        }
+        sink(Event::End);
     }
 
     fn part(&mut self, part: &Part<'_>, index: usize, data: &[u8], sink: &mut impl FnMut(Event<'_>)) {
@@ -182,6 +189,8 @@ impl Wire {
                 sink(Event::Delta { block, text: Text::new(args.get()) });
             }
             self.current = Current::Call(block, Arguments::default());
+        } else if !matches!(self.current, Current::Call(..)) && call.args.get().is_some() {
+            return sink(Event::Failed(broken("a tool without a name is called")));
         }
         if let Current::Call(_, arguments) = &mut self.current {
             for piece in call.partial_args.items::<Piece<'_>>() {

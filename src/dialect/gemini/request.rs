@@ -3,7 +3,7 @@
 use crate::dialect::ir::node::{Fields, Node, Path};
 use crate::dialect::ir::{
     Delivery, Effort, Function, Json, Leftover, Mode, Opaque, Origin, Output, Request, Sampling, Schema,
-    Text, Thinking, Tool, ToolChoice, check_results,
+    Text, Thinking, Tool, ToolChoice,
 };
 use crate::error::Error;
 
@@ -31,7 +31,6 @@ pub(super) fn read<'a>(document: &Node<'a>, path: Path<'_>) -> Result<Request<'a
     let mut fields = document.fields(path)?;
     let mut left = Vec::new();
     let messages = parts::conversation(&mut fields, &mut left)?;
-    check_results(&messages)?;
     let tools = tools(&mut fields, &mut left)?;
     let tool_choice = tool_choice(&mut fields, &mut left)?;
     let config = config(&mut fields, &mut left)?;

@@ -72,7 +72,7 @@ impl Decoder {
                 Err(_) => wire.chunk(bare, sink),
             }
         }
-        sink(Event::End);
+        wire.end(sink);
     }
 }
 

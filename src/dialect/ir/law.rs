@@ -20,7 +20,7 @@ const WAITING: usize = 16 << 20;
 ///    arguments gets `{}`, and one whose id another has loses it. A call of [`FALLBACK_TOOL`] is the answer itself.
 /// 3. [`Event::Usage`] at most once, then [`Event::Finish`] once, at the upstream's [`Event::End`]. Calls of tools make
 ///    a natural end a [`Stop::ToolCalls`].
-/// 4. Or [`Event::Failed`], wherever the upstream's events make no sense or break off.
+/// 4. Or [`Event::Failed`], wherever the upstream's events make no sense or break off, or a call names no tool.
 /// 5. Nothing after that, and never [`Event::End`]. [`Event::KeepAlive`] may come anywhere before.
 #[derive(Debug, Default)]
 pub struct Law {
@@ -171,6 +171,9 @@ impl Law {
     fn open(&mut self, source: u32, kind: Block<'_>, out: &mut impl FnMut(Event<'_>)) -> Result<(), Error> {
         if self.blocks.iter().any(|slot| slot.source == source) {
             return Err(broken(format_args!("block {source} begins twice")));
+        }
+        if matches!(&kind, Block::ToolCall { name, .. } if name.is_blank()) {
+            return Err(broken("a tool without a name is called"));
         }
         let kind = self.note_call(kind);
         let state = if self.blocks.is_empty() {

@@ -1,8 +1,9 @@
 //! What a request names by URL, and putting it in the place of the URL.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::source::usual_type;
 use super::{Content, Request, Source};
 
 /// What was found at a URL.
@@ -48,11 +49,11 @@ impl Kind {
 impl<'a> Request<'a> {
     /// The URLs of pictures, sounds and documents, each once.
     pub fn urls(&self) -> Vec<(String, Kind)> {
-        let mut urls: Vec<(String, Kind)> = Vec::new();
+        let mut urls = Urls::default();
         for part in self.messages.iter().flat_map(|message| &message.parts) {
             in_content(&part.content, &mut urls);
         }
-        urls
+        urls.list
     }
 
     /// The same request with what was found in the place of its URLs.
@@ -66,7 +67,14 @@ impl<'a> Request<'a> {
     }
 }
 
-fn in_content(content: &Content<'_>, urls: &mut Vec<(String, Kind)>) {
+/// URLs in the order in which they were found.
+#[derive(Default)]
+struct Urls {
+    list: Vec<(String, Kind)>,
+    known: HashSet<String>,
+}
+
+fn in_content(content: &Content<'_>, urls: &mut Urls) {
     let (source, kind) = match content {
         Content::Image { source, .. } => (source, Kind::Image),
         Content::Audio(source) => (source, Kind::Audio),
@@ -77,9 +85,9 @@ fn in_content(content: &Content<'_>, urls: &mut Vec<(String, Kind)>) {
         _ => return,
     };
     if let Source::Url(url) = source {
-        let url = url.plain();
-        if !urls.iter().any(|(known, _)| *known == url) {
-            urls.push((url.into_owned(), kind));
+        let url = url.plain().into_owned();
+        if urls.known.insert(url.clone()) {
+            urls.list.push((url, kind));
         }
     }
 }
@@ -90,8 +98,8 @@ fn put_into(content: &mut Content<'_>, found: &HashMap<String, Medium>) {
             if let Source::Url(url) = source
                 && let Some(medium) = found.get(&*url.plain())
             {
-                let (media_type, data) = (medium.media_type.clone(), medium.data.clone());
-                *source = Source::Base64 { media_type: Cow::Owned(media_type), data: Cow::Owned(data) };
+                let media_type = usual_type(Cow::Owned(medium.media_type.clone()));
+                *source = Source::Base64 { media_type, data: Cow::Owned(medium.data.clone()) };
             }
         }
         Content::ToolResult(result) => {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::{Origin, names};
 use crate::error::{Error, Kind};
 
 /// What became of a field.
@@ -51,6 +52,8 @@ pub struct Note {
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
     policy: Policy,
+    /// In whose words fields are named: those of encoders where nothing is said.
+    client: Option<Origin>,
     list: Vec<Note>,
 }
 
@@ -60,7 +63,12 @@ const MOST: usize = 64;
 impl Notes {
     /// No losses yet, under `policy`.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, list: Vec::new() }
+        Self { policy, client: None, list: Vec::new() }
+    }
+
+    /// From here on, fields of a request are named as `client` does.
+    pub fn told_to(&mut self, client: Origin) {
+        self.client = Some(client);
     }
 
     /// The losses so far, in order, each path and reason once.
@@ -70,7 +78,7 @@ impl Notes {
 
     /// Notes that a field says the same in other words.
     pub fn mapped(&mut self, path: impl fmt::Display, why: &'static str) {
-        self.add(path, Loss::Mapped, why);
+        self.add(self.own(path), Loss::Mapped, why);
     }
 
     /// Notes that a field of a request is left out.
@@ -82,17 +90,30 @@ impl Notes {
         if self.policy == Policy::Strict {
             return Err(self.refused(path, why));
         }
-        self.add(path, Loss::Dropped, why);
+        self.add(self.own(path), Loss::Dropped, why);
         Ok(())
+    }
+
+    /// Notes that a field is left out, whose path is already as the client wrote it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::dropped`].
+    pub fn left_out(&mut self, path: &str, why: &'static str) -> Result<(), Error> {
+        let client = self.client.take();
+        let result = self.dropped(path, why);
+        self.client = client;
+        result
     }
 
     /// Notes that something of a reply is left out. There is nobody left to refuse.
     pub fn unsaid(&mut self, path: impl fmt::Display, why: &'static str) {
-        self.add(path, Loss::Dropped, why);
+        self.add(path.to_string(), Loss::Dropped, why);
     }
 
     /// The error for a field without which the request makes no sense.
     pub fn refused(&mut self, path: impl fmt::Display, why: &'static str) -> Error {
+        let path = self.own(path);
         let error = Error::client(Kind::InvalidRequest, format!("{path}: {why}"));
         self.add(path, Loss::Refused, why);
         error
@@ -104,8 +125,14 @@ impl Notes {
         self.refused("messages", "hold nothing for the upstream's model to answer; add a message of the user")
     }
 
-    fn add(&mut self, path: impl fmt::Display, loss: Loss, why: &'static str) {
-        let note = Note { path: path.to_string(), loss, why };
+    /// The client's own name of a field.
+    fn own(&self, path: impl fmt::Display) -> String {
+        let path = path.to_string();
+        self.client.map(|client| names::named(client, &path).into_owned()).unwrap_or(path)
+    }
+
+    fn add(&mut self, path: String, loss: Loss, why: &'static str) {
+        let note = Note { path, loss, why };
         if self.list.len() < MOST && !self.list.contains(&note) {
             self.list.push(note);
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 #[cfg(doc)]
 use super::Policy;
-use super::{Effort, Json, Notes, Origin, Text, node, write};
+use super::{Effort, Json, Notes, Origin, Text, write};
 use crate::error::Error;
 
 /// What a client asks for.
@@ -389,63 +389,6 @@ pub struct ReplyTo {
 
 // === What halves share ===
 
-impl<'a> Source<'a> {
-    /// What a URL denotes: a place, or, where it is a `data:` URL (RFC 2397), the bytes themselves.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::error::Kind::InvalidRequest`] naming `path`, where a `data:` URL is not in base64.
-    pub fn of_url(url: Text<'a>, path: node::Path<'_>) -> Result<Self, Error> {
-        let (Text::Escaped(start) | Text::Plain(start)) = &url;
-        if !start.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
-            return Ok(Self::Url(url));
-        }
-        let split = |url: &str| {
-            let (head, data) = url.get(5..)?.split_once(',')?;
-            let media_type = head.strip_suffix(";base64")?.split(';').next()?;
-            let start = url.len() - data.len();
-            is_base64(data).then(|| (media_type.to_owned(), start))
-        };
-        let plain = url.into_plain();
-        let Some((media_type, start)) = split(&plain) else {
-            return Err(path.fault("must be an http URL, or a data URL in base64: data:<type>;base64,<data>"));
-        };
-        let data = match plain {
-            Cow::Borrowed(plain) => Cow::Borrowed(plain.get(start..).unwrap_or_default()),
-            Cow::Owned(mut plain) => Cow::Owned(plain.split_off(start)),
-        };
-        Ok(Self::Base64 { media_type: Cow::Owned(media_type), data })
-    }
-
-    /// The bytes themselves, in base64.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::error::Kind::InvalidRequest`] naming `path`, where it is none, or its media type holds a comma, at which the
-    /// type of a `data:` URL ends.
-    pub fn of_base64(
-        media_type: impl Into<Cow<'a, str>>,
-        data: Text<'a>,
-        path: node::Path<'_>,
-    ) -> Result<Self, Error> {
-        let (media_type, data) = (media_type.into(), data.into_plain());
-        if media_type.contains(',') {
-            return Err(path.fault("must come with one media type, such as image/png"));
-        }
-        if !is_base64(&data) {
-            return Err(path.wants("base64"));
-        }
-        Ok(Self::Base64 { media_type, data })
-    }
-}
-
-/// Whether `data` is made of base64's letters (RFC 4648 §4), and is not empty.
-fn is_base64(data: &str) -> bool {
-    let letters = data.trim_end_matches('=');
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    !letters.is_empty() && data.len() - letters.len() <= 2 && letters.bytes().all(is_letter)
-}
-
 /// Appends bytes in base64 as a JSON string that holds a `data:` URL.
 pub fn data_url_into(out: &mut Vec<u8>, media_type: &str, data: &str) {
     let start = out.len();
@@ -524,12 +467,13 @@ impl<'a> Request<'a> {
     /// [`crate::error::Kind::InvalidRequest`] naming the field, under [`Policy::Strict`].
     pub fn note_left(&self, notes: &mut Notes, carried: impl Fn(&Leftover<'a>) -> bool) -> Result<(), Error> {
         for left in self.left.iter().filter(|left| !carried(left)) {
-            notes.dropped(&left.path, "is not known to the upstream's dialect; leave it out")?;
+            notes.left_out(&left.path, "is not known to the upstream's dialect; leave it out")?;
         }
         Ok(())
     }
 
-    /// The tools that `upstream`'s dialect has words for: functions, and its own.
+    /// The tools that `upstream`'s dialect has words for: functions, and its own. Where there are none, a call that must be
+    /// made cannot be.
     ///
     /// # Errors
     ///
@@ -545,14 +489,10 @@ impl<'a> Request<'a> {
                 tool => tools.push(tool),
             }
         }
+        let forces = |choice: &ToolChoice<'_>| !matches!(choice, ToolChoice::Auto | ToolChoice::None);
+        if tools.is_empty() && self.tool_choice.as_ref().is_some_and(forces) {
+            notes.dropped("tool_choice", "there is no tool to call; send its definition, or leave it out")?;
+        }
         Ok(tools)
-    }
-
-    /// The name of the tool that was called under `id`, which some dialects want beside its result.
-    pub fn called(&self, id: &Text<'_>) -> Option<&Text<'a>> {
-        self.messages.iter().rev().flat_map(|message| &message.parts).find_map(|part| match &part.content {
-            Content::ToolCall(call) if call.id == *id => Some(&call.name),
-            _ => None,
-        })
     }
 }

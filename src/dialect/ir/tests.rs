@@ -253,12 +253,12 @@ fn turns_join_what_one_side_says_and_put_results_first() {
         said(Role::User, vec![word("so"), result("b")]),
         said(Role::User, vec![result("a")]),
     ];
-    assert!(check_results(&messages).is_ok());
+    assert!(check_results(&messages, node::Path::Root.member("messages"), 0).is_ok());
     let turns = turns(&messages);
     assert_eq!(turns.len(), 2);
     let order: Vec<&Content<'_>> = turns[1].parts.iter().map(|part| &part.content).collect();
     assert_eq!(order, [&result("b"), &result("a"), &word("so")]);
-    let error = check_results(&messages[1..]).unwrap_err();
+    let error = check_results(&messages[1..], node::Path::Root.member("messages"), 0).unwrap_err();
     assert_eq!(error.public, "messages[0]: the tool result for 'b' has no tool call before it");
 }
 
@@ -286,7 +286,10 @@ fn calls_are_the_models_and_results_are_not() {
     ] {
         let messages = [message(roles[0], &call), message(roles[1], &result)];
         assert_eq!(
-            check_results(&messages).err().map(|error| error.public.into_owned()).as_deref(),
+            check_results(&messages, node::Path::Root.member("messages"), 0)
+                .err()
+                .map(|error| error.public.into_owned())
+                .as_deref(),
             expected
         );
     }

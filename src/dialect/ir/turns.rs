@@ -1,8 +1,9 @@
 //! The conversation as dialects have it whose sides alternate.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
-use super::{Content, Message, Part, Role, node};
+use super::{Content, Message, Part, Role, Text, node};
 use crate::error::Error;
 
 /// What one side says in a row, in dialects whose sides alternate.
@@ -33,27 +34,52 @@ where
     turns
 }
 
-/// Refuses a conversation in which a tool result has no call before it, a call is not the model's, or a result is.
+/// The calls that a conversation has made up to where an encoder is: where an id comes again, the last one counts.
+#[derive(Debug, Default)]
+pub struct Calls<'m> {
+    named: HashMap<Cow<'m, str>, (usize, &'m Text<'m>)>,
+    count: usize,
+}
+
+impl<'m> Calls<'m> {
+    /// Adds the calls among what the model says.
+    pub fn add(&mut self, parts: impl IntoIterator<Item = &'m Part<'m>>) {
+        for part in parts {
+            if let Content::ToolCall(call) = &part.content {
+                self.named.insert(call.id.plain(), (self.count, &call.name));
+                self.count += 1;
+            }
+        }
+    }
+
+    /// The name of the tool that was called under `id`, which some dialects want beside its result.
+    pub fn name(&self, id: &Text<'_>) -> Option<&'m Text<'m>> {
+        self.named.get(&id.plain()).map(|(_, name)| *name)
+    }
+
+    /// A number that grows in the order of the calls.
+    pub fn order(&self, id: &Text<'_>) -> Option<usize> {
+        self.named.get(&id.plain()).map(|(order, _)| *order)
+    }
+}
+
+/// Refuses a conversation in which a tool result has no call before it, a call is not the model's, or a result is. The
+/// list at `path` holds all messages but the first `head`, which the client wrote elsewhere.
 ///
 /// # Errors
 ///
 /// [`crate::error::Kind::InvalidRequest`] naming the message.
-pub fn check_results(messages: &[Message<'_>]) -> Result<(), Error> {
+pub fn check_results(messages: &[Message<'_>], path: node::Path<'_>, head: usize) -> Result<(), Error> {
     let mut calls = HashSet::new();
     for (index, message) in messages.iter().enumerate() {
+        let path = path.item(index.saturating_sub(head));
         for part in &message.parts {
             match &part.content {
                 Content::ToolCall(_) if message.role != Role::Assistant => {
-                    let path = node::Path::Root.member("messages");
-                    return Err(path
-                        .item(index)
-                        .fault("only the model calls tools; give this message its role"));
+                    return Err(path.fault("only the model calls tools; give this message its role"));
                 }
                 Content::ToolResult(_) if message.role == Role::Assistant => {
-                    let path = node::Path::Root.member("messages");
-                    return Err(path
-                        .item(index)
-                        .fault("the model gives no tool results; give this message another role"));
+                    return Err(path.fault("the model gives no tool results; give this message another role"));
                 }
                 Content::ToolCall(call) => {
                     calls.insert(call.id.plain());
@@ -61,8 +87,7 @@ pub fn check_results(messages: &[Message<'_>]) -> Result<(), Error> {
                 Content::ToolResult(result) if !calls.contains(&result.id.plain()) => {
                     let id: String = result.id.plain().chars().take(64).collect();
                     let why = format!("the tool result for '{id}' has no tool call before it");
-                    let path = node::Path::Root.member("messages");
-                    return Err(path.item(index).fault(why));
+                    return Err(path.fault(why));
                 }
                 _ => {}
             }

@@ -25,8 +25,9 @@ pub fn decode(body: &[u8]) -> Result<Request<'_>, Error> {
     let mut fields = document.fields(Path::Root)?;
     let mut left = Vec::new();
     let mut messages = system(&mut fields, &mut left)?;
+    let head = messages.len();
     messages.extend(conversation_of(&mut fields, &mut left)?);
-    check_results(&messages)?;
+    check_results(&messages, Path::Root.member("messages"), head)?;
     let (tool_choice, parallel_tools) = tool_choice(&mut fields, &mut left)?;
     let (output, effort) = output_config(&mut fields, &mut left)?;
     let request = Request {
@@ -103,7 +104,12 @@ fn part<'a>(node: &Node<'a>, path: Path<'_>, left: &mut Left<'a>) -> Result<Part
     let kind = fields.need_text("type")?;
     let content = match kind.plain().as_ref() {
         "text" => Some(Content::Text(fields.need_text("text")?)),
-        "image" => source(&mut fields, left)?.map(|source| Content::Image { source, detail: None }),
+        "image" => match source(&mut fields, left)? {
+            Some(source) => {
+                Some(Content::Image { source: source.picture(path.member("source"))?, detail: None })
+            }
+            None => None,
+        },
         "document" => {
             let name = fields.text("title")?;
             source(&mut fields, left)?.map(|source| Content::Document { source, name })
@@ -137,7 +143,7 @@ fn source<'a>(fields: &mut Fields<'_, 'a>, left: &mut Left<'a>) -> Result<Option
             let media_type = source.need_text("media_type")?.into_plain();
             Source::of_base64(media_type, source.need_text("data")?, path.member("data"))?
         }
-        "url" => Source::Url(source.need_text("url")?),
+        "url" => Source::of_url(source.need_text("url")?, path.member("url"))?,
         "file" => Source::File(Origin::Messages, source.need_text("file_id")?),
         "text" => {
             source.text("media_type")?;

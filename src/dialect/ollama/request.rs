@@ -3,9 +3,9 @@
 use crate::dialect::ir::target::{Knob, Replay, Structured, Taken};
 use crate::dialect::ir::write::{Array, Object};
 use crate::dialect::ir::{
-    Admitted, Content, Delivery, Effort, Function, Leftover, Message, Mode, Notes, Origin, Outcome, Output,
-    Part, Reasoning, Request, Role, Source, Target, Text, Thought, Tool, ToolCall, ToolChoice, ToolResult,
-    base64_into,
+    Admitted, Calls, Content, Delivery, Effort, Function, Leftover, Message, Mode, Notes, Origin, Outcome,
+    Output, Part, Reasoning, Request, Role, Source, Target, Text, Thought, Tool, ToolCall, ToolChoice,
+    ToolResult, base64_into,
 };
 use crate::error::Error;
 
@@ -21,7 +21,8 @@ pub fn encode(request: &Request<'_>, target: &Target<'_>, notes: &mut Notes) -> 
     let mut out = Vec::with_capacity(1024);
     let mut body = Object::begin(&mut out);
     body.string("model", target.model);
-    let mut messages = Messages { list: body.array("messages"), request, target, notes };
+    let calls = Calls::default();
+    let mut messages = Messages { list: body.array("messages"), request, calls, target, notes };
     messages.all()?;
     messages.list.end();
     tools(&mut body, request, notes)?;
@@ -53,6 +54,7 @@ fn is_option(request: &Request<'_>, left: &Leftover<'_>) -> bool {
 struct Messages<'o, 'r> {
     list: Array<'o>,
     request: &'r Request<'r>,
+    calls: Calls<'r>,
     target: &'r Target<'r>,
     notes: &'r mut Notes,
 }
@@ -73,7 +75,10 @@ impl<'r> Messages<'_, 'r> {
                     self.plain("system", &parts, "\n\n")?;
                 }
                 Role::User => self.user(&message.parts)?,
-                Role::Assistant => self.assistant(message)?,
+                Role::Assistant => {
+                    self.calls.add(&message.parts);
+                    self.assistant(message)?;
+                }
             }
         }
         Ok(())
@@ -126,7 +131,7 @@ impl<'r> Messages<'_, 'r> {
         };
         let mut message = self.list.object();
         message.string("role", "tool");
-        message.maybe_text("tool_name", self.request.called(&result.id));
+        message.maybe_text("tool_name", self.calls.name(&result.id));
         self.target.facts.tool_ids.write(&mut message, "tool_call_id", &result.id);
         message.text("content", &text);
         message.end();

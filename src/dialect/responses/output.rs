@@ -17,7 +17,7 @@ use crate::error::Error;
 mod parts;
 mod response;
 
-use parts::{ANSWER, Call, Message, Part, REFUSAL, Reasoning, SUMMARY, THOUGHT, Words, inside};
+use parts::{ANSWER, Call, Message, Part, REFUSAL, Reasoning, SUMMARY, inside};
 use response::{Head, Status};
 
 /// Writes the events of a response.
@@ -164,15 +164,9 @@ impl Output {
         self.end_message("completed", out);
         match kind {
             Block::Text | Block::Refusal => {}
-            Block::Reasoning(origin) => {
-                let words = match origin {
-                    Origin::Chat | Origin::Completions | Origin::Cohere | Origin::Ollama => THOUGHT,
-                    Origin::Responses | Origin::Messages | Origin::Gemini | Origin::Converse => SUMMARY,
-                };
-                self.begin_reasoning(words, out);
-            }
+            Block::Reasoning(_) => self.begin_reasoning(out),
             Block::Redacted { origin, data } => {
-                self.begin_reasoning(SUMMARY, out);
+                self.begin_reasoning(out);
                 self.seal(&Seal::Redacted(origin, data));
             }
             Block::ToolCall { id, name } => self.begin_call(&id, name, out),
@@ -181,7 +175,7 @@ impl Output {
         }
     }
 
-    fn begin_reasoning(&mut self, words: Words, out: &mut Vec<u8>) {
+    fn begin_reasoning(&mut self, out: &mut Vec<u8>) {
         self.added(
             out,
             &|item, id| {
@@ -191,7 +185,7 @@ impl Output {
             },
             "rs",
         );
-        self.current = Current::Reasoning(Reasoning::new(words));
+        self.current = Current::Reasoning(Reasoning::default());
     }
 
     fn begin_call(&mut self, id: &Text<'_>, name: Text<'_>, out: &mut Vec<u8>) {
@@ -231,9 +225,8 @@ impl Output {
             Current::Reasoning(reasoning) => {
                 let is_first = reasoning.text.is_empty();
                 text.escape_into(&mut reasoning.text);
-                let (kind, name) = (reasoning.words.delta, reasoning.words.index);
-                let added = reasoning.words.added_part;
-                let empty = reasoning.part(String::new());
+                let (kind, name, added) = (SUMMARY.delta, SUMMARY.index, SUMMARY.added_part);
+                let empty = Reasoning::part(String::new());
                 if is_first {
                     self.part_event(added, "rs", 0, &empty, out);
                 }
@@ -313,7 +306,7 @@ impl Output {
 
     fn close_reasoning(&mut self, reasoning: &Reasoning, out: &mut Vec<u8>) {
         if !reasoning.text.is_empty() {
-            self.text_done(&reasoning.part(reasoning.text.clone()), "rs", 0, out);
+            self.text_done(&Reasoning::part(reasoning.text.clone()), "rs", 0, out);
         }
         self.done("rs", out, &|item, id| {
             item.string("id", id);
@@ -336,7 +329,7 @@ impl Output {
         end(event);
         self.done("fc", out, &|item, id| call.item(item, id, "completed"));
         if let Some(seal) = &call.seal {
-            self.begin_reasoning(SUMMARY, out);
+            self.begin_reasoning(out);
             if let Current::Reasoning(reasoning) = &mut self.current {
                 reasoning.seal = Some(seal.clone());
             }

@@ -17,6 +17,9 @@ pub fn decode(body: &[u8], sink: &mut impl FnMut(Event<'_>)) {
     if response.has_failed() {
         return sink(Event::Failed(reported(body)));
     }
+    if !response.is_whole() {
+        return sink(Event::Failed(broken("the response has no output or no status")));
+    }
     sink(Event::Start(response.start()));
     response.items(&mut Items::default(), sink);
     response.end(sink);
@@ -79,6 +82,11 @@ impl<'a> Response<'a> {
     pub(super) fn has_failed(&self) -> bool {
         let failed = |status: Text<'_>| status == *"failed" || status == *"cancelled";
         self.error.get().is_some() || self.status.text().is_some_and(failed)
+    }
+
+    /// Whether this holds what every response does.
+    fn is_whole(&self) -> bool {
+        self.status.text().is_some() && self.output.get().is_some_and(|output| output.starts_with('['))
     }
 
     /// Tells of all items.

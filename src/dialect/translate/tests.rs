@@ -7,6 +7,7 @@ use crate::dialect::ir::target::{Knob, LimitName, Replay, Structured, Taken};
 use crate::dialect::ir::{Delivery, Facts, Policy};
 use crate::frame::sse;
 
+mod attacks;
 mod matrix;
 mod recorded;
 mod replies;

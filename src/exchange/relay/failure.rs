@@ -175,6 +175,8 @@ fn upstream_form(context: &Context) -> &Form {
 /// The kind whose status is nearest to an upstream's.
 fn kind_of(status: u16) -> Kind {
     match status {
+        401 => Kind::Unauthenticated,
+        403 => Kind::Forbidden,
         404 => Kind::UnknownModel,
         408 | 504 => Kind::UpstreamTimeout,
         413 => Kind::TooLarge,

@@ -6,7 +6,7 @@ use crate::dialect::ir::node::{Fields, Node, Path, Value};
 use crate::dialect::ir::seal::{unmarked_base64, unsealed};
 use crate::dialect::ir::{
     Arguments, Cache, Content, Leftover, Message, Opaque, Origin, Outcome, Part, Reasoning, Role, Source,
-    Text, Thought, ToolCall, ToolResult,
+    Text, Thought, ToolCall, ToolResult, check_results,
 };
 use crate::error::Error;
 
@@ -25,9 +25,11 @@ pub(super) fn conversation<'a>(
     if items.is_empty() {
         return Err(path.fault("must hold at least one message"));
     }
+    let head = messages.len();
     for (index, node) in items.iter().enumerate() {
         messages.push(message(node, path.item(index), left)?);
     }
+    check_results(&messages, path, head)?;
     Ok(messages)
 }
 

@@ -1,6 +1,7 @@
 //! Writing the conversation of a Converse request.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,13 +27,13 @@ pub(super) struct Writer<'r> {
     pub(super) target: &'r Target<'r>,
     pub(super) notes: &'r mut Notes,
     marks: u32,
-    /// The names of documents so far, each of which has to be another.
-    names: Vec<String>,
+    /// The names of documents so far, each of which has to be another, and the last number put behind them.
+    names: HashMap<String, u64>,
 }
 
 impl<'r> Writer<'r> {
     pub(super) fn new(target: &'r Target<'r>, notes: &'r mut Notes) -> Self {
-        Self { target, notes, marks: 0, names: Vec::new() }
+        Self { target, notes, marks: 0, names: HashMap::new() }
     }
 
     /// Writes `system` and `messages`.
@@ -292,12 +293,13 @@ impl<'r> Writer<'r> {
             self.notes.mapped("messages: filename", "is fitted to the characters that the upstream takes");
         }
         let base = name.clone();
-        let mut number = 1;
-        while self.names.contains(&name) {
+        let mut number = self.names.get(&name).copied().unwrap_or(0);
+        while self.names.contains_key(&name) {
             number += 1;
             name = format!("{base} {number}");
         }
-        self.names.push(name.clone());
+        self.names.insert(base, number.max(1));
+        self.names.insert(name.clone(), 1);
         name
     }
 

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use crate::dialect::ir::target::{Knob, MidInstructions, Replay, Taken};
 use crate::dialect::ir::write::{Array, Object};
 use crate::dialect::ir::{
-    Cache, Content, Json, Message, Notes, Origin, Outcome, Part, Reasoning, Request, Role, Source, Target,
-    Text, Thought, ToolCall, ToolResult, Turn, base64_into, turns,
+    Cache, Calls, Content, Json, Message, Notes, Origin, Outcome, Part, Reasoning, Request, Role, Source,
+    Target, Text, Thought, ToolCall, ToolResult, Turn, base64_into, turns,
 };
 use crate::error::Error;
 
@@ -69,9 +69,10 @@ impl Writer<'_> {
         let rest = self.without_instructions(rest, hoists);
         let mut list = body.array("contents");
         let turns = turns(rest.iter());
-        for (index, turn) in turns.iter().enumerate() {
-            let before = index.checked_sub(1).and_then(|before| turns.get(before));
-            self.turn(&mut list, turn, before, request)?;
+        let mut calls = Calls::default();
+        for turn in &turns {
+            self.turn(&mut list, turn, &calls)?;
+            calls.add(turn.parts.iter().copied());
         }
         if list.is_empty() {
             return Err(self.notes.nothing_to_answer());
@@ -100,19 +101,12 @@ impl Writer<'_> {
 
     /// Writes what one side says. Results stand apart from everything else, in the order of their calls: what has no
     /// id is told apart by its order.
-    fn turn(
-        &mut self,
-        list: &mut Array<'_>,
-        turn: &Turn<'_, '_>,
-        before: Option<&Turn<'_, '_>>,
-        request: &Request<'_>,
-    ) -> Result<(), Error> {
+    fn turn(&mut self, list: &mut Array<'_>, turn: &Turn<'_, '_>, calls: &Calls<'_>) -> Result<(), Error> {
         let is_result = |part: &&Part<'_>| matches!(part.content, Content::ToolResult(_));
         let (mut results, others): (Vec<&Part<'_>>, Vec<&Part<'_>>) =
             turn.parts.iter().partition(|part| is_result(part));
-        let calls = before.map(|before| before.parts.as_slice()).unwrap_or_default();
-        results.sort_by_key(|part| match &part.content {
-            Content::ToolResult(result) => calls.iter().position(|part| is_call(part, &result.id)),
+        results.sort_by_cached_key(|part| match &part.content {
+            Content::ToolResult(result) => calls.order(&result.id),
             _ => None,
         });
         if !results.is_empty() {
@@ -122,7 +116,7 @@ impl Writer<'_> {
             for part in results {
                 if let Content::ToolResult(result) = &part.content {
                     self.unmarked(part.cache.as_ref());
-                    self.function_response(parts.object(), result, request)?;
+                    self.function_response(parts.object(), result, calls)?;
                 }
             }
             parts.end();
@@ -262,9 +256,9 @@ impl Writer<'_> {
         &mut self,
         mut part: Object<'_>,
         result: &ToolResult<'_>,
-        request: &Request<'_>,
+        calls: &Calls<'_>,
     ) -> Result<(), Error> {
-        let Some(name) = request.called(&result.id) else {
+        let Some(name) = calls.name(&result.id) else {
             return Err(self.notes.refused("messages: tool result", "has no tool call before it"));
         };
         let is_text = |part: &&Part<'_>| matches!(part.content, Content::Text(_) | Content::Refusal(_));
@@ -334,10 +328,6 @@ impl Parts<'_, '_> {
 fn text_into(mut part: Object<'_>, text: &Text<'_>) {
     part.text("text", text);
     part.end();
-}
-
-fn is_call(part: &Part<'_>, id: &Text<'_>) -> bool {
-    matches!(&part.content, Content::ToolCall(call) if call.id == *id)
 }
 
 fn kind_of(uri: &str) -> Option<&'static str> {

@@ -1,13 +1,14 @@
 //! Reading the conversation of a Gemini request.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 
 use super::{Left, either};
 use crate::dialect::ir::node::{Fields, Node, Path, Value};
 use crate::dialect::ir::seal::{REDACTED, unmarked_base64};
 use crate::dialect::ir::{
     Arguments, Content, Message, Opaque, Origin, Outcome, Part, Reasoning, Role, Source, Text, Thought,
-    ToolCall, ToolResult,
+    ToolCall, ToolResult, check_results,
 };
 use crate::error::Error;
 
@@ -17,11 +18,16 @@ const FILES: &str = "https://generativelanguage.googleapis.com/";
 /// The calls so far. Ids are Gemini's own where it gives any, and else the call's number, so that the same conversation
 /// has the same ids in every request.
 #[derive(Default)]
-struct Calls<'a>(Vec<Call<'a>>);
+struct Calls<'a> {
+    list: Vec<Call<'a>>,
+    /// The first call of each id.
+    ids: HashMap<String, usize>,
+    /// The calls of each tool, in order, without those at the front that have their result.
+    waiting: HashMap<String, VecDeque<usize>>,
+}
 
 struct Call<'a> {
     id: Text<'a>,
-    name: Text<'a>,
     result: ResultOf,
 }
 
@@ -34,21 +40,36 @@ enum ResultOf {
 
 impl<'a> Calls<'a> {
     fn begin(&mut self, id: Option<Text<'a>>, name: &Text<'a>) -> Text<'a> {
-        let made = || Text::new(format!("call_{}", self.0.len()));
+        let number = self.list.len();
+        let made = || Text::new(format!("call_{number}"));
         let id = id.filter(|id| !id.is_empty()).unwrap_or_else(made);
-        self.0.push(Call { id: id.clone(), name: name.clone(), result: ResultOf::ToCome });
+        self.ids.entry(id.plain().into_owned()).or_insert(number);
+        self.waiting.entry(name.plain().into_owned()).or_default().push_back(number);
+        self.list.push(Call { id: id.clone(), result: ResultOf::ToCome });
         id
     }
 
     /// The id of the call that a result belongs to: the one it names, or the first of its tool's that has none yet.
     fn end(&mut self, id: Option<Text<'a>>, name: &Text<'a>) -> Option<Text<'a>> {
-        let id = id.filter(|id| !id.is_empty());
-        let call = self.0.iter_mut().find(|call| match &id {
-            Some(id) => call.id == *id,
-            None => call.name == *name && call.result == ResultOf::ToCome,
-        })?;
+        let number = match id.filter(|id| !id.is_empty()) {
+            Some(id) => *self.ids.get(&*id.plain())?,
+            None => self.first_waiting(name)?,
+        };
+        let call = self.list.get_mut(number)?;
         call.result = ResultOf::Given;
         Some(call.id.clone())
+    }
+
+    fn first_waiting(&mut self, name: &Text<'a>) -> Option<usize> {
+        let Self { list, waiting, .. } = self;
+        let waiting = waiting.get_mut(&*name.plain())?;
+        let waits = |number: usize| list.get(number).is_some_and(|call| call.result == ResultOf::ToCome);
+        while let Some(number) = waiting.pop_front() {
+            if waits(number) {
+                return Some(number);
+            }
+        }
+        None
     }
 }
 
@@ -69,10 +90,12 @@ pub(super) fn conversation<'a>(
     if items.is_empty() {
         return Err(path.fault("must hold at least one content"));
     }
+    let head = messages.len();
     for (index, node) in items.iter().enumerate() {
         let (role, parts) = content(node, path.item(index), &mut calls, left)?;
         messages.push(Message { role, parts });
     }
+    check_results(&messages, path, head)?;
     Ok(messages)
 }
 
@@ -283,7 +306,8 @@ fn medium<'a>(
     let plain = uri.plain();
     let own = plain.starts_with("gs://") || plain.starts_with(FILES);
     drop(plain);
-    let source = if own { Source::File(Origin::Gemini, uri) } else { Source::Url(uri) };
+    let source =
+        if own { Source::File(Origin::Gemini, uri) } else { Source::at(uri, path.member("fileUri"))? };
     Ok(of_kind(&kind.plain(), source, name))
 }
 

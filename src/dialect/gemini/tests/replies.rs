@@ -190,7 +190,7 @@ fn seals_of_others_come_back_through_a_client_of_gemini() {
     let written = Wire::Messages.write(&request, &Facts::default(), &mut Notes::default()).unwrap();
     let written: Value = serde_json::from_str(&written).unwrap();
     assert_eq!(
-        written["messages"][0]["content"],
+        written["messages"][1]["content"],
         serde_json::json!([{"type": "thinking", "thinking": "2+2", "signature": "Eq0="},
             {"type": "redacted_thinking", "data": "c2Vjcg=="}, {"type": "text", "text": "4"}])
     );

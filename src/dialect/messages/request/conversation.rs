@@ -19,6 +19,13 @@ pub(super) struct Writer<'r> {
     marks: u32,
 }
 
+fn message_into(list: &mut Array<'_>, role: &str, content: &[u8]) {
+    let mut message = list.object();
+    message.string("role", role);
+    message.key("content").extend_from_slice(content);
+    message.end();
+}
+
 impl<'r> Writer<'r> {
     pub(super) fn new(target: &'r Target<'r>, notes: &'r mut Notes) -> Self {
         Self { target, notes, marks: 0 }
@@ -50,10 +57,12 @@ impl<'r> Writer<'r> {
             if content.is_empty() {
                 continue;
             }
-            let mut message = list.object();
-            message.string("role", role);
-            message.key("content").extend_from_slice(&content);
-            message.end();
+            if list.is_empty() && role == "assistant" {
+                self.notes
+                    .mapped("messages", "the upstream wants the user to begin; a word of its stands in");
+                message_into(&mut list, "user", b"\"Begin.\"");
+            }
+            message_into(&mut list, role, &content);
         }
         if list.is_empty() {
             return Err(self.notes.nothing_to_answer());

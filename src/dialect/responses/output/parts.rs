@@ -55,12 +55,6 @@ pub(super) const REFUSAL: Words = Words {
     done: "response.refusal.done",
     ..ANSWER
 };
-pub(super) const THOUGHT: Words = Words {
-    part: "reasoning_text",
-    delta: "response.reasoning_text.delta",
-    done: "response.reasoning_text.done",
-    ..ANSWER
-};
 pub(super) const SUMMARY: Words = Words {
     part: "summary_text",
     delta: "response.reasoning_summary_text.delta",
@@ -71,10 +65,9 @@ pub(super) const SUMMARY: Words = Words {
     ..ANSWER
 };
 
-/// Reasoning.
-#[derive(Debug)]
+/// Reasoning: a summary, whoever thought it, because that is what clients show.
+#[derive(Debug, Default)]
 pub(super) struct Reasoning {
-    pub(super) words: Words,
     pub(super) text: String,
     pub(super) seal: Option<String>,
 }
@@ -109,24 +102,16 @@ impl Part {
 }
 
 impl Reasoning {
-    pub(super) fn new(words: Words) -> Self {
-        Self { words, text: String::new(), seal: None }
+    /// A text of it as a part.
+    pub(super) fn part(text: String) -> Part {
+        Part::new(SUMMARY, text)
     }
 
-    /// Its text as a part.
-    pub(super) fn part(&self, text: String) -> Part {
-        Part::new(self.words, text)
-    }
-
-    /// Writes `summary` and, where the text is told itself, `content`.
+    /// Writes `summary`.
     pub(super) fn sections_into(&self, item: &mut Object<'_>) {
-        let is_summary = self.words.part == SUMMARY.part;
-        if !is_summary {
-            item.raw("summary", "[]");
-        }
-        let mut list = item.array(if is_summary { "summary" } else { "content" });
+        let mut list = item.array("summary");
         if !self.text.is_empty() {
-            self.part(self.text.clone()).write(list.object());
+            Self::part(self.text.clone()).write(list.object());
         }
         list.end();
     }

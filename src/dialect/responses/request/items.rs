@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::Left;
 use crate::dialect::ir::node::{Fields, Node, Path, Value};
 use crate::dialect::ir::{
-    Arguments, Cache, Content, Message, Opaque, Origin, Outcome, Part, Reasoning, Role, Source, Text,
-    Thought, ToolCall, ToolResult,
+    Arguments, Cache, Content, Leftover, Message, Opaque, Origin, Outcome, Part, Reasoning, Role, Source,
+    Text, Thought, ToolCall, ToolResult, is_data_url,
 };
 use crate::dialect::responses::Seal;
 use crate::error::Error;
@@ -56,6 +56,11 @@ impl<'a> Conversation<'a> {
             "function_call_output" => self.output(&mut fields, left)?,
             "reasoning" => self.reasoning(&mut fields)?,
             "item_reference" => {
+                // SDKs refer to reasoning that they were given under an id of ours: it is left out, as a loss.
+                if fields.text("id")?.is_some_and(|id| id.plain().starts_with("rs_")) {
+                    left.push(Leftover { path: path.to_string(), raw: node.json() });
+                    return Ok(());
+                }
                 let why = "the upstream of this model keeps no items; send the item itself";
                 return Err(path.fault(why));
             }
@@ -217,7 +222,10 @@ fn beside_answer(fields: &mut Fields<'_, '_>) -> Result<(), Error> {
 fn image<'a>(fields: &mut Fields<'_, 'a>) -> Result<Content<'a>, Error> {
     let path = fields.path;
     let source = match (fields.text("image_url")?, fields.text("file_id")?) {
-        (Some(url), _) => Source::of_url(url, path.member("image_url"))?,
+        (Some(url), _) => {
+            let path = path.member("image_url");
+            Source::of_url(url, path)?.picture(path)?
+        }
         (None, Some(id)) => Source::File(Origin::Responses, id),
         (None, None) => return Err(path.fault("needs 'image_url' or 'file_id'")),
     };
@@ -229,11 +237,9 @@ fn file<'a>(fields: &mut Fields<'_, 'a>) -> Result<Content<'a>, Error> {
     let within = path.member("file_data");
     let (data, url) = (fields.text("file_data")?, fields.text("file_url")?);
     let source = match (data, url, fields.text("file_id")?) {
-        (Some(data), ..) => match Source::of_url(data, within)? {
-            // Without a type it is a PDF.
-            Source::Url(data) => Source::of_base64("application/pdf", data, within)?,
-            source => source,
-        },
+        (Some(data), ..) if is_data_url(&data) => Source::of_url(data, within)?,
+        // Without a type it is a PDF.
+        (Some(data), ..) => Source::of_base64("application/pdf", data, within)?,
         (None, Some(url), _) => Source::of_url(url, path.member("file_url"))?,
         (None, None, Some(id)) => Source::File(Origin::Responses, id),
         (None, None, None) => return Err(path.fault("needs 'file_data', 'file_url' or 'file_id'")),
