@@ -83,7 +83,7 @@ impl<'a> Source<'a> {
         path: node::Path<'_>,
     ) -> Result<Self, Error> {
         let (media_type, data) = (usual_type(media_type.into()), data.into_plain());
-        if media_type.contains(',') || !media_type.contains('/') {
+        if media_type.contains(',') || !is_media_type(&media_type) {
             return Err(path.fault("must come with one media type, such as image/png"));
         }
         if !is_base64(&data) {
@@ -97,6 +97,16 @@ impl<'a> Source<'a> {
 pub fn is_data_url(url: &Text<'_>) -> bool {
     let (Text::Escaped(start) | Text::Plain(start)) = url;
     start.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
+}
+
+/// Whether this is a media type, with or without parameters: two names (RFC 6838 §4.2) with a slash between.
+fn is_media_type(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+        !name.is_empty() && name.bytes().all(plain)
+    };
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    essence.split_once('/').is_some_and(|(family, name)| is_name(family) && is_name(name))
 }
 
 /// A media type as upstreams want it: in lower case, and under its registered name.

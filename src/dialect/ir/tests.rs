@@ -317,6 +317,9 @@ fn arguments_take_both_forms() {
 fn a_media_type_ends_no_data_url_early() {
     let source = |kind| Source::of_base64(kind, Text::from("QQ=="), node::Path::Root.member("data"));
     assert!(source("audio/pcm;rate=16000").is_ok());
+    for bad in ["imag;x/g", "/png", "image/", "image", "ima ge/png", ";image/png", ""] {
+        assert!(source(bad).is_err(), "{bad:?}");
+    }
     let error = source("image/png;base64,QUFB").unwrap_err();
     assert_eq!(error.public, "data: must come with one media type, such as image/png");
 }
