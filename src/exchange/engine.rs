@@ -179,7 +179,7 @@ async fn write(
     if let Some(media) = context.snapshot.media.clone() {
         let urls = ask.asked.urls(spec, model);
         if !urls.is_empty() {
-            let found = client.unless_gone(bring(urls, &media)).await?;
+            let found = Box::pin(client.unless_gone(bring(urls, &media))).await?;
             // Once in the request that was understood, once in what is written.
             let size: usize = found.values().map(|medium| medium.data.len()).sum();
             context.hold(2 * size as u64)?;
@@ -353,7 +353,8 @@ async fn proof<'c>(
     if matches!(credential, Source::Headers) {
         return Ok(Proof::None);
     }
-    let obtained = client.unless_gone(async { Ok(timeout(limit, credential.proof()).await) }).await?;
+    let obtaining = async { Ok(timeout(limit, credential.proof()).await) };
+    let obtained = Box::pin(client.unless_gone(obtaining)).await?;
     let error: Error = match obtained {
         Ok(Ok(proof)) => return Ok(proof),
         Ok(Err(why)) => (&*why).into(),

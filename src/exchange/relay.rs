@@ -165,12 +165,13 @@ pub(super) async fn open(
         _ if is_page => unfit(upstream, "the upstream answered with a page of HTML"),
         (_, true) if terms.stream => stream::open(upstream, client, context, terms).await,
         (_, true) => match terms.carry.ends(&context.id, &context.model) {
-            Some(ends) => stream::fold(upstream, client, context, terms, ends).await,
+            // What is seldom done is not part of every stream's memory.
+            Some(ends) => Box::pin(stream::fold(upstream, client, context, terms, ends)).await,
             None => stream::open(upstream, client, context, terms).await,
         },
         (_, false) if !terms.stream => whole::open(upstream, client, context, terms).await,
         (_, false) => match terms.carry.ends(&context.id, &context.model) {
-            Some(ends) => whole::unfold(upstream, client, context, terms, ends).await,
+            Some(ends) => Box::pin(whole::unfold(upstream, client, context, terms, ends)).await,
             None => unfit(upstream, "the upstream answered a stream with a whole reply"),
         },
     }
