@@ -31,7 +31,7 @@ impl<'a> Source<'a> {
             Cow::Borrowed(plain) => Cow::Borrowed(plain.get(start..).unwrap_or_default()),
             Cow::Owned(mut plain) => Cow::Owned(plain.split_off(start)),
         };
-        Ok(Self::Base64 { media_type: Cow::Owned(media_type), data })
+        Self::of_base64(media_type, Text::Plain(data), path)
     }
 
     /// A place: on the web, or in a store that one provider alone reads.
