@@ -168,13 +168,15 @@ impl Context {
 
     /// Where it went and why, as the caller is told who asked for it and may know.
     pub fn explained(&self) -> Option<String> {
+        if !self.explain {
+            return None;
+        }
         let place = self.place.as_ref().filter(|_| self.attempts > 0);
-        let last = place.map(|place| format!("{} at {}", place.cluster.name(), place.endpoint.name));
-        let parts: Vec<&str> = [self.story.as_str(), last.as_deref().unwrap_or("nowhere")]
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect();
-        self.explain.then(|| parts.join("; "))
+        let last = place.map_or_else(
+            || "nowhere".to_owned(),
+            |place| format!("{} at {}", place.cluster.name(), place.endpoint.name),
+        );
+        Some(if self.story.is_empty() { last } else { format!("{}; {last}", self.story) })
     }
 
     /// Notes for the log what had no place.

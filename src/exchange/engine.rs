@@ -53,7 +53,7 @@ pub(super) async fn reach(
             Err(failed) => failed,
         };
         taken_over.push(ask.alias.name.clone());
-        let next = fallback(&ask.alias, &failed, context);
+        let next = fallback(&ask, &failed, context);
         let Some((next, starred)) = next.filter(|(next, _)| !taken_over.contains(&next.name)) else {
             return Err(failed);
         };
@@ -64,14 +64,20 @@ pub(super) async fn reach(
     }
 }
 
-/// The alias that takes over what that one cannot take, and what its star stands for.
-fn fallback(alias: &Alias, failed: &Failed, context: &Context) -> Option<(Arc<Alias>, String)> {
+/// The alias that takes over what that one cannot take, and what its star stands for. One that cannot be asked this, or
+/// may not, takes nothing over: the client is told of the failure itself.
+fn fallback(ask: &Ask<'_>, failed: &Failed, context: &Context) -> Option<(Arc<Alias>, String)> {
+    let named = &ask.alias.fallback;
     let name = match failed.beyond? {
-        Beyond::TooLong => alias.fallback.too_long.as_deref()?,
-        Beyond::Filtered => alias.fallback.filtered.as_deref()?,
+        Beyond::TooLong => named.too_long.as_deref()?,
+        Beyond::Filtered => named.filtered.as_deref()?,
     };
     let (next, starred) = context.snapshot.aliases.find(name)?;
-    Some((Arc::clone(next), starred.to_owned()))
+    let serves = |deployment: &Deployment| {
+        let cluster = &deployment.cluster;
+        cluster.spec.passage(ask.asked.operation).is_some() && context.permits(cluster)
+    };
+    next.deployments.iter().any(serves).then(|| (Arc::clone(next), starred.to_owned()))
 }
 
 /// Tries one place of the alias after another.

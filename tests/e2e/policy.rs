@@ -41,12 +41,15 @@ async fn what_a_model_cannot_take_goes_to_the_one_named_for_it() {
         (refuses(400, TOO_LONG).await, refuses(400, FILTERED).await, says("large").await);
     let clusters = [("small", &small), ("strict", &strict), ("large", &large)];
     let clusters: String = clusters.iter().map(|(name, upstream)| cluster(name, upstream, "")).collect();
+    let clusters = clusters + &cluster("vectors", &large, ", speaks: [embeddings]");
     let edge = Edge::start(&format!(
         "clusters:\n{clusters}models:\n\
          \x20 small: {{deployments: [{{cluster: small}}], fallback: {{too_long: large}}}}\n\
          \x20 strict: {{deployments: [{{cluster: strict}}], fallback: {{too_long: small, filtered: large}}}}\n\
          \x20 large: {{deployments: [{{cluster: large, model: big}}]}}\n\
          \x20 circle: {{deployments: [{{cluster: small}}], fallback: {{too_long: circle}}}}\n\
+         \x20 mute: {{deployments: [{{cluster: small}}], fallback: {{too_long: vectors}}}}\n\
+         \x20 vectors: {{deployments: [{{cluster: vectors}}]}}\n\
          \x20 alone: {{deployments: [{{cluster: small}}]}}\n"
     ))
     .await;
@@ -60,7 +63,8 @@ async fn what_a_model_cannot_take_goes_to_the_one_named_for_it() {
         );
     }
     assert!(large.received()[0].contains("\"model\":\"big\""));
-    for model in ["circle", "alone"] {
+    // One that cannot be asked for a chat takes none over.
+    for model in ["circle", "mute", "alone"] {
         let got = ask(&edge, "", model).await;
         assert_eq!(
             (got.status, &got.json()["error"]["code"]),
@@ -68,7 +72,7 @@ async fn what_a_model_cannot_take_goes_to_the_one_named_for_it() {
             "{got:?}"
         );
     }
-    assert_eq!(small.received().len(), 3, "a circle is gone round once");
+    assert_eq!(small.received().len(), 4, "a circle is gone round once");
     edge.idle().await;
 }
 

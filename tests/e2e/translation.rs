@@ -525,3 +525,27 @@ async fn a_picture_by_url_is_fetched_only_where_that_is_allowed() {
     assert_eq!(sent(1)["messages"][0]["images"], json!(["iVBORw0KGgphYmM="]));
     assert_eq!(host.received().len(), 2, "a redirect is followed");
 }
+
+#[tokio::test]
+async fn a_legacy_completion_is_answered_by_an_upstream_that_knows_none() {
+    let (edge, sim) = site("messages", "").await;
+    for stream in [false, true] {
+        let body = json!({"model": "m", "prompt": "Say something.", "max_tokens": 16, "stream": stream});
+        let reply = edge.connect().await.ask(&post("/v1/completions", "", body.to_string())).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let text = if stream {
+            let said = events(&reply.body);
+            let text = |data: &Value| data["choices"][0]["text"].as_str().map(str::to_owned);
+            assert!(said.iter().all(|(_, data)| data["object"] != "chat.completion.chunk"), "{said:?}");
+            assert_eq!(said.last().unwrap().1, "[DONE]");
+            said.iter().filter_map(|(_, data)| text(data)).collect()
+        } else {
+            let body = reply.json();
+            assert_eq!(body["object"], "text_completion");
+            body["choices"][0]["text"].as_str().unwrap().to_owned()
+        };
+        assert!(!text.is_empty(), "{reply:?}");
+    }
+    assert_eq!(sim.stats().snapshot().statuses[&200], 2, "it was the upstream that answered");
+    edge.idle().await;
+}

@@ -94,7 +94,8 @@ pub struct Model {
     pub list: bool,
 }
 
-/// Models that take over what another cannot take. They are asked whether or not the caller may name them.
+/// Models that take over what another cannot take. They are asked whether or not the caller may name them, and once even
+/// where `retry.attempts` is used up.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fallback {

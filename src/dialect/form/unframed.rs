@@ -8,10 +8,11 @@ use serde::Deserialize;
 
 use crate::dialect::Operation;
 use crate::dialect::converse::stream::reported;
+use crate::dialect::ir::broken;
 use crate::dialect::stream::error_event;
 use crate::dialect::usage::Mark;
 use crate::error::Error;
-use crate::frame::eventstream::{Broken, Message, Reader};
+use crate::frame::eventstream::{Message, Reader};
 use crate::frame::sse;
 
 /// Turns frames that are cut anywhere into the server-sent events that Anthropic's own API would have sent.
@@ -47,7 +48,7 @@ impl Unframed {
                 result = event(&message, out);
             }
         });
-        read.map_err(wrong)?;
+        read.map_err(broken)?;
         result
     }
 
@@ -57,12 +58,8 @@ impl Unframed {
     ///
     /// Where it ended inside a frame.
     pub fn finish(&mut self) -> Result<(), Error> {
-        std::mem::take(&mut self.reader).finish().map_err(wrong)
+        std::mem::take(&mut self.reader).finish().map_err(broken)
     }
-}
-
-fn wrong(broken: Broken) -> Error {
-    crate::dialect::ir::broken(broken)
 }
 
 fn event(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -73,9 +70,9 @@ fn event(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     if message.headers.text(":event-type") != Some("chunk") {
         return Ok(());
     }
-    let chunk: Chunk<'_> = serde_json::from_slice(message.payload).map_err(crate::dialect::ir::broken)?;
-    let data = STANDARD.decode(&*chunk.bytes).map_err(crate::dialect::ir::broken)?;
-    let named: Named<'_> = serde_json::from_slice(&data).map_err(crate::dialect::ir::broken)?;
+    let chunk: Chunk<'_> = serde_json::from_slice(message.payload).map_err(broken)?;
+    let data = STANDARD.decode(&*chunk.bytes).map_err(broken)?;
+    let named: Named<'_> = serde_json::from_slice(&data).map_err(broken)?;
     sse::event(out, Some(&named.r#type), &data);
     Ok(())
 }
