@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 
 use crate::pattern::{Pattern, Permit};
+use crate::priority::Priority;
 
 /// Who is calling, and what they may use.
 #[derive(Clone, Debug)]
@@ -17,6 +18,10 @@ pub struct Principal {
     pub models: Vec<Pattern>,
     /// The regions that their requests may go to.
     pub regions: Permit,
+    /// How important their requests are, whatever the route says.
+    pub priority: Option<Priority>,
+    /// Whether their requests may go to a later deployment because of load.
+    pub spill: bool,
     /// Whether they may ask why a request went where it did.
     pub explain: bool,
 }
@@ -51,6 +56,8 @@ impl Access {
             name: "anonymous".to_owned(),
             models: Pattern::parse("*").into_iter().collect(),
             regions: Permit::default(),
+            priority: None,
+            spill: true,
             explain: false,
         };
         Self {
@@ -122,6 +129,8 @@ mod tests {
             name: "alice".into(),
             models: vec![Pattern::parse("gpt-*").unwrap()],
             regions: Permit::default(),
+            priority: None,
+            spill: true,
             explain: false,
         };
         Access::new([("sk-alice", principal)], anonymous)

@@ -23,9 +23,11 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::meter::metrics::METRICS;
 use crate::route::matcher::Target;
 use crate::snapshot::Snapshot;
+use crate::upstream::admission::Gate;
 use crate::upstream::breaker::{self, State, millis};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::{Endpoint, Health};
+use crate::upstream::spill;
 
 /// The admin listener's application.
 pub struct Admin {
@@ -158,8 +160,18 @@ fn observe(snapshot: &Snapshot) {
     METRICS.upstream.average_first_token.reset();
     METRICS.breakers.state.reset();
     METRICS.breakers.key.reset();
+    for family in [&METRICS.admission.used, &METRICS.admission.limit, &METRICS.admission.waiting] {
+        family.reset();
+    }
     for cluster in &snapshot.clusters {
         METRICS.breakers.key.with_label_values(&[cluster.name()]).set(number(&cluster.key.look()));
+        if let Some(gate) = &cluster.gate {
+            let counts = gate.counts();
+            let families = [&METRICS.admission.used, &METRICS.admission.limit, &METRICS.admission.waiting];
+            for (family, count) in families.into_iter().zip([counts.used, counts.limit, counts.waiting]) {
+                family.with_label_values(&[cluster.name()]).set(count.into());
+            }
+        }
         for endpoint in cluster.endpoints().iter() {
             let (name, at) = (cluster.name(), endpoint.name.as_str());
             let labels = [&*cluster.spec.provider.name, name, at];
@@ -207,6 +219,8 @@ fn dump(snapshot: &Snapshot) -> Value {
             "provider": &*cluster.spec.provider.name,
             "headers": cluster.spec.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
             "key": breaker_state(&cluster.key.look(), now),
+            "admission": cluster.gate.as_ref().map(|gate| admission(gate)),
+            "spill": cluster.spill.as_ref().map(|spill| spill_state(&spill.state(), now)),
             "endpoints": cluster.endpoints().iter().map(|endpoint| place(cluster, endpoint, now)).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
     })
@@ -231,6 +245,26 @@ fn breaker_state(phase: &breaker::Phase, now: u64) -> Value {
         State::HalfOpen { trying, passed } => {
             json!({ "state": "half-open", "trips": phase.trips, "trying": trying, "passed": passed })
         }
+    }
+}
+
+fn admission(gate: &Gate) -> Value {
+    let counts = gate.counts();
+    json!({
+        "in_flight": counts.used,
+        "limit": counts.limit,
+        "waiting": counts.waiting,
+        "expected_wait_ms": gate.expected_wait().as_secs_f64() * 1000.0,
+    })
+}
+
+fn spill_state(state: &spill::State, now: u64) -> Value {
+    match state {
+        spill::State::Here => json!({ "state": "here" }),
+        spill::State::Away { until, why } => {
+            json!({ "state": "away", "why": why.name(), "left_ms": until.saturating_sub(now) })
+        }
+        spill::State::Trying { .. } => json!({ "state": "trying" }),
     }
 }
 

@@ -33,7 +33,7 @@
 //! provider  access  upstream  route
 //! dialect  meter
 //! json  frame
-//! error  secret  clocks  lifecycle  moment  pattern
+//! error  secret  clocks  lifecycle  moment  pattern  priority
 //!
 //! sim stands apart: nothing but main uses it
 //! ```
@@ -87,6 +87,7 @@ pub mod lifecycle;
 pub mod meter;
 pub mod moment;
 pub mod pattern;
+pub mod priority;
 pub mod provider;
 pub mod route;
 pub mod secret;

@@ -4,6 +4,7 @@
 //! this is the one place that names Pingora types: an endpoint holds its prepared peers, so that no request resolves
 //! a name or builds a peer.
 
+pub mod admission;
 pub mod balance;
 pub mod breaker;
 pub mod cluster;
@@ -17,4 +18,5 @@ pub mod outgoing;
 pub mod pool;
 pub mod probe;
 pub mod resolve;
+pub mod spill;
 pub mod wrap;

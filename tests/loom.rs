@@ -1,4 +1,5 @@
-//! Every interleaving of threads at a breaker's gate, up to a bound: the gate's own source, with loom's atomics.
+//! Every interleaving of threads at a breaker's gate and at the places of a cluster, up to a bound: their own sources, with
+//! loom's atomics.
 
 use loom::sync::{Arc, atomic};
 use loom::thread;
@@ -7,7 +8,12 @@ use loom::thread;
 #[expect(dead_code, unreachable_pub, reason = "the library uses and shows what this does not")]
 mod gate;
 
+#[path = "../src/upstream/admission/slots.rs"]
+#[expect(dead_code, reason = "the library uses what this does not")]
+mod slots;
+
 use gate::{Gate, Pass, State};
+use slots::Slots;
 
 const TRIES: u16 = 1;
 /// When the gate of the tests opens again.
@@ -115,5 +121,50 @@ fn a_place_given_back_while_the_next_is_taken_is_not_given_away_twice() {
         );
         let trying = u16::from(entered.is_some());
         assert_eq!(gate.look().state, State::HalfOpen { trying, passed: 0 });
+    });
+}
+
+/// What whoever serves those who wait does, for as long as there is a place and one who waits.
+fn serve(slots: &Slots, queue: &loom::sync::Mutex<u32>) -> u32 {
+    let mut served = 0;
+    #[expect(clippy::unwrap_used, reason = "a thread that panics is a test that fails")]
+    let mut queue = queue.lock().unwrap();
+    while slots.take_for_waiter() {
+        *queue -= 1;
+        served += 1;
+    }
+    served
+}
+
+#[test]
+fn a_place_given_back_while_someone_begins_to_wait_is_given_to_them() {
+    loom::model(|| {
+        let slots = Arc::new(Slots::new(1));
+        let queue = Arc::new(loom::sync::Mutex::new(0));
+        assert!(slots.take());
+        let (theirs, line) = (Arc::clone(&slots), Arc::clone(&queue));
+        let leaving = thread::spawn(move || if theirs.give_back() { serve(&theirs, &line) } else { 0 });
+        let mut served = 0;
+        if !slots.take() {
+            *queue.lock().unwrap() += 1;
+            slots.begin_to_wait();
+            served = serve(&slots, &queue);
+            served += leaving.join().unwrap();
+            assert_eq!(served, 1, "nobody waits beside a free place");
+        } else {
+            leaving.join().unwrap();
+        }
+        assert_eq!((slots.counts(), *queue.lock().unwrap()), ((1, 0), 0), "{served}");
+    });
+}
+
+#[test]
+fn places_are_never_more_than_the_limit() {
+    loom::model(|| {
+        let slots = Arc::new(Slots::new(1));
+        let theirs = Arc::clone(&slots);
+        let other = thread::spawn(move || theirs.take());
+        let taken = u32::from(slots.take()) + u32::from(other.join().unwrap());
+        assert_eq!((taken, slots.counts()), (1, (1, 0)));
     });
 }

@@ -357,7 +357,15 @@ impl Check<'_> {
                 self.warning(&path, message, "make one with `openssl rand -hex 24`");
             }
             let models = key.models.iter().filter_map(|pattern| Pattern::parse(&pattern.0)).collect();
-            keys.push((secret, Principal { name: name.clone(), models, regions, explain: key.explain }));
+            let principal = Principal {
+                name: name.clone(),
+                models,
+                regions,
+                priority: key.priority.map(route::priority),
+                spill: key.spill,
+                explain: key.explain,
+            };
+            keys.push((secret, principal));
         }
         let path = Path::root().key("anonymous");
         let anonymous = config.anonymous.unwrap_or(config.keys.is_empty());

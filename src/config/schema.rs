@@ -347,6 +347,12 @@ pub struct Key {
     /// Where this principal's requests may go: data residency. It goes before every other choice, beside the route's.
     #[serde(default)]
     pub regions: Regions,
+    /// How important this principal's requests are where not all can go at once. Left out: as the route says.
+    #[serde(default)]
+    pub priority: Option<Priority>,
+    /// Whether this principal's requests may go to a deployment of a higher priority number because of load.
+    #[serde(default = "traffic::yes")]
+    pub spill: bool,
     /// Tell this principal, where a request has the header `x-forebay-explain`, where it went and why, in a header of the
     /// same name.
     #[serde(default)]

@@ -9,13 +9,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::context::Context;
-use super::headers::X_FOREBAY_EXPLAIN;
+use super::headers::{X_FOREBAY_EXPLAIN, X_FOREBAY_PRIORITY};
 use super::session::Session;
 use super::{Shared, headers, screen};
 use crate::access::Denied;
 use crate::dialect::{Dialect, Operation, versionless};
 use crate::error::{Error, Kind};
 use crate::meter::metrics::{METRICS, status_label};
+use crate::priority::Priority;
 use crate::route::matcher::Target;
 use crate::snapshot::{HeadBounds, Listener, Snapshot};
 
@@ -156,5 +157,15 @@ pub(super) fn identify(head: &Parts, context: &mut Context) -> Result<(), Error>
     })?);
     let may_know = context.principal.as_ref().is_some_and(|principal| principal.explain);
     context.explain = may_know && head.headers.contains_key(X_FOREBAY_EXPLAIN);
+    context.priority = priority(head, context);
     Ok(())
+}
+
+/// How important a request is: as its caller's key says, or its route. It may say less of itself.
+fn priority(head: &Parts, context: &Context) -> Priority {
+    let of_principal = context.principal.as_ref().and_then(|principal| principal.priority);
+    let of_route = || context.route.as_ref().map(|route| route.priority);
+    let own = of_principal.or_else(of_route).unwrap_or_default();
+    let said = head.headers.get(X_FOREBAY_PRIORITY).and_then(|value| value.to_str().ok());
+    said.and_then(|name| Priority::named(name.trim())).map_or(own, |said| said.min(own))
 }

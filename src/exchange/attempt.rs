@@ -225,9 +225,10 @@ impl Upstream {
         judge(&self.cluster, &mut self.flight, outcome, None);
     }
 
-    /// The first content has come after that time.
-    pub fn first_token(&mut self, took: Duration) {
+    /// The first content has come after that time; it is `now`.
+    pub fn first_token(&mut self, took: Duration, now: Instant) {
         self.flight.endpoint().first_token(took);
+        self.cluster.first_token(took, now);
         self.cluster.goes_well(&mut self.flight, Instant::now);
     }
 

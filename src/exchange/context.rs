@@ -21,6 +21,7 @@ use crate::meter::metrics::{METRICS, method_label, status_label};
 use crate::meter::series::DeploymentSeries;
 use crate::meter::timeline::Timeline;
 use crate::moment::rfc3339_millis;
+use crate::priority::Priority;
 use crate::route::alias::Alias;
 use crate::route::matcher::Route;
 use crate::snapshot::Snapshot;
@@ -76,6 +77,8 @@ pub struct Context {
     pub route: Option<Arc<Route>>,
     /// Who asks.
     pub principal: Option<Arc<Principal>>,
+    /// How important it is where not all can go at once.
+    pub priority: Priority,
     /// The model that the client named.
     pub model: String,
     /// The alias it stands for.
@@ -128,6 +131,7 @@ impl Context {
             operation: None,
             route: None,
             principal: None,
+            priority: Priority::default(),
             model: String::new(),
             alias: None,
             starred: String::new(),
@@ -164,6 +168,21 @@ impl Context {
         let region = cluster.spec.region.as_deref();
         self.route.as_ref().is_none_or(|route| route.regions.permits(region))
             && self.principal.as_ref().is_none_or(|principal| principal.regions.permits(region))
+    }
+
+    /// Whether the request may go to a later deployment because of load.
+    pub fn spills(&self) -> bool {
+        self.route.as_ref().is_none_or(|route| route.spill)
+            && self.principal.as_ref().is_none_or(|principal| principal.spill)
+    }
+
+    /// Whose turn it is where callers take turns: a principal's, or an address's of those without a key.
+    pub fn tenant(&self) -> Arc<str> {
+        let name = self.principal.as_ref().map_or("", |principal| principal.name.as_str());
+        match (name, self.client) {
+            ("" | "anonymous", Some(address)) => Arc::from(address.to_string()),
+            (name, _) => Arc::from(name),
+        }
     }
 
     /// Where it went and why, as the caller is told who asked for it and may know.

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
 use super::relay::{self, Opened, Terms};
-use super::retry::{Next, Plan};
+use super::retry::{Next, Nowhere, Plan, Rules};
 use super::verdict::{Beyond, Failed};
 use crate::clocks::Clocks;
 use crate::error::{Error, Kind};
@@ -23,6 +23,7 @@ use crate::meter::metrics::METRICS;
 use crate::provider::credential::{Proof, Source};
 use crate::route::alias::{Alias, Deployment, Sticky};
 use crate::snapshot::Cause;
+use crate::upstream::admission::{Gate, Permit, Refusal};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::InFlight;
 
@@ -92,8 +93,8 @@ async fn along(
     let mut retry = context.snapshot.retry;
     retry.attempts = retry.attempts.max(1).saturating_sub(context.attempts).max(1);
     let permitted = |cluster: &Cluster| context.permits(cluster);
-    let mut plan =
-        Plan::new(&ask.alias, ask.asked.operation, sticky.as_deref(), &permitted, (retry, deadline), now);
+    let rules = Rules { retry, deadline, spills: context.spills() };
+    let mut plan = Plan::new(&ask.alias, ask.asked.operation, sticky.as_deref(), &permitted, rules, now);
     if plan.is_empty() {
         return Err(out_of_region(&context.model).into());
     }
@@ -128,7 +129,17 @@ async fn follow<'p>(
                 now = Instant::now();
                 continue;
             }
-            Next::Over(rest) => return Err(last.unwrap_or_else(|| nowhere(rest).into())),
+            Next::Queue(index, gate) => {
+                // Few exchanges ever wait: what they need is not part of every one's memory.
+                let turn = Box::pin(queue(ask, gate, deadline, client, context)).await?;
+                let before = std::mem::replace(&mut now, Instant::now());
+                match turn {
+                    Ok(permit) => plan.admitted(index, permit, now.saturating_duration_since(before)),
+                    Err(refusal) => plan.refused(index, refusal),
+                }
+                continue;
+            }
+            Next::Over(nowhere) => return Err(last.unwrap_or_else(|| no_place(nowhere).into())),
         };
         let model = deployment.model.resolve(&context.starred);
         let written = match write(ask, deployment, model.as_deref(), client, context).await {
@@ -216,40 +227,65 @@ fn deadline(ask: &Ask<'_>, headers: &HeaderMap, context: &Context) -> Instant {
     context.timeline.began + patience.map_or(longest, |patience| patience.min(longest))
 }
 
-/// Waits, as long as the client does. A stream's client is kept awake meanwhile.
+/// Waits, as long as the client does.
 async fn pause(
     ask: &Ask<'_>,
     client: &mut Client<'_>,
     context: &Context,
     wait: Duration,
 ) -> Result<(), Error> {
-    let beat = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
-    let mut left = wait;
-    while !left.is_zero() {
-        let step = beat.map_or(left, |beat| beat.min(left));
-        client
-            .unless_gone(async {
-                tokio::time::sleep(step).await;
-                Ok(())
-            })
-            .await?;
-        left -= step;
-        if !left.is_zero() {
-            client.heartbeat(ask.asked.operation, &context.id).await?;
-        }
-    }
-    Ok(())
+    awake(ask, client, context, tokio::time::sleep(wait)).await
 }
 
-/// There is no place to go to: none is healthy, or all rest.
-fn nowhere(rest: Option<Duration>) -> Error {
-    match rest {
-        Some(rest) => {
-            let public = "the upstream's rate limit is reached; try again later";
-            let seconds = rest.as_secs_f64().ceil() as u64;
-            Error::upstream(Kind::RateLimited, public).after(u32::try_from(seconds).unwrap_or(u32::MAX))
+/// Waits for a place at a gate, as long as the client does: one who leaves is out of the queue at once.
+async fn queue(
+    ask: &Ask<'_>,
+    gate: &Arc<Gate>,
+    deadline: Instant,
+    client: &mut Client<'_>,
+    context: &mut Context,
+) -> Result<Result<Permit, Refusal>, Error> {
+    context.phase = When::Queue;
+    let now = Instant::now();
+    match gate.queue(&context.tenant(), context.priority, (now, deadline)) {
+        Ok(waiting) => awake(ask, client, context, waiting.turn()).await,
+        Err(refusal) => Ok(Err(refusal)),
+    }
+}
+
+/// Does something that takes its time, unless the client leaves. A stream's client is kept awake meanwhile.
+async fn awake<T>(
+    ask: &Ask<'_>,
+    client: &mut Client<'_>,
+    context: &Context,
+    work: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let mut work = std::pin::pin!(work);
+    let Some(beat) = ask.clocks.heartbeat.filter(|_| ask.asked.stream) else {
+        return client.unless_gone(async { Ok(work.await) }).await;
+    };
+    loop {
+        let step = tokio::time::timeout(beat, &mut work);
+        if let Ok(done) = client.unless_gone(async { Ok(step.await) }).await? {
+            return Ok(done);
         }
-        None => {
+        client.heartbeat(ask.asked.operation, &context.id).await?;
+    }
+}
+
+/// There is no place to go to: none is healthy, all rest, or all have as much to do as they may.
+fn no_place(nowhere: Nowhere) -> Error {
+    let seconds = |time: Duration| u32::try_from(time.as_secs_f64().ceil() as u64).unwrap_or(u32::MAX).max(1);
+    match nowhere {
+        Nowhere::Rests(rest) => {
+            let public = "the upstream's rate limit is reached; try again later";
+            Error::upstream(Kind::RateLimited, public).after(seconds(rest))
+        }
+        Nowhere::Full(after) => {
+            let public = "as many requests are under way for this model as it can take; try again later";
+            Error::policy(Kind::Overloaded, public).after(seconds(after))
+        }
+        Nowhere::Left => {
             let public = "no upstream is available for this model; try again in a moment";
             Error::upstream(Kind::Overloaded, public).after(1)
         }

@@ -55,6 +55,8 @@ fn is_passed(name: &str, is_translated: bool) -> bool {
 
 /// Asks where a request went and why, and answers that.
 pub const X_FOREBAY_EXPLAIN: HeaderName = HeaderName::from_static("x-forebay-explain");
+/// Says how important a request is, at most as much as its caller may.
+pub const X_FOREBAY_PRIORITY: HeaderName = HeaderName::from_static("x-forebay-priority");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::dialect::Operation;
 use crate::route::alias::{Alias, Deployment, Order};
 use crate::snapshot::{Cause, Retry};
+use crate::upstream::admission::{Gate, Permit, Refusal};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::{Endpoint, InFlight};
 
@@ -17,9 +18,7 @@ use crate::upstream::endpoint::{Endpoint, InFlight};
 pub struct Plan<'a> {
     alias: &'a Alias,
     order: Order,
-    retry: Retry,
-    /// No attempt begins after it.
-    deadline: Instant,
+    rules: Rules,
     made: u32,
     /// The clusters that were asked.
     asked_before: SmallVec<[&'a Cluster; 4]>,
@@ -35,8 +34,23 @@ pub struct Plan<'a> {
     tired: Vec<Arc<Endpoint>>,
     /// Deployments that cannot serve the exchange.
     barred: SmallVec<[usize; 4]>,
+    /// A place that was waited for, and whose deployment's it is.
+    place: Option<(usize, Permit)>,
+    /// After what time there may be a place where there was none, the soonest.
+    full: Option<Duration>,
     /// Which deployments were passed over or failed, and why, in this order.
     story: Vec<(usize, Passed)>,
+}
+
+/// How often an exchange may be tried, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How often, and after what.
+    pub retry: Retry,
+    /// No attempt begins after it.
+    pub deadline: Instant,
+    /// Whether it may go to a later deployment because of load.
+    pub spills: bool,
 }
 
 /// Why the exchange went on from a deployment.
@@ -50,6 +64,12 @@ pub enum Passed {
     NoEndpoint,
     /// Its cluster's budget for further attempts is used up.
     NoBudget,
+    /// As many exchanges are under way there as may be, and it goes elsewhere.
+    Full,
+    /// It waited there in vain.
+    Refused(Refusal),
+    /// It waited that long for a place, and got it.
+    Queued(Duration),
     /// The request cannot be written for it.
     Unwritten,
     /// It failed.
@@ -63,10 +83,30 @@ impl fmt::Display for Passed {
             Self::NoKey => f.write_str("no key"),
             Self::NoEndpoint => f.write_str("no endpoint"),
             Self::NoBudget => f.write_str("no budget for another attempt"),
+            Self::Full => f.write_str("no free place"),
+            Self::Refused(refusal) => write!(f, "no place: {}", refusal.name()),
+            Self::Queued(waited) => write!(f, "queued for {:.3} s", waited.as_secs_f64()),
             Self::Unwritten => f.write_str("cannot be asked this"),
             Self::Failed(cause) => f.write_str(cause.name()),
         }
     }
+}
+
+/// Where an exchange can go at once, or wait.
+enum Pick<'a> {
+    There(usize, &'a Deployment, InFlight),
+    InLine(usize, &'a Arc<Gate>),
+}
+
+/// Where an exchange is to wait that finds no free place.
+#[derive(Clone, Copy)]
+enum Line<'a> {
+    /// It has met no gate that is full.
+    Nowhere,
+    /// There, and what comes behind that priority is not for it.
+    Here(usize, u32, &'a Arc<Gate>),
+    /// There, if nothing behind it has a place.
+    Rather(usize, &'a Arc<Gate>),
 }
 
 /// What to do next.
@@ -76,8 +116,21 @@ pub enum Next<'a> {
     Try(&'a Deployment, InFlight),
     /// Wait that long, then ask again.
     Wait(Duration),
-    /// Nothing: no place or no attempt is left. Where every place only rests, it does for that long.
-    Over(Option<Duration>),
+    /// Wait for a place at that gate, and say what came of it.
+    Queue(usize, &'a Arc<Gate>),
+    /// Nothing: no place or no attempt is left.
+    Over(Nowhere),
+}
+
+/// Why there is no place to go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nowhere {
+    /// None is healthy, or none may be tried again.
+    Left,
+    /// All rest, the shortest for that long.
+    Rests(Duration),
+    /// As many exchanges are under way as may be; expected to be over after that time.
+    Full(Duration),
 }
 
 /// How long a deployment rests whose upstream does not say for how long.
@@ -94,14 +147,13 @@ impl<'a> Plan<'a> {
         operation: Operation,
         sticky: Option<&str>,
         permitted: &dyn Fn(&Cluster) -> bool,
-        (retry, deadline): (Retry, Instant),
+        rules: Rules,
         now: Instant,
     ) -> Self {
         Self {
             alias,
-            order: alias.order(operation, sticky, permitted, now),
-            retry,
-            deadline,
+            order: alias.order(operation, sticky, (permitted, rules.spills), now),
+            rules,
             made: 0,
             asked_before: SmallVec::new(),
             last: None,
@@ -110,6 +162,8 @@ impl<'a> Plan<'a> {
             dead: Vec::new(),
             tired: Vec::new(),
             barred: SmallVec::new(),
+            place: None,
+            full: None,
             story: Vec::new(),
         }
     }
@@ -139,11 +193,15 @@ impl<'a> Plan<'a> {
 
     /// What to do next: another endpoint of the same deployment first, then the next deployment, then a wait.
     pub fn next(&mut self, now: Instant) -> Next<'a> {
-        if self.made >= self.retry.attempts.max(1) || (self.made > 0 && now >= self.deadline) {
-            return Next::Over(None);
+        if self.made >= self.rules.retry.attempts.max(1) || (self.made > 0 && now >= self.rules.deadline) {
+            return Next::Over(Nowhere::Left);
         }
         let (deployment, flight) = loop {
-            let Some((index, deployment, flight)) = self.pick(now) else { return self.wait(now) };
+            let (index, deployment, flight) = match self.pick(now) {
+                Some(Pick::There(index, deployment, flight)) => (index, deployment, flight),
+                Some(Pick::InLine(index, gate)) => return Next::Queue(index, gate),
+                None => return self.wait(now),
+            };
             if self.may_ask(&deployment.cluster) {
                 break (deployment, flight);
             }
@@ -159,7 +217,7 @@ impl<'a> Plan<'a> {
     fn may_ask(&mut self, cluster: &'a Cluster) -> bool {
         if !self.asked_before.iter().any(|known| std::ptr::eq(*known, cluster)) {
             self.asked_before.push(cluster);
-            cluster.budget.pay_in(self.retry.budget);
+            cluster.budget.pay_in(self.rules.retry.budget);
             return true;
         }
         // What never reached an upstream burdens none.
@@ -175,6 +233,27 @@ impl<'a> Plan<'a> {
         self.made -= 1;
     }
 
+    /// A place at that deployment came free after so long: it is the next to be tried.
+    pub fn admitted(&mut self, index: usize, permit: Permit, waited: Duration) {
+        self.tell(index, Passed::Queued(waited));
+        self.place = Some((index, permit));
+    }
+
+    /// There is no place at that deployment for this exchange: another may have one.
+    pub fn refused(&mut self, index: usize, refusal: Refusal) {
+        self.tell(index, Passed::Refused(refusal));
+        self.barred.push(index);
+        let after = refusal.after();
+        self.full = Some(self.full.map_or(after, |known| known.min(after)));
+        if !self.rules.spills {
+            // Those behind it are not there to take its load.
+            let priority = self.alias.deployments.get(index).map_or(0, |deployment| deployment.priority);
+            let behind = |(_, other): &(usize, &Deployment)| other.priority > priority;
+            let later = self.alias.deployments.iter().enumerate().filter(behind).map(|(index, _)| index);
+            self.barred.extend(later);
+        }
+    }
+
     fn bar(&mut self, deployment: &'a Deployment) {
         self.barred.extend(self.index_of(deployment));
     }
@@ -183,17 +262,30 @@ impl<'a> Plan<'a> {
         self.alias.deployments.iter().position(|known| std::ptr::eq(known, deployment))
     }
 
-    fn pick(&mut self, now: Instant) -> Option<(usize, &'a Deployment, InFlight)> {
+    fn pick(&mut self, now: Instant) -> Option<Pick<'a>> {
+        if let Some(there) = self.pick_admitted(now) {
+            return Some(there);
+        }
         // One whose credential was refused is better than none.
         self.pick_among(now, Cluster::has_key).or_else(|| self.pick_among(now, |_, _| true))
     }
 
-    fn pick_among(
-        &mut self,
-        now: Instant,
-        usable: impl Fn(&Cluster, Instant) -> bool,
-    ) -> Option<(usize, &'a Deployment, InFlight)> {
-        let out: SmallVec<[Arc<Endpoint>; 4]> = self.dead.iter().chain(&self.tired).cloned().collect();
+    /// Goes where a place was waited for, if there is an endpoint still.
+    fn pick_admitted(&mut self, now: Instant) -> Option<Pick<'a>> {
+        let (index, permit) = self.place.take()?;
+        let deployment = self.alias.deployments.get(index)?;
+        let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &self.out())?;
+        Some(Pick::There(index, deployment, flight.permitted(Some(permit))))
+    }
+
+    /// The endpoints that are not tried for now.
+    fn out(&self) -> SmallVec<[Arc<Endpoint>; 4]> {
+        self.dead.iter().chain(&self.tired).cloned().collect()
+    }
+
+    fn pick_among(&mut self, now: Instant, usable: impl Fn(&Cluster, Instant) -> bool) -> Option<Pick<'a>> {
+        let mut line = Line::Nowhere;
+        let out = self.out();
         for at in 0..self.order.len() {
             let index = self.order[at];
             let Some(deployment) =
@@ -209,14 +301,44 @@ impl<'a> Plan<'a> {
                 self.tell(index, Passed::NoKey);
                 continue;
             }
+            // Whoever waits for a place does not take one behind it.
+            if matches!(line, Line::Here(_, priority, _) if deployment.priority > priority) {
+                continue;
+            }
+            let gate = deployment.cluster.gate.as_ref();
+            let permit = gate.and_then(|gate| gate.enter(now));
+            if let (Some(gate), None) = (gate, &permit) {
+                if deployment.cluster.has_besides(&out) {
+                    line = self.line_up(line, index, deployment, gate);
+                }
+                continue;
+            }
             match deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out) {
-                Some(flight) => return Some((index, deployment, flight)),
+                Some(flight) => return Some(Pick::There(index, deployment, flight.permitted(permit))),
                 // Where one has failed, that is told already.
                 None if self.story.iter().any(|(known, _)| *known == index) => {}
                 None => self.tell(index, Passed::NoEndpoint),
             }
         }
-        None
+        match line {
+            Line::Nowhere => None,
+            Line::Here(index, _, gate) | Line::Rather(index, gate) => Some(Pick::InLine(index, gate)),
+        }
+    }
+
+    /// There is no free place at that deployment: the exchange waits at the first such, or looks elsewhere first.
+    fn line_up(
+        &mut self,
+        line: Line<'a>,
+        index: usize,
+        deployment: &'a Deployment,
+        gate: &'a Arc<Gate>,
+    ) -> Line<'a> {
+        if self.rules.spills && deployment.cluster.spares_the_wait() {
+            self.tell(index, Passed::Full);
+            return if matches!(line, Line::Nowhere) { Line::Rather(index, gate) } else { line };
+        }
+        if matches!(line, Line::Here(..)) { line } else { Line::Here(index, deployment.priority, gate) }
     }
 
     /// No place is left for now: how long until there is one again?
@@ -228,10 +350,11 @@ impl<'a> Plan<'a> {
         let wait = match (tired, rest) {
             (Some(tired), Some(rest)) => tired.min(rest),
             (Some(wait), None) | (None, Some(wait)) => wait,
-            (None, None) => return Next::Over(None),
+            (None, None) => return Next::Over(self.full.map_or(Nowhere::Left, Nowhere::Full)),
         };
-        if wait > self.retry.max_delay || now + wait >= self.deadline || self.waits >= self.retry.attempts {
-            return Next::Over(rest);
+        let Rules { retry, deadline, .. } = self.rules;
+        if wait > retry.max_delay || now + wait >= deadline || self.waits >= retry.attempts {
+            return Next::Over(rest.map_or(Nowhere::Left, Nowhere::Rests));
         }
         self.waits += 1;
         self.asked = Duration::ZERO;
@@ -242,7 +365,8 @@ impl<'a> Plan<'a> {
     /// Anything from nothing to the delay, which doubles with every wait: so those who failed together do not come back
     /// together.
     fn backoff(&self) -> Duration {
-        let most = self.retry.delay.saturating_mul(1 << self.waits.min(16)).min(self.retry.max_delay);
+        let Retry { delay, max_delay, .. } = self.rules.retry;
+        let most = delay.saturating_mul(1 << self.waits.min(16)).min(max_delay);
         most.mul_f64(fastrand::f64())
     }
 
@@ -259,7 +383,7 @@ impl<'a> Plan<'a> {
         if let (Some(cause), Some(index)) = (cause, self.index_of(deployment)) {
             self.tell(index, Passed::Failed(cause));
         }
-        let Some(cause) = cause.filter(|cause| self.retry.causes.has(*cause)) else { return false };
+        let Some(cause) = cause.filter(|cause| self.rules.retry.causes.has(*cause)) else { return false };
         match cause {
             // A stale connection says nothing of its endpoint, which is tried again on a fresh one.
             Cause::Unsent if connected => {}
@@ -287,7 +411,10 @@ mod tests {
     use crate::pattern::Pattern;
     use crate::route::alias::{Fallbacks, Sticky, UpstreamModel};
     use crate::snapshot::Causes;
+    use crate::upstream::admission;
+    use crate::upstream::cluster::Outcome;
     use crate::upstream::cluster::tests::cluster;
+    use crate::upstream::spill::{self, Spill};
 
     const RETRY: Retry = Retry {
         attempts: 10,
@@ -296,6 +423,10 @@ mod tests {
         budget: 100,
         causes: Causes::ALL,
     };
+
+    fn rules(retry: Retry, deadline: Instant) -> Rules {
+        Rules { retry, deadline, spills: true }
+    }
 
     fn alias() -> Alias {
         let deployment = |name: &str, urls: &[&str], priority| Deployment {
@@ -323,9 +454,14 @@ mod tests {
         cause: Option<Cause>,
         wait: Option<Duration>,
     ) -> (Vec<String>, Option<Duration>) {
+        let rests = |nowhere| match nowhere {
+            Nowhere::Rests(rest) => Some(rest),
+            Nowhere::Left | Nowhere::Full(_) => None,
+        };
         let mut now = Instant::now();
         let deadline = now + Duration::from_secs(60);
-        let mut plan = Plan::new(alias, Operation::ChatCompletions, None, &|_| true, (retry, deadline), now);
+        let mut plan =
+            Plan::new(alias, Operation::ChatCompletions, None, &|_| true, rules(retry, deadline), now);
         let mut seen = Vec::new();
         loop {
             match plan.next(now) {
@@ -340,7 +476,8 @@ mod tests {
                     seen.push("wait".to_owned());
                     now += wait;
                 }
-                Next::Over(rest) => return (seen, rest),
+                Next::Queue(..) => panic!("there is no gate"),
+                Next::Over(nowhere) => return (seen, rests(nowhere)),
             }
         }
     }
@@ -404,21 +541,113 @@ mod tests {
     fn what_cannot_be_written_is_no_attempt() {
         let (alias, now) = (alias(), Instant::now());
         let retry = Retry { attempts: 1, ..RETRY };
-        let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, &|_| true, (retry, now), now);
+        let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, &|_| true, rules(retry, now), now);
         let Next::Try(first, _) = plan.next(now) else { panic!("there is a place") };
         plan.unwritten(first);
         let Next::Try(second, _) = plan.next(now) else { panic!("there is another") };
         assert!(!std::ptr::eq(first, second));
         plan.unwritten(second);
-        assert!(matches!(plan.next(now), Next::Over(None)));
+        assert!(matches!(plan.next(now), Next::Over(Nowhere::Left)));
+    }
+
+    /// An alias whose first deployment lets one exchange in at a time, and where what would wait goes to the spare if it
+    /// may.
+    fn gated() -> Alias {
+        let mut alias = alias();
+        let policy =
+            admission::Policy { limit: admission::Limit::Fixed(1), queue: 1, wait: Duration::from_secs(10) };
+        let spill = spill::Policy {
+            wait: Some(Duration::ZERO),
+            over: Duration::from_secs(10),
+            ..spill::Policy::default()
+        };
+        let mut first = cluster("first", &["http://127.0.0.1:1"]);
+        first.gate = Some(Arc::new(Gate::new("first", policy)));
+        first.spill = Some(Spill::new(spill));
+        alias.deployments[1].cluster = Arc::new(first);
+        alias
+    }
+
+    fn plan(alias: &Alias, spills: bool, now: Instant) -> Plan<'_> {
+        let rules = Rules { spills, ..rules(RETRY, now + Duration::from_secs(60)) };
+        Plan::new(alias, Operation::ChatCompletions, None, &|_| true, rules, now)
+    }
+
+    fn place(next: Next<'_>) -> (String, InFlight) {
+        match next {
+            Next::Try(deployment, flight) => (deployment.cluster.name().to_owned(), flight),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_finds_no_place_waits_and_goes_there_in_its_turn() {
+        let (alias, now) = (gated(), Instant::now());
+        let (name, held) = place(plan(&alias, false, now).next(now));
+        assert_eq!(name, "first");
+        let mut waits = plan(&alias, false, now);
+        let Next::Queue(index, gate) = waits.next(now) else { panic!("it is full") };
+        drop(held);
+        waits.admitted(index, gate.enter(now).unwrap(), Duration::from_secs(1));
+        let (name, held) = place(waits.next(now));
+        assert_eq!((name.as_str(), gate.counts().used), ("first", 1));
+        assert_eq!(waits.story(), "first: queued for 1.000 s");
+        drop(held);
+        assert_eq!(gate.counts().used, 0, "the place is held for as long as the attempt");
+    }
+
+    #[test]
+    fn what_may_goes_elsewhere_and_what_may_not_is_told_when_to_come_again() {
+        let (alias, now) = (gated(), Instant::now());
+        let (_, _held) = place(plan(&alias, true, now).next(now));
+        let mut spills = plan(&alias, true, now);
+        assert_eq!(place(spills.next(now)).0, "spare");
+        assert_eq!(spills.story(), "first: no free place");
+        let mut stays = plan(&alias, false, now);
+        let Next::Queue(index, _) = stays.next(now) else { panic!("it is full") };
+        let after = Duration::from_secs(3);
+        stays.refused(index, Refusal::Full(after));
+        assert!(matches!(stays.next(now), Next::Over(Nowhere::Full(told)) if told == after));
+    }
+
+    #[test]
+    fn what_may_go_elsewhere_waits_all_the_same_where_there_is_nothing_else() {
+        let (mut alias, now) = (gated(), Instant::now());
+        alias.deployments.remove(0);
+        let (_, _held) = place(plan(&alias, true, now).next(now));
+        let mut waits = plan(&alias, true, now);
+        assert!(matches!(waits.next(now), Next::Queue(0, _)));
+        waits.refused(0, Refusal::Late(Duration::ZERO));
+        assert!(matches!(waits.next(now), Next::Over(Nowhere::Full(_))));
+    }
+
+    #[test]
+    fn a_cluster_that_is_set_aside_is_asked_last() {
+        let (alias, now) = (gated(), Instant::now());
+        let spill = spill::Policy {
+            failures: Some(1),
+            over: Duration::from_secs(10),
+            back: Duration::from_secs(30),
+            ..spill::Policy::default()
+        };
+        let mut first = cluster("first", &["http://127.0.0.1:1"]);
+        first.spill = Some(Spill::new(spill));
+        let mut alias = alias;
+        alias.deployments[1].cluster = Arc::new(first);
+        let (_, mut flight) = place(plan(&alias, true, now).next(now));
+        alias.deployments[1].cluster.report(&mut flight, Outcome::Bad, || now);
+        assert_eq!(place(plan(&alias, true, now).next(now)).0, "first", "it is thought over now and then");
+        let later = now + Duration::from_millis(200);
+        assert_eq!(place(plan(&alias, true, later).next(later)).0, "spare");
+        assert_eq!(place(plan(&alias, false, later).next(later)).0, "first", "it may not");
     }
 
     #[test]
     fn nothing_begins_after_the_deadline_and_no_storm_is_made() {
         let (alias, now) = (alias(), Instant::now());
-        let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, &|_| true, (RETRY, now), now);
+        let mut plan = Plan::new(&alias, Operation::ChatCompletions, None, &|_| true, rules(RETRY, now), now);
         assert!(matches!(plan.next(now), Next::Try(..)), "the first attempt is always made");
-        assert!(matches!(plan.next(now), Next::Over(None)));
+        assert!(matches!(plan.next(now), Next::Over(Nowhere::Left)));
         let attempts: usize = (0..1000)
             .map(|_| {
                 let tries = visit(&alias, Retry { attempts: 3, ..RETRY }, Some(Cause::Failed), None).0;

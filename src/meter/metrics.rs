@@ -18,6 +18,8 @@ pub struct Metrics {
     pub upstream: Upstream,
     /// What is left alone.
     pub breakers: Breakers,
+    /// What is let in.
+    pub admission: Admission,
 }
 
 /// Families of the client's side.
@@ -111,6 +113,23 @@ pub struct Breakers {
     pub key: IntGaugeVec,
     /// Breakers opened, by cluster and reason.
     pub trips: IntCounterVec,
+}
+
+/// Families of what is let in.
+#[derive(Debug)]
+pub struct Admission {
+    /// Exchanges under way, by cluster.
+    pub used: IntGaugeVec,
+    /// How many may be.
+    pub limit: IntGaugeVec,
+    /// Exchanges that wait.
+    pub waiting: IntGaugeVec,
+    /// How long those waited that were let in, seconds.
+    pub waited: HistogramVec,
+    /// How often a cluster's requests began to go elsewhere, by cluster and reason.
+    pub spills: IntCounterVec,
+    /// Exchanges not let in, by cluster and reason: `full`, `late`, `shed`.
+    pub refused: IntCounterVec,
 }
 
 /// The one set of families of the process.
@@ -314,6 +333,40 @@ impl Breakers {
     }
 }
 
+impl Admission {
+    fn new(make: &Builder) -> Self {
+        Self {
+            used: make.gauges(
+                "forebay_admission_used",
+                "Exchanges under way at a cluster with an admission limit",
+                &["cluster"],
+            ),
+            limit: make.gauges(
+                "forebay_admission_limit",
+                "How many exchanges may be under way",
+                &["cluster"],
+            ),
+            waiting: make.gauges("forebay_admission_waiting", "Exchanges waiting for a place", &["cluster"]),
+            waited: make.histograms(
+                "forebay_admission_wait_seconds",
+                "How long exchanges waited for a place that got one",
+                &["cluster"],
+                LONG,
+            ),
+            spills: make.counters(
+                "forebay_spills_total",
+                "How often a cluster's requests began to go elsewhere, by reason: wait, first_token, error_rate, failures, sick",
+                &["cluster", "reason"],
+            ),
+            refused: make.counters(
+                "forebay_admission_refused_total",
+                "Exchanges that got no place, by reason: full, late, shed",
+                &["cluster", "reason"],
+            ),
+        }
+    }
+}
+
 impl Metrics {
     fn new() -> Self {
         let make = Builder { registry: Registry::new() };
@@ -321,6 +374,7 @@ impl Metrics {
             http: Http::new(&make),
             upstream: Upstream::new(&make),
             breakers: Breakers::new(&make),
+            admission: Admission::new(&make),
             registry: make.registry,
         }
     }

@@ -31,6 +31,26 @@ impl ClusterSeries {
     }
 }
 
+/// The series of one cluster's gate. Its refusals come to be with the first.
+#[derive(Debug)]
+pub struct AdmissionSeries {
+    cluster: String,
+    /// How long those waited that were let in, seconds.
+    pub waited: Histogram,
+}
+
+impl AdmissionSeries {
+    /// The series of that cluster.
+    pub fn new(cluster: &str) -> Self {
+        Self { cluster: cluster.to_owned(), waited: METRICS.admission.waited.with_label_values(&[cluster]) }
+    }
+
+    /// Counts an exchange that was not let in.
+    pub fn refused(&self, why: &str) {
+        METRICS.admission.refused.with_label_values(&[self.cluster.as_str(), why]).inc();
+    }
+}
+
 /// The series of one route: exchanges that went well, by operation. They come to be with the first such exchange, so
 /// that a scrape is not full of noughts.
 #[derive(Debug)]

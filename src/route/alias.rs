@@ -135,12 +135,12 @@ type Rank = (bool, u32, f64);
 
 impl Alias {
     /// The deployments that can be asked `operation` and are permitted, in the order in which they are to be tried: by priority, then drawn by
-    /// weight; those without an available endpoint last. With `sticky` the draw is the same for the same value.
+    /// weight; those without an available endpoint last, and where it `spills`, those whose requests go elsewhere. With `sticky` the draw is the same for the same value.
     pub fn order(
         &self,
         operation: Operation,
         sticky: Option<&str>,
-        permitted: &dyn Fn(&Cluster) -> bool,
+        (permitted, spills): (&dyn Fn(&Cluster) -> bool, bool),
         now: Instant,
     ) -> Order {
         let carries = |index: &usize| {
@@ -150,7 +150,7 @@ impl Alias {
         let mut order: Order = (0..self.deployments.len()).filter(carries).collect();
         if order.len() > 1 {
             let mut keyed: SmallVec<[(Rank, usize); 4]> =
-                order.iter().map(|index| (self.rank(*index, sticky, now), *index)).collect();
+                order.iter().map(|index| (self.rank(*index, sticky, spills, now), *index)).collect();
             keyed.sort_by(|(a, _), (b, _)| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
             order = keyed.into_iter().map(|(_, index)| index).collect();
         }
@@ -159,7 +159,7 @@ impl Alias {
 
     /// Lower is tried first. Drawing an exponential deviate over the weight for each and sorting by it orders them as
     /// repeated weighted draws without replacement would; with a hash in the place of chance it is a rendezvous hash.
-    fn rank(&self, index: usize, sticky: Option<&str>, now: Instant) -> Rank {
+    fn rank(&self, index: usize, sticky: Option<&str>, spills: bool, now: Instant) -> Rank {
         let deployment = &self.deployments[index];
         let uniform = match sticky {
             Some(value) => {
@@ -173,7 +173,8 @@ impl Alias {
         let unavailable = !deployment.cluster.available(now)
             || !deployment.cluster.has_key(now)
             || deployment.weight == 0
-            || deployment.rest.left(now).is_some();
+            || deployment.rest.left(now).is_some()
+            || (spills && deployment.cluster.is_away(now));
         (unavailable, deployment.priority, draw)
     }
 
@@ -283,7 +284,7 @@ mod tests {
             alias("m", vec![deployment("spare", 1, 1), deployment("most", 9, 0), deployment("few", 1, 0)]);
         let mut first = [0; 3];
         for _ in 0..10_000 {
-            let order = alias.order(CHAT, None, &|_| true, Instant::now());
+            let order = alias.order(CHAT, None, (&|_| true, true), Instant::now());
             assert_eq!(order[2], 0, "the spare is last");
             first[order[0]] += 1;
         }
@@ -294,7 +295,7 @@ mod tests {
     fn a_sticky_value_always_draws_the_same_and_values_spread() {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 0)]);
         let now = Instant::now();
-        let pick = |value: &str| alias.order(CHAT, Some(value), &|_| true, now)[0];
+        let pick = |value: &str| alias.order(CHAT, Some(value), (&|_| true, true), now)[0];
         assert!((0..20).all(|_| pick("alice") == pick("alice")));
         let on_a = (0..1000).filter(|i| pick(&format!("user-{i}")) == 0).count();
         assert!((430..=570).contains(&on_a), "{on_a}");
@@ -304,7 +305,7 @@ mod tests {
     fn a_deployment_that_is_down_goes_last() {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 5)]);
         alias.deployments[0].cluster.endpoints()[0].probed(Health::Down, Duration::ZERO);
-        assert_eq!(alias.order(CHAT, None, &|_| true, Instant::now()).as_slice(), [1, 0]);
+        assert_eq!(alias.order(CHAT, None, (&|_| true, true), Instant::now()).as_slice(), [1, 0]);
     }
 
     #[test]
@@ -313,16 +314,19 @@ mod tests {
         let now = Instant::now();
         alias.deployments[0].rest.until(now + Duration::from_secs(10));
         alias.deployments[0].rest.until(now + Duration::from_secs(2));
-        assert_eq!(alias.order(CHAT, None, &|_| true, now).as_slice(), [1, 0]);
+        assert_eq!(alias.order(CHAT, None, (&|_| true, true), now).as_slice(), [1, 0]);
         let left = alias.deployments[0].rest.left(now).unwrap();
         assert!(left > Duration::from_secs(9) && left <= Duration::from_secs(10), "{left:?}");
-        assert_eq!(alias.order(CHAT, None, &|_| true, now + Duration::from_secs(11)).as_slice(), [0, 1]);
+        assert_eq!(
+            alias.order(CHAT, None, (&|_| true, true), now + Duration::from_secs(11)).as_slice(),
+            [0, 1]
+        );
     }
 
     #[test]
     fn only_deployments_that_speak_the_operation_are_tried() {
         let alias = alias("m", vec![deployment("a", 1, 0)]);
         assert!(alias.carries(CHAT) && !alias.carries(Operation::Models));
-        assert!(alias.order(Operation::Models, None, &|_| true, Instant::now()).is_empty());
+        assert!(alias.order(Operation::Models, None, (&|_| true, true), Instant::now()).is_empty());
     }
 }

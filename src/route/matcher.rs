@@ -8,6 +8,7 @@ use crate::clocks::Overrides;
 use crate::dialect::ir::Policy;
 use crate::meter::series::RouteSeries;
 use crate::pattern::{Pattern, Permit};
+use crate::priority::Priority;
 use crate::upstream::cluster::Cluster;
 
 /// A route.
@@ -33,6 +34,10 @@ pub struct Route {
     pub clocks: Overrides,
     /// The regions that its requests may go to.
     pub regions: Permit,
+    /// How important its requests are, where their caller's key does not say.
+    pub priority: Priority,
+    /// Whether its requests may go to a later deployment because of load.
+    pub spill: bool,
     /// Its series.
     pub series: RouteSeries,
 }
@@ -133,6 +138,8 @@ mod tests {
             max_body: 1,
             clocks: Overrides::default(),
             regions: Permit::default(),
+            priority: Priority::default(),
+            spill: true,
             series: RouteSeries::new(name),
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 
+use super::admission::{self, Gate};
 use super::balance::{Balancer, Chance, Moment, Strategy, Trials};
 use super::breaker::key::Key;
 use super::breaker::{Policy, millis};
@@ -17,6 +18,7 @@ pub use super::endpoint::Outcome;
 use super::endpoint::{Endpoint, EndpointSpec, InFlight};
 use super::link::Links;
 use super::probe::Probing;
+use super::spill::{self, Spill};
 use crate::clocks::Overrides;
 use crate::dialect::Operation;
 use crate::dialect::form::Form;
@@ -52,6 +54,10 @@ pub struct ClusterSpec {
     pub strategy: Strategy,
     /// When an endpoint, or the credential, is left alone.
     pub breaker: Policy,
+    /// How many exchanges may be under way at once; nothing where as many as come.
+    pub admission: Option<admission::Policy>,
+    /// When requests go to other deployments although it could be asked; nothing where they never do.
+    pub spill: Option<spill::Policy>,
     /// How endpoints are checked.
     pub probing: Probing,
     /// How long an idle connection is kept.
@@ -79,6 +85,10 @@ pub struct Cluster {
     pub budget: Budget,
     /// Whether its credential is accepted.
     pub key: Arc<Key>,
+    /// Who lets exchanges in, where not all are.
+    pub gate: Option<Arc<Gate>>,
+    /// Whether requests go elsewhere, where they ever do.
+    pub spill: Option<Spill>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// Whether any endpoint is left alone, tried or still coming back, as of when the lock below was last held.
     unsettled: AtomicBool,
@@ -137,6 +147,8 @@ impl Cluster {
         Self {
             budget: Budget::default(),
             key: Arc::default(),
+            gate: spec.admission.map(|policy| Arc::new(Gate::new(&spec.name, policy))),
+            spill: spec.spill.map(Spill::new),
             unsettled: AtomicBool::new(false),
             changing: Mutex::default(),
             balancer: Balancer::new(spec.strategy),
@@ -183,9 +195,38 @@ impl Cluster {
         }
     }
 
+    /// Whether it has an endpoint in service that is none of these.
+    pub fn has_besides(&self, tried: &[Arc<Endpoint>]) -> bool {
+        let is_new = |endpoint: &Arc<Endpoint>| !tried.iter().any(|known| Arc::ptr_eq(known, endpoint));
+        self.endpoints.load().iter().any(|endpoint| endpoint.spec.weight > 0 && is_new(endpoint))
+    }
+
     /// Whether its credential is accepted, or due to be tried.
     pub fn has_key(&self, now: Instant) -> bool {
         self.key.is_accepted() || self.key.admits(millis(now))
+    }
+
+    /// Whether requests that may go elsewhere should.
+    pub fn is_away(&self, now: Instant) -> bool {
+        let Some(spill) = &self.spill else { return false };
+        let now = millis(now);
+        spill.is_away(now, || self.sick_share(now), |state| self.tell_spill(state))
+    }
+
+    /// Whether one that would have to wait for a place should rather go elsewhere.
+    pub fn spares_the_wait(&self) -> bool {
+        let (Some(spill), Some(gate)) = (&self.spill, &self.gate) else { return false };
+        spill.spares_the_wait(gate.expected_wait(), |spares| self.tell_wait(spares))
+    }
+
+    /// A first token has come after that time.
+    pub fn first_token(&self, took: Duration, now: Instant) {
+        if let Some(gate) = &self.gate {
+            gate.first_token(took, now);
+        }
+        if let Some(spill) = &self.spill {
+            spill.first_token(took, millis(now));
+        }
     }
 
     /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges.
@@ -235,6 +276,8 @@ pub(crate) mod tests {
             discovery: Discovery::Static,
             strategy: Strategy::default(),
             breaker: Policy { failures: 2, ..Policy::default() },
+            admission: None,
+            spill: None,
             probing: Probing::off(),
             pool_idle: Duration::from_secs(1),
             clocks: Overrides::default(),

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::HttpPeer;
 
+use super::admission::Permit;
 use super::breaker::key::Trial;
 use super::breaker::{Breaker, Pass, Policy};
 use super::link::Prepared;
@@ -211,7 +212,7 @@ impl Endpoint {
     /// whatever happened to it.
     pub fn enter(self: &Arc<Self>, pass: Pass) -> InFlight {
         self.breaker.enter();
-        InFlight { endpoint: Arc::clone(self), pass, stage: Stage::Open, trial: None }
+        InFlight { endpoint: Arc::clone(self), pass, stage: Stage::Open, trial: None, permit: None }
     }
 }
 
@@ -245,6 +246,8 @@ pub struct InFlight {
     stage: Stage,
     /// There is one while it is tried whether the credential is accepted again.
     trial: Option<Trial>,
+    /// Its place among those that its cluster lets in, where not all are.
+    permit: Option<Permit>,
 }
 
 impl InFlight {
@@ -253,6 +256,7 @@ impl InFlight {
         let stage = std::mem::replace(&mut self.stage, Stage::Left);
         if stage != Stage::Left {
             self.endpoint.breaker.leave(self.pass, stage == Stage::Judged(Outcome::Good));
+            self.permit = None;
         }
     }
 
@@ -278,6 +282,13 @@ impl InFlight {
     /// Makes it a trial of its credential.
     pub(super) fn trying(mut self, trial: Option<Trial>) -> Self {
         self.trial = trial;
+        self
+    }
+
+    /// It holds that place until it is over.
+    #[must_use]
+    pub fn permitted(mut self, permit: Option<Permit>) -> Self {
+        self.permit = permit;
         self
     }
 

@@ -1,5 +1,6 @@
 //! Clusters: addresses, credentials, and how their health is known.
 
+mod admission;
 mod credential;
 mod endpoints;
 mod headers;
@@ -58,6 +59,7 @@ fn compile(
     let row = known.find(&cluster.provider, &path.key("provider"), check)?;
     let site = Site::of(cluster, &row, path, check);
     let form = credential::form(cluster, &row, path, check);
+    let (admission, spill) = admission::both(cluster, path, check);
     let template = endpoints::template(cluster, &row, &prefix(&row, &form, &site), &path.key("tls"), check);
     let endpoints = endpoints::endpoints(cluster, &row, &site.location(), &template, path, check);
     let discovery = endpoints::discovery(cluster, &template, &endpoints, path, check);
@@ -81,6 +83,8 @@ fn compile(
         discovery,
         strategy: strategy(cluster.balance),
         breaker,
+        admission,
+        spill,
         probing,
         pool_idle: cluster.pool.idle.map_or(row.idle, |idle| idle.0),
         clocks,

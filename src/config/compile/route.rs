@@ -10,6 +10,7 @@ use crate::config::value;
 use crate::dialect::ir::Policy;
 use crate::meter::series::RouteSeries;
 use crate::pattern::{Pattern, Permit};
+use crate::priority::Priority;
 use crate::provider::credential::Source;
 use crate::route::matcher::{Route, Routes, Target};
 
@@ -46,6 +47,8 @@ fn standard(config: &Config) -> Route {
         max_body: config.intake.max_body.0,
         clocks: Overrides::default(),
         regions: Permit::default(),
+        priority: Priority::default(),
+        spill: true,
         series: RouteSeries::new("default"),
     }
 }
@@ -165,8 +168,19 @@ fn compile(
         max_body: route.max_body.map_or(bound, |size| size.0),
         clocks,
         regions: permit(&route.regions, &path.key("regions"), config, check),
+        priority: priority(route.priority),
+        spill: route.spill,
         series: RouteSeries::new(&route.name),
     })
+}
+
+/// How important requests are.
+pub(super) fn priority(written: schema::Priority) -> Priority {
+    match written {
+        schema::Priority::Low => Priority::Low,
+        schema::Priority::Normal => Priority::Normal,
+        schema::Priority::High => Priority::High,
+    }
 }
 
 /// The regions that are permitted. One that no cluster is in is probably not meant.

@@ -56,6 +56,11 @@ pub struct Cluster {
     /// Passive checks: endpoints that fail real requests, and a key that is refused, are left alone for a while.
     #[serde(default)]
     pub breaker: Breaker,
+    /// How many requests may be under way at once, and how many wait for the rest. Left out: as many as come.
+    pub admission: Option<Admission>,
+    /// When requests go to deployments of a higher priority number although this cluster could be asked, and when they come
+    /// back. Left out: only when it cannot.
+    pub spill: Option<Spill>,
     /// What the API can be asked, if not all of what its provider usually can; the best first. A client that asks for
     /// anything else is served by translation, where there is one.
     pub speaks: Option<Vec<Speaks>>,
@@ -330,6 +335,102 @@ pub enum Check {
     Tls,
     /// Ask for a path and look at the reply.
     Http,
+}
+
+/// How many requests a cluster takes at once. The rest waits in front of it: the more important first (`priority` of keys
+/// and routes), among those each caller in turn. Raw routes are not counted.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admission {
+    /// How many may be under way at once: a number, or `adaptive`.
+    pub limit: AdmissionLimit,
+    /// How many may wait. Where all places are taken, one that comes takes that of the least important.
+    #[serde(default = "Admission::queue")]
+    #[schemars(range(max = 100_000))]
+    pub queue: u32,
+    /// How long each may wait. What cannot be its turn in that time, as far as is known, is refused at once.
+    #[serde(default = "Admission::timeout")]
+    pub timeout: Period,
+}
+
+impl Admission {
+    fn queue() -> u32 {
+        128
+    }
+
+    fn timeout() -> Period {
+        Period::seconds(30)
+    }
+}
+
+/// How many requests may be under way at once.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AdmissionLimit {
+    /// So many.
+    Fixed(#[schemars(range(min = 1, max = 1_000_000))] u32),
+    /// As many as leave the time to first token short.
+    Adaptive(AdaptiveLimit),
+}
+
+/// A limit that follows the time to first token of streams.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdaptiveLimit {
+    /// No less than this; what it begins with. Write what the nodes serve together without getting slower.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min: u32,
+    /// No more than this.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max: u32,
+    /// How many times longer than in a quiet cluster the first token may take.
+    #[serde(default = "AdaptiveLimit::tolerance")]
+    #[schemars(range(min = 1.1, max = 100.0))]
+    pub tolerance: f64,
+}
+
+impl AdaptiveLimit {
+    fn tolerance() -> f64 {
+        2.0
+    }
+}
+
+/// When requests go elsewhere. Each sign that is left out sends none away; all of them do only where a route and a key
+/// allow it, and where there is a deployment of a higher priority number that can take them.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spill {
+    /// From this expected wait for a place on, what finds no free one goes elsewhere. Needs `admission`.
+    pub wait: Option<Period>,
+    /// From this average time to first token on, everything does.
+    pub first_token: Option<Period>,
+    /// From this share of failures on.
+    #[schemars(range(min = 0.01, max = 1))]
+    pub error_rate: Option<f64>,
+    /// After so many failures in a row, whichever endpoints they are of.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub failures: Option<u32>,
+    /// From this share of endpoints on that are down or left alone.
+    #[schemars(range(min = 0.01, max = 1))]
+    pub sick: Option<f64>,
+    /// Over what time averages and shares are taken. Fewer than ten requests say nothing.
+    pub over: Period,
+    /// For how long requests go elsewhere at least. A tenth of them tries the cluster then, before all are back.
+    pub back: Period,
+}
+
+impl Default for Spill {
+    fn default() -> Self {
+        Self {
+            wait: None,
+            first_token: None,
+            error_rate: None,
+            failures: None,
+            sick: None,
+            over: Period::seconds(30),
+            back: Period::seconds(30),
+        }
+    }
 }
 
 /// Passive checks, by real traffic. Only what the upstream is to blame for counts.

@@ -168,9 +168,30 @@ pub struct Route {
     /// Where its requests may go: data residency. It goes before every other choice.
     #[serde(default)]
     pub regions: Regions,
+    /// How important its requests are where not all can go at once, if the caller's key does not say: who goes first, and
+    /// who is refused last. A request may say less of itself, with the header `x-forebay-priority`.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Whether its requests may go to a deployment of a higher priority number because of load, as `spill` of a cluster
+    /// says. If false they wait, or are refused. Where a cluster fails, they go there all the same.
+    #[serde(default = "yes")]
+    pub spill: bool,
     /// How long anything may take on this route.
     #[serde(default)]
     pub clocks: Clocks,
+}
+
+/// How important a request is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Work that can wait.
+    Low,
+    /// Everything else.
+    #[default]
+    Normal,
+    /// Someone waits for it.
+    High,
 }
 
 /// What is done about fields that cannot be carried from one dialect to another.
@@ -184,7 +205,7 @@ pub enum Loss {
     Strict,
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 

@@ -415,7 +415,7 @@ fn first_token(context: &mut Context, upstream: &mut Upstream, read: Instant) {
     context.phase = When::Data;
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
     let took = read.saturating_duration_since(sent);
-    upstream.first_token(took);
+    upstream.first_token(took, read);
     if let Some(series) = context.place.as_ref().and_then(|place| place.series.as_ref()) {
         series.first_token().observe(took.as_secs_f64());
     }

@@ -10,6 +10,7 @@ use crate::upstream::balance::Trials;
 use crate::upstream::breaker::key::Fault;
 use crate::upstream::breaker::{Pass, Reason, millis};
 use crate::upstream::endpoint::{Endpoint, InFlight, Outcome};
+use crate::upstream::spill;
 
 impl Cluster {
     /// An exchange was counted in.
@@ -43,9 +44,50 @@ impl Cluster {
             Outcome::Neutral => {}
             Outcome::Good => {
                 self.accepted(flight, &now);
+                self.weigh(true, &now);
                 self.succeeded(flight, now);
             }
-            Outcome::Bad => self.failed(flight, now()),
+            Outcome::Bad => {
+                self.weigh(false, &now);
+                self.failed(flight, now());
+            }
+        }
+    }
+
+    /// Notes the outcome for the whole cluster, where its requests may go elsewhere.
+    fn weigh(&self, good: bool, now: &impl Fn() -> Instant) {
+        if let Some(spill) = &self.spill {
+            spill.outcome(good, millis(now()));
+        }
+    }
+
+    /// The share of its endpoints that take no new exchanges.
+    pub(super) fn sick_share(&self, now: u64) -> f64 {
+        let endpoints = self.endpoints.load();
+        let sick = endpoints.iter().filter(|endpoint| !endpoint.available(now, &self.spec.breaker)).count();
+        sick as f64 / endpoints.len().max(1) as f64
+    }
+
+    /// Says that what would wait goes elsewhere, or waits again.
+    pub(super) fn tell_wait(&self, spares: bool) {
+        if spares {
+            METRICS.admission.spills.with_label_values(&[self.name(), "wait"]).inc();
+        }
+        let what = if spares { "what would wait goes elsewhere" } else { "what must wait does so again" };
+        log::info!("cluster {}: {what}", self.name());
+    }
+
+    /// Says that requests go elsewhere, or come back.
+    pub(super) fn tell_spill(&self, state: spill::State) {
+        match state {
+            spill::State::Here => log::info!("cluster {}: its requests are back", self.name()),
+            spill::State::Trying { .. } => {
+                log::info!("cluster {}: a tenth of its requests try it", self.name())
+            }
+            spill::State::Away { why, .. } => {
+                METRICS.admission.spills.with_label_values(&[self.name(), why.name()]).inc();
+                log::warn!("cluster {}: its requests go elsewhere for a while: {}", self.name(), why.name());
+            }
         }
     }
 
