@@ -17,6 +17,7 @@ pub mod headers;
 pub mod http1;
 pub mod intake;
 pub mod listing;
+pub mod pressure;
 pub mod raw;
 pub mod reject;
 pub mod relay;
@@ -50,6 +51,7 @@ use context::Context;
 use engine::{Ask, reach};
 use intake::{Body, Budget};
 use listing::{list_models, unknown_model};
+use pressure::Pressure;
 use reject::answer_failure;
 use session::Session as Downstream;
 use verdict::Failed;
@@ -62,6 +64,7 @@ pub struct Shared {
     /// Since when the process serves, for model lists.
     started: SystemTime,
     budget: Arc<Budget>,
+    pressure: Arc<Pressure>,
     live: AtomicUsize,
     closing: AtomicBool,
 }
@@ -86,6 +89,7 @@ impl Shared {
             snapshot: ArcSwap::new(snapshot),
             started: SystemTime::now(),
             budget: Arc::default(),
+            pressure: Arc::default(),
             live: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         })
@@ -95,6 +99,12 @@ impl Shared {
         self.live.fetch_add(1, Relaxed);
         METRICS.http.in_flight.inc();
         Live { shared: Arc::clone(self) }
+    }
+
+    /// Lets an exchange in, unless the process is too near its bounds for one of its importance.
+    fn admit(&self, context: &Context) -> Result<(), Error> {
+        self.pressure.watch(context.snapshot.process.overload);
+        self.pressure.admit(context.priority)
     }
 
     /// Exchanges under way.
@@ -134,6 +144,7 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
         return Err(moved());
     };
     identify(session.head(), context)?;
+    shared.admit(context)?;
     if operation == Operation::Models {
         return list_models(shared, session, context).await;
     }

@@ -139,7 +139,7 @@ fn same_prefix(a: u128, b: u128, width: u32, bits: u8) -> bool {
 }
 
 /// The process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Process {
     /// Worker threads; 0 is one for each core.
     pub threads: usize,
@@ -147,6 +147,19 @@ pub struct Process {
     pub lame_duck: Duration,
     /// How long streams may run after that.
     pub drain: Duration,
+    /// From when on requests are refused that are not important enough.
+    pub overload: Overload,
+}
+
+/// The bounds near which the process refuses what is not important.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Overload {
+    /// Resident memory, bytes; nine tenths of what there is where it is not said.
+    pub memory: Option<u64>,
+    /// The share of the files that it may open.
+    pub files: f64,
+    /// How late the event loop may be.
+    pub delay: Duration,
 }
 
 /// How logs are written.

@@ -19,7 +19,7 @@ use crate::access::{Access, Principal};
 use crate::clocks::{self, Overrides};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
-use crate::snapshot::{Cause, Causes, Intake, Log, Media, Process, Retry, Snapshot};
+use crate::snapshot::{Cause, Causes, Intake, Log, Media, Overload, Process, Retry, Snapshot};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::fetch::{self, Fetcher};
 
@@ -63,6 +63,7 @@ pub(super) fn compile(
             threads: config.server.threads as usize,
             lame_duck: config.server.lame_duck.0,
             drain: config.server.drain.0,
+            overload: overload(&config.server.overload),
         },
         log: log(config),
         intake: Intake {
@@ -108,6 +109,10 @@ fn log(config: &Config) -> Log {
         LogFormat::Text => crate::snapshot::LogFormat::Text,
     };
     Log { format, level: level.to_owned(), access: config.log.access }
+}
+
+fn overload(written: &schema::Overload) -> Overload {
+    Overload { memory: written.memory.map(|size| size.0), files: written.files, delay: written.delay.0 }
 }
 
 /// The checks under way: what is being checked, and what was found.

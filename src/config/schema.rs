@@ -167,11 +167,38 @@ pub struct Server {
     pub lame_duck: Period,
     /// After that: how long exchanges in flight may take to end. What is left then is cut.
     pub drain: Period,
+    /// Near these bounds requests are refused with 503, those of priority `low` from nine tenths on, those of `normal` at
+    /// the bound, and never those of `high`.
+    pub overload: Overload,
+}
+
+/// The bounds of the process.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overload {
+    /// Resident memory. Left out: nine tenths of the control group's (systemd's `MemoryMax`), or of the machine's.
+    pub memory: Option<Size>,
+    /// The share of the files that the process may open (`LimitNOFILE`), connections among them.
+    #[schemars(range(min = 0.1, max = 1))]
+    pub files: f64,
+    /// How late the event loop may be with what is due.
+    pub delay: Period,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self { memory: None, files: 0.9, delay: Period::millis(500) }
+    }
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { threads: 0, lame_duck: Period::seconds(2), drain: Period::seconds(600) }
+        Self {
+            threads: 0,
+            lame_duck: Period::seconds(2),
+            drain: Period::seconds(600),
+            overload: Overload::default(),
+        }
     }
 }
 

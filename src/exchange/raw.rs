@@ -34,19 +34,20 @@ use crate::upstream::cluster::{Cluster, Outcome};
 pub fn begin(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
     admit(shared, &mut Downstream::Pingora(session), context)?;
     match route(session.req_header(), context)? {
-        None => prepare(session, context),
+        None => prepare(shared, session, context),
         Some(_) => Err(moved()),
     }
 }
 
 /// Checks who is calling, and how much comes, before anything is passed on.
-fn prepare(session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
+fn prepare(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
     // The screen lets the names of models have them, but here it is an upstream that would read them.
     if screen::hides_slash(session.req_header().uri.path().as_bytes()) {
         session.set_keepalive(None);
         return Err(Error::client(Kind::InvalidRequest, "the path hides a slash in an escape"));
     }
     identify(session.req_header(), context)?;
+    shared.admit(context)?;
     let most = max_body(context);
     if intake::declared_length(session.req_header()).is_some_and(|length| length > most) {
         return Err(intake::too_large(most));

@@ -128,6 +128,10 @@ pub struct Admission {
     pub waited: HistogramVec,
     /// How often a cluster's requests began to go elsewhere, by cluster and reason.
     pub spills: IntCounterVec,
+    /// How near the process is to its bounds, as a share of each: `delay`, `memory`, `files`.
+    pub pressure: GaugeVec,
+    /// Exchanges refused near those bounds, by priority.
+    pub shed: IntCounterVec,
     /// Exchanges not let in, by cluster and reason: `full`, `late`, `shed`.
     pub refused: IntCounterVec,
 }
@@ -357,6 +361,16 @@ impl Admission {
                 "forebay_spills_total",
                 "How often a cluster's requests began to go elsewhere, by reason: wait, first_token, error_rate, failures, sick",
                 &["cluster", "reason"],
+            ),
+            pressure: make.float_gauges(
+                "forebay_pressure",
+                "How near the process is to its bounds, as a share of each: delay, memory, files",
+                &["bound"],
+            ),
+            shed: make.counters(
+                "forebay_shed_total",
+                "Exchanges refused because the process is near its bounds, by priority",
+                &["priority"],
             ),
             refused: make.counters(
                 "forebay_admission_refused_total",

@@ -205,3 +205,31 @@ async fn a_region_that_fails_is_left_for_another_and_tried_again_after_a_while()
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_process_at_the_end_of_its_means_serves_the_most_important_alone() {
+    let sim = sim(Config::default()).await;
+    let config = format!(
+        "{}server: {{overload: {{memory: 1MiB}}}}\nroutes:\n  - {{name: urgent, path: /urgent, priority: high}}\n  \
+         - {{name: all, path: /}}\n",
+        cluster_of(&[sim.addr()], "admission: {limit: 8}")
+    );
+    let edge = Edge::start(&config).await;
+    // It begins to look with the first request.
+    let refused = soon("a refusal", async {
+        loop {
+            let reply = ask(&edge, "").await;
+            if reply.status != 200 {
+                return reply;
+            }
+        }
+    })
+    .await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("2")), "{refused:?}");
+    let served = finish(begin(&edge, "/urgent", "").await).await.unwrap();
+    assert!(served.status == 200 && served.whole);
+    let lesser = begin(&edge, "/urgent", "x-forebay-priority: normal\r\n").await;
+    assert_eq!(finish(lesser).await.unwrap().status, 503);
+    assert!(edge.metric("forebay_shed_total{priority=\"normal\"}").await >= 2.0);
+    assert!(edge.metric("forebay_pressure{bound=\"memory\"}").await > 1.0);
+}
