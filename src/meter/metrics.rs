@@ -98,6 +98,10 @@ pub struct Upstream {
     pub open: IntGaugeVec,
     /// Streams that the upstream broke off.
     pub cut_streams: IntCounterVec,
+    /// Exchanges that were ended, or moved to another endpoint, because the deadline of a drain had come, by cluster.
+    pub evicted: IntCounterVec,
+    /// 1 for an endpoint that is drained, 0 for any other, by cluster and endpoint.
+    pub draining: IntGaugeVec,
     /// Exchanges that ended without their usage being known, by cluster.
     pub unknown_usage: IntCounterVec,
 }
@@ -282,6 +286,16 @@ impl Upstream {
                 "forebay_cut_streams_total",
                 "Streams that the upstream broke off after their first byte",
                 &["cluster"],
+            ),
+            evicted: make.counters(
+                "forebay_evicted_total",
+                "Exchanges ended or moved because the time of their drained endpoint was over",
+                &["cluster"],
+            ),
+            draining: make.gauges(
+                "forebay_endpoint_draining",
+                "1 for an endpoint that takes no new exchanges because it is drained",
+                &["cluster", "endpoint"],
             ),
             unknown_usage: make.counters(
                 "forebay_unknown_usage_total",

@@ -1,6 +1,7 @@
 //! Endpoints that share a provider, a credential, a balancing strategy and a health policy.
 
 mod breakers;
+mod drains;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -24,6 +25,8 @@ use crate::dialect::translate::Passage;
 use crate::meter::series::ClusterSeries;
 use crate::provider::Provider;
 use crate::provider::credential::Source;
+use drains::Drains;
+pub use drains::{Somewhere, keep_draining};
 
 /// Everything about a cluster that is configured.
 #[derive(Debug)]
@@ -80,6 +83,7 @@ pub struct Cluster {
     /// Whether its credential is accepted.
     pub key: Arc<Key>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    drains: Drains,
     /// Whether any endpoint is left alone, tried or still coming back, as of when the lock below was last held.
     unsettled: AtomicBool,
     /// Held while a breaker opens or closes, so that no two open that may not both.
@@ -137,6 +141,7 @@ impl Cluster {
         Self {
             budget: Budget::default(),
             key: Arc::default(),
+            drains: Drains::default(),
             unsettled: AtomicBool::new(false),
             changing: Mutex::default(),
             balancer: Balancer::new(spec.strategy),
@@ -188,17 +193,23 @@ impl Cluster {
         self.key.is_accepted() || self.key.admits(millis(now))
     }
 
-    /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges.
+    /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges. One that
+    /// drains goes on draining, also where its weight has changed, and is kept in sight until it is idle.
     pub fn replace(&self, specs: Vec<EndpointSpec>) {
         let _changing = self.changing();
-        let known = self.endpoints.load();
-        let endpoints = specs
+        let known: Vec<Arc<Endpoint>> = self.everywhere().into_iter().map(|known| known.endpoint).collect();
+        let named = |spec: &EndpointSpec| known.iter().find(|endpoint| endpoint.spec.origin == spec.origin);
+        let endpoints: Vec<Arc<Endpoint>> = specs
             .into_iter()
             .map(|spec| match known.iter().find(|endpoint| endpoint.spec == spec) {
                 Some(endpoint) => Arc::clone(endpoint),
-                None => Arc::new(Endpoint::new(spec)),
+                None => Arc::new(match named(&spec) {
+                    Some(endpoint) => Endpoint::instead_of(spec, endpoint),
+                    None => Endpoint::new(spec),
+                }),
             })
             .collect();
+        self.drains.leave(known, &endpoints);
         self.endpoints.store(Arc::new(endpoints));
         self.count_sick(millis(Instant::now()));
     }
