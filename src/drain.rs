@@ -119,7 +119,9 @@ fn show(args: &Args, answer: &Value) -> Result<(), String> {
         let deadline = place["deadline_in_s"].as_f64().filter(|_| state == "draining");
         let deadline =
             deadline.map_or_else(String::new, |left| format!(", {left:.0} s until they are ended"));
-        say(&format!("{}/{name}: {state}, {running} under way{deadline}", text("cluster")))
+        let evicted = place["evicted"].as_u64().filter(|evicted| *evicted > 0);
+        let evicted = evicted.map_or_else(String::new, |evicted| format!(", {evicted} were ended"));
+        say(&format!("{}/{name}: {state}, {running} under way{deadline}{evicted}", text("cluster")))
     })
 }
 

@@ -43,7 +43,7 @@ pub(super) fn observe(snapshot: &Snapshot) {
     // An endpoint that is gone must not go on being shown.
     METRICS.upstream.health.reset();
     METRICS.upstream.in_flight.reset();
-    METRICS.upstream.draining.reset();
+    METRICS.drains.endpoints.reset();
     METRICS.upstream.average_first_token.reset();
     METRICS.breakers.state.reset();
     METRICS.breakers.key.reset();
@@ -59,7 +59,7 @@ pub(super) fn observe(snapshot: &Snapshot) {
                 .set(endpoint.available(now, &cluster.spec.breaker).into());
             METRICS.breakers.state.with_label_values(&[name, at]).set(number(&endpoint.breaker.look()));
             METRICS.upstream.in_flight.with_label_values(&[name, at]).set(endpoint.in_flight().into());
-            METRICS.upstream.draining.with_label_values(&[name, at]).set(endpoint.is_draining().into());
+            METRICS.drains.endpoints.with_label_values(&[name, at]).set(endpoint.is_draining().into());
             let average = endpoint.average_first_token().as_secs_f64();
             METRICS.upstream.average_first_token.with_label_values(&[name, at]).set(average);
         }

@@ -286,7 +286,7 @@ impl Upstream {
     /// The endpoint's time is over, which says nothing of how it did.
     pub fn evicted(&mut self) -> Error {
         self.judge(Outcome::Neutral);
-        METRICS.upstream.evicted.with_label_values(&[self.cluster.name()]).inc();
+        METRICS.drains.evicted.with_label_values(&[self.cluster.name()]).inc();
         Error::upstream(
             Kind::UpstreamFailed,
             "the upstream was taken out of service before its answer was over",

@@ -200,7 +200,7 @@ pub fn reply(
 /// Ends a reply whose endpoint's time is over.
 pub fn pass_reply(context: &Context) -> pingora_core::Result<()> {
     if let Some(place) = context.place.as_ref().filter(|place| place.endpoint.is_evicting()) {
-        METRICS.upstream.evicted.with_label_values(&[place.cluster.name()]).inc();
+        METRICS.drains.evicted.with_label_values(&[place.cluster.name()]).inc();
         return Err(PingoraError::explain(
             ErrorType::ConnectionClosed,
             "its endpoint is taken out of service",

@@ -18,6 +18,8 @@ pub struct Metrics {
     pub upstream: Upstream,
     /// What is left alone.
     pub breakers: Breakers,
+    /// What is taken out of service.
+    pub drains: Drains,
 }
 
 /// Families of the client's side.
@@ -98,10 +100,6 @@ pub struct Upstream {
     pub open: IntGaugeVec,
     /// Streams that the upstream broke off.
     pub cut_streams: IntCounterVec,
-    /// Exchanges that were ended, or moved to another endpoint, because the deadline of a drain had come, by cluster.
-    pub evicted: IntCounterVec,
-    /// 1 for an endpoint that is drained, 0 for any other, by cluster and endpoint.
-    pub draining: IntGaugeVec,
     /// Exchanges that ended without their usage being known, by cluster.
     pub unknown_usage: IntCounterVec,
 }
@@ -115,6 +113,15 @@ pub struct Breakers {
     pub key: IntGaugeVec,
     /// Breakers opened, by cluster and reason.
     pub trips: IntCounterVec,
+}
+
+/// Families of what is taken out of service.
+#[derive(Debug)]
+pub struct Drains {
+    /// 1 for an endpoint that is drained, 0 for any other, by cluster and endpoint.
+    pub endpoints: IntGaugeVec,
+    /// Exchanges that were ended, or moved to another endpoint, because the deadline of a drain had come, by cluster.
+    pub evicted: IntCounterVec,
 }
 
 /// The one set of families of the process.
@@ -287,16 +294,6 @@ impl Upstream {
                 "Streams that the upstream broke off after their first byte",
                 &["cluster"],
             ),
-            evicted: make.counters(
-                "forebay_evicted_total",
-                "Exchanges ended or moved because the time of their drained endpoint was over",
-                &["cluster"],
-            ),
-            draining: make.gauges(
-                "forebay_endpoint_draining",
-                "1 for an endpoint that takes no new exchanges because it is drained",
-                &["cluster", "endpoint"],
-            ),
             unknown_usage: make.counters(
                 "forebay_unknown_usage_total",
                 "Exchanges that ended well without their usage being reported",
@@ -328,6 +325,23 @@ impl Breakers {
     }
 }
 
+impl Drains {
+    fn new(make: &Builder) -> Self {
+        Self {
+            endpoints: make.gauges(
+                "forebay_endpoint_draining",
+                "1 for an endpoint that takes no new exchanges because it is drained",
+                &["cluster", "endpoint"],
+            ),
+            evicted: make.counters(
+                "forebay_evicted_total",
+                "Exchanges ended or moved because the time of their drained endpoint was over",
+                &["cluster"],
+            ),
+        }
+    }
+}
+
 impl Metrics {
     fn new() -> Self {
         let make = Builder { registry: Registry::new() };
@@ -335,6 +349,7 @@ impl Metrics {
             http: Http::new(&make),
             upstream: Upstream::new(&make),
             breakers: Breakers::new(&make),
+            drains: Drains::new(&make),
             registry: make.registry,
         }
     }
