@@ -1,13 +1,28 @@
-//! Health, metrics and the configuration in force, on a listener of their own.
+//! Health, metrics, the configuration in force, and what drains, on a listener of their own.
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/health` | everything below, as JSON; 503 when not ready |
-//! | `/health/live` | 200 as long as the process answers |
-//! | `/health/ready` | 200 while new work is welcome |
-//! | `/health/startup` | 200 once it was ready for the first time |
-//! | `/metrics` | Prometheus's text format |
-//! | `/snapshot` | routes, aliases, clusters and endpoints with their live state, without secrets |
+//! | `GET /health` | everything below, as JSON; 503 when not ready |
+//! | `GET /health/live` | 200 as long as the process answers |
+//! | `GET /health/ready` | 200 while new work is welcome |
+//! | `GET /health/startup` | 200 once it was ready for the first time |
+//! | `GET /metrics` | Prometheus's text format |
+//! | `GET /snapshot` | routes, aliases, clusters and endpoints with their live state, without secrets |
+//! | `GET /endpoints` | every endpoint, whether it serves or drains, and how many exchanges run there |
+//! | `POST /endpoints/drain` | sends nothing new to an endpoint; what runs there has until `deadline_s`, if that is given |
+//! | `POST /endpoints/resume` | sends new exchanges to it again |
+//!
+//! A POST has a body of JSON: `{"endpoint": "http://10.0.0.5:8000", "cluster": "gpu", "deadline_s": 30}`, of which only
+//! the first is needed, in any form of [`Wanted`](crate::upstream::wanted::Wanted). It is answered as `GET /endpoints` is,
+//! with those alone that were meant.
+//!
+//! Where a token is configured, all but the three short paths about health need it as `authorization: Bearer TOKEN`.
+//! Without one, nothing can be changed from another machine. No web page can change anything: a request with an
+//! `Origin`, or without `content-type: application/json`, is refused.
+
+mod drain;
+mod gate;
+mod state;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,54 +36,93 @@ use serde_json::{Value, json};
 use crate::exchange::Shared;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::meter::metrics::METRICS;
-use crate::route::matcher::Target;
-use crate::snapshot::Snapshot;
-use crate::upstream::admission::Gate;
-use crate::upstream::breaker::{self, State, millis};
-use crate::upstream::cluster::Cluster;
-use crate::upstream::endpoint::{Endpoint, Health};
-use crate::upstream::spill;
+use crate::snapshot::{self, Snapshot};
+use gate::Gate;
 
 /// The admin listener's application.
 pub struct Admin {
     shared: Arc<Shared>,
     lifecycle: Arc<Lifecycle>,
+    gate: Gate,
     began: Instant,
+}
+
+/// What is answered.
+struct Answer {
+    status: StatusCode,
+    media: &'static str,
+    text: Vec<u8>,
 }
 
 const JSON: &str = "application/json";
 
-impl Admin {
-    /// An admin listener over the exchanges' state and the process's life.
-    pub fn new(shared: Arc<Shared>, lifecycle: Arc<Lifecycle>) -> Self {
-        Self { shared, lifecycle, began: Instant::now() }
+impl Answer {
+    fn json(status: StatusCode, value: &Value) -> Self {
+        let mut text = value.to_string().into_bytes();
+        text.push(b'\n');
+        Self { status, media: JSON, text }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> (StatusCode, &'static str, Vec<u8>) {
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            return error(StatusCode::METHOD_NOT_ALLOWED, "use GET");
+    fn error(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::json(status, &json!({ "error": message.into() }))
+    }
+
+    /// Whether something is so.
+    fn said(is: bool, what: &str) -> Self {
+        let status = if is { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        Self::json(status, &json!({ what: is }))
+    }
+}
+
+impl Admin {
+    /// An admin listener over the exchanges' state and the process's life.
+    pub fn new(shared: Arc<Shared>, lifecycle: Arc<Lifecycle>, settings: &snapshot::Admin) -> Self {
+        Self { shared, lifecycle, gate: Gate::new(settings), began: Instant::now() }
+    }
+
+    async fn answer(&self, session: &mut ServerSession) -> Answer {
+        let head = session.req_header();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        if let Err(refused) = self.gate.lets_in(head) {
+            return refused;
         }
+        match (&method, drain::Order::at(&path)) {
+            (&Method::POST, Some(order)) => match gate::body(session).await {
+                Ok(body) => drain::obey(order, &body, &self.shared.snapshot.load(), Instant::now()),
+                Err(refused) => refused,
+            },
+            (_, Some(_)) => Answer::error(StatusCode::METHOD_NOT_ALLOWED, "use POST"),
+            (&Method::GET | &Method::HEAD, None) => self.look(&path),
+            (_, None) => Answer::error(StatusCode::METHOD_NOT_ALLOWED, "use GET"),
+        }
+    }
+
+    fn look(&self, path: &str) -> Answer {
         let snapshot = self.shared.snapshot.load();
         match path {
             "/health" => self.health(&snapshot),
-            "/health/live" => said(true, "live"),
-            "/health/ready" => said(self.lifecycle.phase() == Phase::Serving, "ready"),
-            "/health/startup" => said(self.lifecycle.phase() != Phase::Starting, "started"),
+            "/health/live" => Answer::said(true, "live"),
+            "/health/ready" => Answer::said(self.lifecycle.phase() == Phase::Serving, "ready"),
+            "/health/startup" => Answer::said(self.lifecycle.phase() != Phase::Starting, "started"),
             "/metrics" => {
-                observe(&snapshot);
-                (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", METRICS.render())
+                state::observe(&snapshot);
+                let media = "text/plain; version=0.0.4; charset=utf-8";
+                Answer { status: StatusCode::OK, media, text: METRICS.render() }
             }
-            "/snapshot" => body(StatusCode::OK, &dump(&snapshot)),
-            _ => error(
+            "/snapshot" => Answer::json(StatusCode::OK, &state::dump(&snapshot)),
+            "/endpoints" => Answer::json(StatusCode::OK, &drain::all(&snapshot, Instant::now())),
+            _ => Answer::error(
                 StatusCode::NOT_FOUND,
-                "there are /health, /health/live, /health/ready, /health/startup, /metrics and /snapshot",
+                "there are /health, /health/live, /health/ready, /health/startup, /metrics, /snapshot, /endpoints, \
+                 /endpoints/drain and /endpoints/resume",
             ),
         }
     }
 
-    fn health(&self, snapshot: &Snapshot) -> (StatusCode, &'static str, Vec<u8>) {
+    fn health(&self, snapshot: &Snapshot) -> Answer {
         let now = Instant::now();
-        let providers: Vec<Value> = snapshot.clusters.iter().map(|cluster| provider(cluster, now)).collect();
+        let providers: Vec<Value> =
+            snapshot.clusters.iter().map(|cluster| state::provider(cluster, now)).collect();
         let any = snapshot.clusters.iter().any(|cluster| cluster.available(now));
         let status = match (self.lifecycle.phase(), any) {
             (Phase::Starting, _) => "starting",
@@ -83,7 +137,7 @@ impl Admin {
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        body(
+        Answer::json(
             code,
             &json!({
                 "status": status,
@@ -91,7 +145,7 @@ impl Admin {
                 "uptime_seconds": self.began.elapsed().as_secs(),
                 "in_flight": self.shared.live(),
                 "providers": providers,
-                "dependencies": { "disk": disk() },
+                "dependencies": { "disk": state::disk() },
             }),
         )
     }
@@ -100,186 +154,19 @@ impl Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let head = session.req_header();
-        let (status, media, text) = self.answer(&head.method, head.uri.path());
-        let built = Response::builder()
+        let Answer { status, media, text } = self.answer(session).await;
+        if !session.is_body_done() {
+            // What is left of a body is not waited for.
+            session.set_keepalive(None);
+        }
+        let mut built = Response::builder()
             .status(status)
             .header("content-type", media)
             .header("content-length", text.len())
-            .header("cache-control", "no-store")
-            .body(text);
-        built.unwrap_or_default()
-    }
-}
-
-fn body(status: StatusCode, value: &Value) -> (StatusCode, &'static str, Vec<u8>) {
-    let mut text = value.to_string().into_bytes();
-    text.push(b'\n');
-    (status, JSON, text)
-}
-
-fn error(status: StatusCode, message: &str) -> (StatusCode, &'static str, Vec<u8>) {
-    body(status, &json!({ "error": message }))
-}
-
-fn said(is: bool, what: &str) -> (StatusCode, &'static str, Vec<u8>) {
-    let status = if is { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    body(status, &json!({ what: is }))
-}
-
-/// A cluster, in the words that monitoring expects.
-fn provider(cluster: &Cluster, now: Instant) -> Value {
-    let endpoints = cluster.endpoints();
-    let policy = &cluster.spec.breaker;
-    let up = endpoints.iter().filter(|endpoint| endpoint.available(millis(now), policy));
-    let latency = up.map(|endpoint| endpoint.probe_latency()).min().unwrap_or_default();
-    json!({
-        "name": cluster.name(),
-        "provider": &*cluster.spec.provider.name,
-        "healthy": cluster.available(now),
-        "latency_ms": latency.as_secs_f64() * 1000.0,
-    })
-}
-
-/// Free space where logs and credentials live.
-fn disk() -> Value {
-    match rustix::fs::statvfs("/") {
-        Ok(found) => {
-            json!({ "free_bytes": found.f_bavail * found.f_frsize, "total_bytes": found.f_blocks * found.f_frsize })
+            .header("cache-control", "no-store");
+        if status == StatusCode::UNAUTHORIZED {
+            built = built.header("www-authenticate", "Bearer");
         }
-        Err(error) => json!({ "error": error.to_string() }),
+        built.body(text).unwrap_or_default()
     }
-}
-
-/// Takes the state of endpoints into the metrics, as of a scrape.
-fn observe(snapshot: &Snapshot) {
-    let now = millis(Instant::now());
-    // An endpoint that is gone must not go on being shown.
-    METRICS.upstream.health.reset();
-    METRICS.upstream.in_flight.reset();
-    METRICS.upstream.average_first_token.reset();
-    METRICS.breakers.state.reset();
-    METRICS.breakers.key.reset();
-    for family in [&METRICS.admission.used, &METRICS.admission.limit, &METRICS.admission.waiting] {
-        family.reset();
-    }
-    for cluster in &snapshot.clusters {
-        METRICS.breakers.key.with_label_values(&[cluster.name()]).set(number(&cluster.key.look()));
-        if let Some(gate) = &cluster.gate {
-            let counts = gate.counts();
-            let families = [&METRICS.admission.used, &METRICS.admission.limit, &METRICS.admission.waiting];
-            for (family, count) in families.into_iter().zip([counts.used, counts.limit, counts.waiting]) {
-                family.with_label_values(&[cluster.name()]).set(count.into());
-            }
-        }
-        for endpoint in cluster.endpoints().iter() {
-            let (name, at) = (cluster.name(), endpoint.name.as_str());
-            let labels = [&*cluster.spec.provider.name, name, at];
-            METRICS
-                .upstream
-                .health
-                .with_label_values(&labels)
-                .set(endpoint.available(now, &cluster.spec.breaker).into());
-            METRICS.breakers.state.with_label_values(&[name, at]).set(number(&endpoint.breaker.look()));
-            METRICS.upstream.in_flight.with_label_values(&[name, at]).set(endpoint.in_flight().into());
-            let average = endpoint.average_first_token().as_secs_f64();
-            METRICS.upstream.average_first_token.with_label_values(&[name, at]).set(average);
-        }
-    }
-}
-
-fn dump(snapshot: &Snapshot) -> Value {
-    let now = millis(Instant::now());
-    json!({
-        "listeners": snapshot.listeners.iter().map(|listener| json!({
-            "address": listener.address.to_string(),
-            "tls": listener.tls.is_some(),
-            "h2c": listener.h2c,
-        })).collect::<Vec<_>>(),
-        "routes": snapshot.routes.iter().map(|route| json!({
-            "name": route.name,
-            "hosts": route.hosts.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "path": route.base,
-            "target": match &route.target {
-                Target::Models(patterns) => json!({ "models": patterns.iter().map(ToString::to_string).collect::<Vec<_>>() }),
-                Target::Raw { cluster, strip } => json!({ "raw": cluster.name(), "strip_path": strip }),
-            },
-        })).collect::<Vec<_>>(),
-        "models": snapshot.aliases.iter().map(|alias| json!({
-            "name": alias.name,
-            "deployments": alias.deployments.iter().map(|deployment| json!({
-                "cluster": deployment.cluster.name(),
-                "model": deployment.model.resolve("*"),
-                "weight": deployment.weight,
-                "priority": deployment.priority,
-            })).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-        "clusters": snapshot.clusters.iter().map(|cluster| json!({
-            "name": cluster.name(),
-            "provider": &*cluster.spec.provider.name,
-            "headers": cluster.spec.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
-            "key": breaker_state(&cluster.key.look(), now),
-            "admission": cluster.gate.as_ref().map(|gate| admission(gate)),
-            "spill": cluster.spill.as_ref().map(|spill| spill_state(&spill.state(), now)),
-            "endpoints": cluster.endpoints().iter().map(|endpoint| place(cluster, endpoint, now)).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-    })
-}
-
-/// The state of a breaker as a number, as Prometheus has it.
-fn number(phase: &breaker::Phase) -> i64 {
-    match phase.state {
-        State::Closed { .. } => 0,
-        State::Open { .. } => 1,
-        State::HalfOpen { .. } => 2,
-    }
-}
-
-/// The state of a breaker.
-fn breaker_state(phase: &breaker::Phase, now: u64) -> Value {
-    match phase.state {
-        State::Closed { .. } => json!({ "state": "closed" }),
-        State::Open { until } => {
-            json!({ "state": "open", "trips": phase.trips, "left_ms": until.saturating_sub(now) })
-        }
-        State::HalfOpen { trying, passed } => {
-            json!({ "state": "half-open", "trips": phase.trips, "trying": trying, "passed": passed })
-        }
-    }
-}
-
-fn admission(gate: &Gate) -> Value {
-    let counts = gate.counts();
-    json!({
-        "in_flight": counts.used,
-        "limit": counts.limit,
-        "waiting": counts.waiting,
-        "expected_wait_ms": gate.expected_wait().as_secs_f64() * 1000.0,
-    })
-}
-
-fn spill_state(state: &spill::State, now: u64) -> Value {
-    match state {
-        spill::State::Here => json!({ "state": "here" }),
-        spill::State::Away { until, why } => {
-            json!({ "state": "away", "why": why.name(), "left_ms": until.saturating_sub(now) })
-        }
-        spill::State::Trying { .. } => json!({ "state": "trying" }),
-    }
-}
-
-fn place(cluster: &Cluster, endpoint: &Endpoint, now: u64) -> Value {
-    json!({
-        "endpoint": endpoint.name,
-        "addresses": endpoint.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "weight": endpoint.spec.weight,
-        "priority": endpoint.spec.priority,
-        "health": if endpoint.health() == Health::Up { "up" } else { "down" },
-        "breaker": breaker_state(&endpoint.breaker.look(), now),
-        "failures": endpoint.breaker.failures(),
-        "share": f64::from(endpoint.breaker.share(now, &cluster.spec.breaker)) / 100.0,
-        "in_flight": endpoint.in_flight(),
-        "first_token_ms": endpoint.average_first_token().as_secs_f64() * 1000.0,
-        "probe_ms": endpoint.probe_latency().as_secs_f64() * 1000.0,
-    })
 }

@@ -42,6 +42,8 @@ pub enum Retry {
     Elsewhere,
     /// It did, and may have been worked on, but the client was told nothing yet.
     Again,
+    /// It did, and the endpoint is taken out of service before it could answer.
+    Moved,
 }
 
 /// What happened. Every kind has one status; [`crate::dialect::error`] gives it each dialect's type and code.
@@ -201,6 +203,13 @@ impl Error {
     #[must_use]
     pub fn again(mut self) -> Self {
         self.retry = Retry::Again;
+        self
+    }
+
+    /// Says that the endpoint is taken out of service, so that what it was at must go on at another.
+    #[must_use]
+    pub fn moved(mut self) -> Self {
+        self.retry = Retry::Moved;
         self
     }
 

@@ -29,7 +29,7 @@ mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -308,6 +308,16 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> pingora_core::Result<()> {
         raw::reply(session, head, context)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<bytes::Bytes>,
+        _: bool,
+        context: &mut Context,
+    ) -> pingora_core::Result<Option<Duration>> {
+        raw::pass_reply(context).map(|()| None)
     }
 
     fn fail_to_connect(

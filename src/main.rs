@@ -1,8 +1,9 @@
 //! The verbs of the `forebay` binary.
 //!
 //! Exit codes: 0 for success, 1 for a configuration with errors or a failure to run, 2 for a command line that is
-//! not understood.
+//! not understood, 3 for a drain whose deadline had to end something.
 
+mod drain;
 mod quickstart;
 
 use std::io::Write;
@@ -70,6 +71,7 @@ enum Verb {
         #[arg(long = "as")]
         principal: Option<String>,
     },
+    Drain(drain::Args),
     /// Show what of requests and replies arrives where client and upstream speak different dialects.
     Dialects {
         /// Only for clients of this dialect: chat, messages, responses, gemini, converse.
@@ -94,16 +96,18 @@ fn main() -> ExitCode {
             &request,
             &Question { host: &host, path: &path, body: &[], principal: principal.as_deref() },
         ),
+        Verb::Drain(args) => return ended(drain::run(&args)),
         Verb::Dialects { client, upstream } => say(&dialects(client, upstream)),
         Verb::Sim(args) => simulate(*args),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            complain(&why);
-            ExitCode::FAILURE
-        }
-    }
+    ended(done.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(done: Result<ExitCode, String>) -> ExitCode {
+    done.unwrap_or_else(|why| {
+        complain(&why);
+        ExitCode::FAILURE
+    })
 }
 
 fn environment(name: &str) -> Option<String> {

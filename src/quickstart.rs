@@ -147,7 +147,7 @@ fn introduce(snapshot: &forebay::snapshot::Snapshot) -> Result<(), String> {
          \x20 curl -sN http://{base}/v1/messages -H 'anthropic-version: 2023-06-01' -d '{{\"model\":\"claude-sonnet-5\",\"max_tokens\":64,\"stream\":true,\"messages\":[{hello}]}}'\n\n\
          SDKs: base_url=\"http://{base}/v1\" for OpenAI's, \"http://{base}\" for Anthropic's; any api_key.\n\
          Health and metrics: http://{}/health and /metrics. Stop with Ctrl-C.\n",
-        snapshot.admin
+        snapshot.admin.address
     );
     super::say(&text)
 }

@@ -3,8 +3,8 @@
 //! | service | threads | what |
 //! |---|---|---|
 //! | edge | as configured | every listener, every exchange |
-//! | admin | 1 | health and metrics |
-//! | keeper | 1 | names resolved, endpoints watched and probed |
+//! | admin | 1 | health, metrics, and what drains |
+//! | keeper | 1 | names resolved, endpoints watched, probed and drained |
 
 mod drain;
 mod front;
@@ -39,7 +39,7 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
     for listener in &snapshot.listeners {
         claim(listener.address)?;
     }
-    claim(snapshot.admin)?;
+    claim(snapshot.admin.address)?;
     let shared = Shared::new(Arc::clone(&snapshot));
     let lifecycle = Arc::new(Lifecycle::default());
     let conf = server_conf(&snapshot.process);
@@ -52,10 +52,10 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
         edge.add_listener(endpoint(listener)?);
     }
     server.add_service(edge);
-    let admin = Admin::new(Arc::clone(&shared), Arc::clone(&lifecycle));
+    let admin = Admin::new(Arc::clone(&shared), Arc::clone(&lifecycle), &snapshot.admin);
     let mut admin_service = Service::new("admin".to_owned(), admin);
     admin_service.threads = Some(1);
-    admin_service.add_tcp(&snapshot.admin.to_string());
+    admin_service.add_tcp(&snapshot.admin.address.to_string());
     server.add_service(admin_service);
     let keeper = Keeper::new(Arc::clone(&snapshot), Arc::clone(&lifecycle));
     server.add_service(GenBackgroundService::new("keeper".to_owned(), Arc::new(keeper)));
@@ -64,7 +64,7 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         log::info!("serving {scheme}://{}", listener.address);
     }
-    log::info!("health and metrics at http://{}", snapshot.admin);
+    log::info!("health and metrics at http://{}", snapshot.admin.address);
     let drain = Drain::new(shared, lifecycle, snapshot.process);
     server.run(RunArgs { shutdown_signal: Box::new(drain) });
     Ok(())

@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::clocks::Clocks;
 use crate::route::alias::Aliases;
 use crate::route::matcher::Routes;
+use crate::secret::Secret;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::fetch::Fetcher;
 
@@ -20,8 +21,10 @@ use crate::upstream::fetch::Fetcher;
 pub struct Snapshot {
     /// Addresses served.
     pub listeners: Vec<Listener>,
-    /// The address of health and metrics.
-    pub admin: SocketAddr,
+    /// The listener for operators.
+    pub admin: Admin,
+    /// The file of endpoints to drain, if there is one.
+    pub drain_file: Option<PathBuf>,
     /// The process.
     pub process: Process,
     /// Logs.
@@ -42,6 +45,15 @@ pub struct Snapshot {
     pub aliases: Aliases,
     /// Routes.
     pub routes: Routes,
+}
+
+/// The listener for operators.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where.
+    pub address: SocketAddr,
+    /// What callers must show; without one anyone may look, and change things where only this machine can call.
+    pub token: Option<Secret>,
 }
 
 /// A bound address.
@@ -239,12 +251,14 @@ pub enum Cause {
     Limited,
     /// This upstream cannot serve it: money, a credential, a model that is not there.
     Unserved,
+    /// The endpoint was taken out of service.
+    Evicted,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 6] =
-        [Self::Unsent, Self::Broken, Self::Slow, Self::Failed, Self::Limited, Self::Unserved];
+    pub const ALL: [Self; 7] =
+        [Self::Unsent, Self::Broken, Self::Slow, Self::Failed, Self::Limited, Self::Unserved, Self::Evicted];
 
     /// The name used in configuration, logs and metric labels.
     pub fn name(self) -> &'static str {
@@ -255,6 +269,7 @@ impl Cause {
             Self::Failed => "failed",
             Self::Limited => "limited",
             Self::Unserved => "unserved",
+            Self::Evicted => "evicted",
         }
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn compile(
 ) -> Option<Snapshot> {
     let mut check = Check { tree, surroundings, diagnostics };
     let listeners = listener::listeners(config, &mut check);
+    let admin = listener::admin(config, &mut check);
     check.intake(config);
     let clocks = clocks::Clocks::default().with(&check.clocks(&Path::root().key("clocks"), &config.clocks));
     check.limits(config);
@@ -58,7 +59,8 @@ pub(super) fn compile(
     }
     Some(Snapshot {
         listeners,
-        admin: config.admin.address.0,
+        admin,
+        drain_file: config.server.drain_file.as_deref().map(|file| check.file(file)),
         process: Process {
             threads: config.server.threads as usize,
             lame_duck: config.server.lame_duck.0,
@@ -456,6 +458,7 @@ fn retry(retry: &schema::Retry) -> Retry {
         schema::Cause::Failed => Cause::Failed,
         schema::Cause::Limited => Cause::Limited,
         schema::Cause::Unserved => Cause::Unserved,
+        schema::Cause::Evicted => Cause::Evicted,
     };
     Retry {
         attempts: retry.attempts,

@@ -385,7 +385,7 @@ mod tests {
         let snapshot = &loaded.snapshot;
         assert!(loaded.warnings.is_empty());
         assert_eq!(snapshot.listeners[0].address, "0.0.0.0:8080".parse().unwrap());
-        assert_eq!(snapshot.admin, "127.0.0.1:9090".parse().unwrap());
+        assert_eq!(snapshot.admin.address, "127.0.0.1:9090".parse().unwrap());
         for model in ["gpt-5", "o3-mini", "anything"] {
             assert_eq!(goes_to(&loaded, model), Some(("openai".into(), None)), "{model}");
         }
@@ -450,7 +450,7 @@ mod tests {
         .unwrap();
         let snapshot = &loaded.snapshot;
         assert_eq!(snapshot.listeners[0].address, "127.0.0.1:9000".parse().unwrap());
-        assert_eq!(snapshot.admin, "127.0.0.1:9001".parse().unwrap());
+        assert_eq!(snapshot.admin.address, "127.0.0.1:9001".parse().unwrap());
         assert_eq!((snapshot.retry.attempts, snapshot.retry.delay), (5, Duration::from_millis(250)));
         assert_eq!(
             (snapshot.clocks.head, snapshot.clocks.first_token),

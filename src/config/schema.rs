@@ -26,7 +26,7 @@ use super::value::{Address, Network, Period, Size};
 pub struct Config {
     /// Where clients connect. Left out: one plain listener on $SERVER_HOST:$SERVER_PORT, 0.0.0.0:8080 unless set.
     pub listeners: Vec<Listener>,
-    /// The listener for operators: health, metrics, the snapshot in use.
+    /// The listener for operators: health, metrics, the snapshot in use, and what drains.
     pub admin: Admin,
     /// The process.
     pub server: Server,
@@ -144,14 +144,17 @@ pub enum TlsVersion {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// IP address and port. It has no authentication: keep it on the loopback or a private network. Left out:
-    /// $METRICS_PORT on the loopback, 9090 unless set.
+    /// IP address and port. Without a token it has no authentication: keep it on the loopback or a private network. Left
+    /// out: $METRICS_PORT on the loopback, 9090 unless set.
     pub address: Address,
+    /// What callers must send as `authorization: Bearer TOKEN`, but for `/health/live`, `/health/ready` and
+    /// `/health/startup`: `env:NAME` or `file:PATH`. Without one nothing can be drained from another machine.
+    pub token: Option<super::value::SecretRef>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { address: Address(([127, 0, 0, 1], 9090).into()) }
+        Self { address: Address(([127, 0, 0, 1], 9090).into()), token: None }
     }
 }
 
@@ -170,6 +173,11 @@ pub struct Server {
     /// Near these bounds requests are refused with 503, those of priority `low` from nine tenths on, those of `normal` at
     /// the bound, and never those of `high`.
     pub overload: Overload,
+    /// A file of endpoints that are to be drained, for what runs beside the edge and hears that a node is going away. A
+    /// line is an endpoint as `forebay drain` takes it, and `deadline=30s` behind it if what still runs there is to be
+    /// ended; `#` begins a comment. It is looked at every second and need not be there. What leaves it is put back into
+    /// service. A relative path starts at the configuration file.
+    pub drain_file: Option<String>,
 }
 
 /// The bounds of the process.
@@ -198,6 +206,7 @@ impl Default for Server {
             lame_duck: Period::seconds(2),
             drain: Period::seconds(600),
             overload: Overload::default(),
+            drain_file: None,
         }
     }
 }
@@ -338,17 +347,19 @@ pub enum Cause {
     Limited,
     /// This upstream cannot serve it: no quota, no money, a credential that is refused, a model that is not there.
     Unserved,
+    /// The endpoint was drained, and its deadline came before the first content.
+    Evicted,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        use Cause::{Broken, Failed, Limited, Slow, Unsent, Unserved};
+        use Cause::{Broken, Evicted, Failed, Limited, Slow, Unsent, Unserved};
         Self {
             attempts: 3,
             delay: Period::millis(250),
             max_delay: Period::seconds(5),
             budget: 0.1,
-            on: vec![Unsent, Broken, Slow, Failed, Limited, Unserved],
+            on: vec![Unsent, Broken, Slow, Failed, Limited, Unserved, Evicted],
         }
     }
 }

@@ -41,6 +41,11 @@ pub struct Upstream {
 const STALE: Duration = Duration::from_millis(100);
 /// How long an answer that came before the whole request was sent is looked for.
 const EARLY: Duration = Duration::from_millis(200);
+/// How long a reply is waited for at a stretch: Pingora's cheap timers live until they fire, and those of ten minutes
+/// would pile up.
+const STRETCH: Duration = Duration::from_secs(2);
+/// The shortest stretch, where an endpoint's time runs out.
+const LEAST: Duration = Duration::from_millis(20);
 /// How much of a request was sent when its connection broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
@@ -263,6 +268,32 @@ impl Upstream {
     pub fn late(&mut self, public: &'static str) -> Error {
         self.judge(Outcome::Neutral);
         Error::upstream(Kind::UpstreamTimeout, public).because(&self.flight.endpoint().name)
+    }
+
+    /// How long it may be waited for what comes next, `until` then at the most, before it is looked again whether the
+    /// endpoint is still in service. It is `now`.
+    ///
+    /// # Errors
+    /// It is not: its time is over.
+    pub fn stretch(&mut self, now: Instant, until: Instant) -> Result<Duration, Error> {
+        let endpoint = self.flight.endpoint();
+        if endpoint.is_evicting() {
+            return Err(self.evicted());
+        }
+        let stretch = until.saturating_duration_since(now).min(STRETCH);
+        Ok(endpoint.time_left(now).map_or(stretch, |left| stretch.min(left.max(LEAST))))
+    }
+
+    /// The endpoint's time is over, which says nothing of how it did.
+    pub fn evicted(&mut self) -> Error {
+        self.judge(Outcome::Neutral);
+        METRICS.drains.evicted.with_label_values(&[self.cluster.name()]).inc();
+        Error::upstream(
+            Kind::UpstreamFailed,
+            "the upstream was taken out of service before its answer was over",
+        )
+        .because(format!("{}: its drain's deadline has come", self.flight.endpoint().name))
+        .moved()
     }
 
     /// The upstream broke HTTP.

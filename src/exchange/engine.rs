@@ -413,10 +413,6 @@ fn unplaced() -> Error {
     Error::gateway(Kind::Internal, "the attempt has no place to go to")
 }
 
-/// How long the response head is waited for at a stretch: Pingora's cheap timers live until they fire, and those of ten
-/// minutes would pile up.
-const STRETCH: Duration = Duration::from_secs(2);
-
 /// Waits for the response head under its clocks. A stream's client is kept awake meanwhile: after the heartbeat's
 /// silence the head of its stream is committed, with a comment.
 async fn await_head(
@@ -442,7 +438,7 @@ async fn await_head(
             beat = Some(now + silence);
         }
         let until = beat.map_or(limit, |at| at.min(limit));
-        let stretch = until.saturating_duration_since(now).min(STRETCH);
+        let stretch = upstream.stretch(now, until)?;
         let head = client.unless_gone(async { Ok(timeout(stretch, upstream.head()).await) }).await?;
         now = Instant::now();
         if let Ok(head) = head {

@@ -198,6 +198,18 @@ pub fn reply(
     Ok(())
 }
 
+/// Ends a reply whose endpoint's time is over.
+pub fn pass_reply(context: &Context) -> pingora_core::Result<()> {
+    if let Some(place) = context.place.as_ref().filter(|place| place.endpoint.is_evicting()) {
+        METRICS.drains.evicted.with_label_values(&[place.cluster.name()]).inc();
+        return Err(PingoraError::explain(
+            ErrorType::ConnectionClosed,
+            "its endpoint is taken out of service",
+        ));
+    }
+    Ok(())
+}
+
 /// The endpoint could not be reached: another may be.
 pub fn not_connected(context: &mut Context, mut error: Box<PingoraError>) -> Box<PingoraError> {
     judge(context, Outcome::Bad);

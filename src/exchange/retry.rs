@@ -60,6 +60,8 @@ pub enum Passed {
     Rests(Duration),
     /// Its credential was refused a moment ago.
     NoKey,
+    /// All of its endpoints are drained.
+    Draining,
     /// None of its endpoints is healthy and was not tried.
     NoEndpoint,
     /// Its cluster's budget for further attempts is used up.
@@ -81,6 +83,7 @@ impl fmt::Display for Passed {
         match self {
             Self::Rests(left) => write!(f, "rests for {:.1} s more", left.as_secs_f64()),
             Self::NoKey => f.write_str("no key"),
+            Self::Draining => f.write_str("draining"),
             Self::NoEndpoint => f.write_str("no endpoint"),
             Self::NoBudget => f.write_str("no budget for another attempt"),
             Self::Full => f.write_str("no free place"),
@@ -220,8 +223,8 @@ impl<'a> Plan<'a> {
             cluster.budget.pay_in(self.rules.retry.budget);
             return true;
         }
-        // What never reached an upstream burdens none.
-        self.last == Some(Cause::Unsent) || cluster.budget.take()
+        // What never reached an upstream burdens none, and what one is taken from had its place elsewhere from the first.
+        matches!(self.last, Some(Cause::Unsent | Cause::Evicted)) || cluster.budget.take()
     }
 
     /// The request cannot be written for that deployment: it is out, and was not asked.
@@ -317,6 +320,7 @@ impl<'a> Plan<'a> {
                 Some(flight) => return Some(Pick::There(index, deployment, flight.permitted(permit))),
                 // Where one has failed, that is told already.
                 None if self.story.iter().any(|(known, _)| *known == index) => {}
+                None if deployment.cluster.is_draining() => self.tell(index, Passed::Draining),
                 None => self.tell(index, Passed::NoEndpoint),
             }
         }
@@ -387,7 +391,7 @@ impl<'a> Plan<'a> {
         match cause {
             // A stale connection says nothing of its endpoint, which is tried again on a fresh one.
             Cause::Unsent if connected => {}
-            Cause::Unsent => self.dead.push(Arc::clone(endpoint)),
+            Cause::Unsent | Cause::Evicted => self.dead.push(Arc::clone(endpoint)),
             Cause::Broken | Cause::Slow | Cause::Failed => {
                 self.tired.push(Arc::clone(endpoint));
                 self.asked = self.asked.max(wait.unwrap_or_default());

@@ -5,6 +5,7 @@
 //! | no connection, a stale one, a stream refused | [`Cause::Unsent`] | anywhere but there, at once |
 //! | the connection broke, nonsense came, the reply was cut before its first content | [`Cause::Broken`] | another endpoint at once, the same after a wait |
 //! | a clock ran out before the first content | [`Cause::Slow`] | as above |
+//! | the endpoint was taken out of service before the first content | [`Cause::Evicted`] | anywhere but there, at once |
 //! | 408, 5xx, 529, an error event before any content | [`Cause::Failed`] | as above |
 //! | 429 for a rate | [`Cause::Limited`] | another deployment at once, this one when its time has come |
 //! | 429 for a quota or money, 402, a refused credential, a model that is not there | [`Cause::Unserved`] | another deployment |
@@ -59,6 +60,7 @@ impl From<Error> for Box<Failed> {
         let cause = match (error.retry, error.kind) {
             (Retry::Never, _) => None,
             (Retry::Elsewhere, _) => Some(Cause::Unsent),
+            (Retry::Moved, _) => Some(Cause::Evicted),
             (Retry::Again, Kind::UpstreamTimeout) => Some(Cause::Slow),
             (Retry::Again, _) => Some(Cause::Broken),
         };

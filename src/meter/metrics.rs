@@ -20,6 +20,8 @@ pub struct Metrics {
     pub breakers: Breakers,
     /// What is let in.
     pub admission: Admission,
+    /// What is taken out of service.
+    pub drains: Drains,
 }
 
 /// Families of the client's side.
@@ -134,6 +136,15 @@ pub struct Admission {
     pub shed: IntCounterVec,
     /// Exchanges not let in, by cluster and reason: `full`, `late`, `shed`.
     pub refused: IntCounterVec,
+}
+
+/// Families of what is taken out of service.
+#[derive(Debug)]
+pub struct Drains {
+    /// 1 for an endpoint that is drained, 0 for any other, by cluster and endpoint.
+    pub endpoints: IntGaugeVec,
+    /// Exchanges that were ended, or moved to another endpoint, because the deadline of a drain had come, by cluster.
+    pub evicted: IntCounterVec,
 }
 
 /// The one set of families of the process.
@@ -381,6 +392,23 @@ impl Admission {
     }
 }
 
+impl Drains {
+    fn new(make: &Builder) -> Self {
+        Self {
+            endpoints: make.gauges(
+                "forebay_endpoint_draining",
+                "1 for an endpoint that takes no new exchanges because it is drained",
+                &["cluster", "endpoint"],
+            ),
+            evicted: make.counters(
+                "forebay_evicted_total",
+                "Exchanges ended or moved because the time of their drained endpoint was over",
+                &["cluster"],
+            ),
+        }
+    }
+}
+
 impl Metrics {
     fn new() -> Self {
         let make = Builder { registry: Registry::new() };
@@ -389,6 +417,7 @@ impl Metrics {
             upstream: Upstream::new(&make),
             breakers: Breakers::new(&make),
             admission: Admission::new(&make),
+            drains: Drains::new(&make),
             registry: make.registry,
         }
     }

@@ -1,4 +1,4 @@
-//! The background service that keeps endpoints known: resolved, listed and probed.
+//! The background service that keeps endpoints known: resolved, listed, probed and drained.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use pingora_core::services::background::BackgroundService;
 
 use crate::lifecycle::Lifecycle;
 use crate::snapshot::Snapshot;
-use crate::upstream::cluster::Cluster;
+use crate::upstream::cluster::{Cluster, keep_draining};
 use crate::upstream::discover::{keep_resolved, resolve_names, watch_file};
-use crate::upstream::fetch;
 use crate::upstream::probe::keep_probing;
 use crate::upstream::resolve::Resolver;
+use crate::upstream::{fetch, notice};
 
 /// How long readiness waits for the first answers of the name servers.
 const FIRST_ANSWERS: Duration = Duration::from_secs(3);
@@ -84,6 +84,10 @@ impl BackgroundService for Keeper {
             }
             tasks.spawn(watch_file(Arc::clone(cluster)));
             tasks.spawn(keep_probing(Arc::clone(cluster)));
+            tasks.spawn(keep_draining(Arc::clone(cluster)));
+        }
+        if let Some(file) = self.snapshot.drain_file.clone() {
+            tasks.spawn(notice::watch(file, self.snapshot.clusters.clone()));
         }
         // Streams that still run while the process drains may yet need another endpoint: the tasks end with it.
         let _ = shutdown.changed().await;

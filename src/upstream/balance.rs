@@ -75,7 +75,8 @@ impl Balancer {
     }
 
     /// Picks an endpoint that `usable` allows, and counts the exchange in. Where none is available, one that is not is
-    /// picked: sending an exchange to an endpoint thought sick is better than refusing every client.
+    /// picked: sending an exchange to an endpoint thought sick is better than refusing every client. One that drains is
+    /// never picked.
     pub fn pick(
         &self,
         endpoints: &[Arc<Endpoint>],
@@ -103,7 +104,8 @@ impl Balancer {
         {
             return Some(flight);
         }
-        let any = |endpoint: &Endpoint| endpoint.spec.weight > 0 && usable(endpoint);
+        let any =
+            |endpoint: &Endpoint| endpoint.spec.weight > 0 && !endpoint.is_draining() && usable(endpoint);
         self.among(endpoints, moment, chance, &any).map(enter)
     }
 
@@ -268,8 +270,8 @@ mod tests {
     use std::collections::HashMap;
     use std::time::Duration;
 
-    use super::super::endpoint::Health;
     use super::super::endpoint::tests::endpoint;
+    use super::super::endpoint::{By, Health};
     use super::*;
 
     fn fleet(weights: &[u32]) -> Vec<Arc<Endpoint>> {
@@ -422,6 +424,38 @@ mod tests {
         fleet[0].probed(Health::Down, Duration::ZERO);
         fleet[2].probed(Health::Down, Duration::ZERO);
         assert_eq!(name(&pick(&balancer, 61_000, Trials::Last)), fleet[1].name);
+    }
+
+    #[test]
+    fn what_drains_is_never_picked_however_sick_the_others_are() {
+        let now = std::time::Instant::now();
+        for strategy in [
+            Strategy::LeastConnections,
+            Strategy::RoundRobin,
+            Strategy::Priority,
+            Strategy::Latency,
+            Strategy::Random,
+        ] {
+            let fleet = fleet(&[1, 1, 1]);
+            let balancer = Balancer::new(strategy);
+            fleet[0].drain(By::Operator, None, now);
+            assert_eq!(shares(&balancer, &fleet, 50, true)[0], 0, "{strategy:?}");
+            fleet[1].probed(Health::Down, Duration::ZERO);
+            open(&fleet[2], 1000);
+            assert_eq!(shares(&balancer, &fleet, 50, true)[0], 0, "{strategy:?}: worse ones are there");
+            // Not even to be tried, after it was left alone for long enough.
+            open(&fleet[0], 1000);
+            assert_eq!(shares_at(&balancer, &fleet, 50, true, 100_000)[0], 0, "{strategy:?}");
+            assert_eq!(fleet.iter().filter(|endpoint| endpoint.drain(By::Operator, None, now)).count(), 2);
+            let policy = Policy::default();
+            for trials in [Trials::First, Trials::Last, Trials::None] {
+                let moment = Moment { now: 100_000, policy: &policy, trials };
+                let mut rng = fastrand::Rng::with_seed(1);
+                assert!(balancer.pick(&fleet, moment, &mut rng, |_| true).is_none(), "{strategy:?}");
+            }
+            fleet[0].resume();
+            assert!(shares(&balancer, &fleet, 5, false)[0] == 5, "{strategy:?}");
+        }
     }
 
     #[test]

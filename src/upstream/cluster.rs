@@ -1,6 +1,7 @@
 //! Endpoints that share a provider, a credential, a balancing strategy and a health policy.
 
 mod breakers;
+mod drains;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,8 @@ use crate::dialect::translate::Passage;
 use crate::meter::series::ClusterSeries;
 use crate::provider::Provider;
 use crate::provider::credential::Source;
+use drains::Drains;
+pub use drains::{Somewhere, keep_draining};
 
 /// Everything about a cluster that is configured.
 #[derive(Debug)]
@@ -90,6 +93,7 @@ pub struct Cluster {
     /// Whether requests go elsewhere, where they ever do.
     pub spill: Option<Spill>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    drains: Drains,
     /// Whether any endpoint is left alone, tried or still coming back, as of when the lock below was last held.
     unsettled: AtomicBool,
     /// Held while a breaker opens or closes, so that no two open that may not both.
@@ -149,6 +153,7 @@ impl Cluster {
             key: Arc::default(),
             gate: spec.admission.map(|policy| Arc::new(Gate::new(&spec.name, policy))),
             spill: spec.spill.map(Spill::new),
+            drains: Drains::default(),
             unsettled: AtomicBool::new(false),
             changing: Mutex::default(),
             balancer: Balancer::new(spec.strategy),
@@ -198,7 +203,8 @@ impl Cluster {
     /// Whether it has an endpoint in service that is none of these.
     pub fn has_besides(&self, tried: &[Arc<Endpoint>]) -> bool {
         let is_new = |endpoint: &Arc<Endpoint>| !tried.iter().any(|known| Arc::ptr_eq(known, endpoint));
-        self.endpoints.load().iter().any(|endpoint| endpoint.spec.weight > 0 && is_new(endpoint))
+        let takes = |endpoint: &Arc<Endpoint>| endpoint.spec.weight > 0 && !endpoint.is_draining();
+        self.endpoints.load().iter().any(|endpoint| takes(endpoint) && is_new(endpoint))
     }
 
     /// Whether its credential is accepted, or due to be tried.
@@ -229,17 +235,23 @@ impl Cluster {
         }
     }
 
-    /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges.
+    /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges. One that
+    /// drains goes on draining, also where its weight has changed, and is kept in sight until it is idle.
     pub fn replace(&self, specs: Vec<EndpointSpec>) {
         let _changing = self.changing();
-        let known = self.endpoints.load();
-        let endpoints = specs
+        let known: Vec<Arc<Endpoint>> = self.everywhere().into_iter().map(|known| known.endpoint).collect();
+        let named = |spec: &EndpointSpec| known.iter().find(|endpoint| endpoint.spec.origin == spec.origin);
+        let endpoints: Vec<Arc<Endpoint>> = specs
             .into_iter()
             .map(|spec| match known.iter().find(|endpoint| endpoint.spec == spec) {
                 Some(endpoint) => Arc::clone(endpoint),
-                None => Arc::new(Endpoint::new(spec)),
+                None => Arc::new(match named(&spec) {
+                    Some(endpoint) => Endpoint::instead_of(spec, endpoint),
+                    None => Endpoint::new(spec),
+                }),
             })
             .collect();
+        self.drains.leave(known, &endpoints);
         self.endpoints.store(Arc::new(endpoints));
         self.count_sick(millis(Instant::now()));
     }

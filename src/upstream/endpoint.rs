@@ -1,5 +1,7 @@
 //! One address of a cluster, with its live state.
 
+mod drain;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -14,6 +16,8 @@ use super::breaker::key::Trial;
 use super::breaker::{Breaker, Pass, Policy};
 use super::link::Prepared;
 use super::origin::Origin;
+use drain::Drain;
+pub use drain::{By, Draining, Duty, Eviction, Stage, Turn};
 
 /// Which HTTP versions are spoken with an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +81,7 @@ pub struct Endpoint {
     /// Whether it is left alone for its failures, and its exchanges under way.
     pub breaker: Breaker,
     down: AtomicBool,
+    drain: Drain,
     probe_micros: AtomicU64,
     first_token_micros: AtomicU64,
     peers: ArcSwap<Vec<Prepared>>,
@@ -93,6 +98,7 @@ impl Endpoint {
             authority: spec.origin.authority(),
             breaker: Breaker::default(),
             down: AtomicBool::new(false),
+            drain: Drain::default(),
             probe_micros: AtomicU64::new(0),
             first_token_micros: AtomicU64::new(0),
             peers: ArcSwap::from_pointee(Vec::new()),
@@ -104,6 +110,11 @@ impl Endpoint {
             endpoint.resolved(&[SocketAddr::new(ip, endpoint.spec.origin.port)]);
         }
         endpoint
+    }
+
+    /// The endpoint that takes the place of another at the same address: where that one drains, so does this.
+    pub fn instead_of(spec: EndpointSpec, other: &Self) -> Self {
+        Self { drain: Drain::like(&other.drain), ..Self::new(spec) }
     }
 
     /// Takes over the addresses its name resolves to. An empty list is ignored: the last good one stays.
@@ -179,7 +190,7 @@ impl Endpoint {
 
     /// Whether it is in service and passes its checks, whatever its breaker says.
     pub fn is_up(&self) -> bool {
-        self.health() == Health::Up && self.spec.weight > 0
+        self.health() == Health::Up && self.spec.weight > 0 && !self.is_draining()
     }
 
     /// Whether new exchanges may be sent here. It is `now`, in milliseconds since the epoch of [`millis`].
@@ -212,7 +223,7 @@ impl Endpoint {
     /// whatever happened to it.
     pub fn enter(self: &Arc<Self>, pass: Pass) -> InFlight {
         self.breaker.enter();
-        InFlight { endpoint: Arc::clone(self), pass, stage: Stage::Open, trial: None, permit: None }
+        InFlight { endpoint: Arc::clone(self), pass, stage: Step::Open, trial: None, permit: None }
     }
 }
 
@@ -229,7 +240,7 @@ pub enum Outcome {
 
 /// How far an exchange has come at its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum Step {
     /// Nothing is said of it yet.
     Open,
     /// It was judged.
@@ -243,7 +254,7 @@ enum Stage {
 pub struct InFlight {
     endpoint: Arc<Endpoint>,
     pass: Pass,
-    stage: Stage,
+    stage: Step,
     /// There is one while it is tried whether the credential is accepted again.
     trial: Option<Trial>,
     /// Its place among those that its cluster lets in, where not all are.
@@ -253,25 +264,25 @@ pub struct InFlight {
 impl InFlight {
     /// The exchange is over before this is dropped.
     pub fn leave(&mut self) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Left);
-        if stage != Stage::Left {
-            self.endpoint.breaker.leave(self.pass, stage == Stage::Judged(Outcome::Good));
+        let stage = std::mem::replace(&mut self.stage, Step::Left);
+        if stage != Step::Left {
+            self.endpoint.breaker.leave(self.pass, stage == Step::Judged(Outcome::Good));
             self.permit = None;
         }
     }
 
     /// Notes how the endpoint did. Says whether that counts: only the first judgement does.
     pub(super) fn judge(&mut self, outcome: Outcome) -> bool {
-        let counts = self.stage == Stage::Open;
+        let counts = self.stage == Step::Open;
         if counts {
-            self.stage = Stage::Judged(outcome);
+            self.stage = Step::Judged(outcome);
         }
         counts
     }
 
     /// Whether it was judged, or has left.
     pub fn is_judged(&self) -> bool {
-        self.stage != Stage::Open
+        self.stage != Step::Open
     }
 
     /// What its breaker let it pass with.

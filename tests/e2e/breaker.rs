@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::dialects::Dialect;
 use crate::support::edge::endpoints;
 use crate::support::scripted::{Scripted, Turn, answer, json};
-use crate::support::{DEADLINE, Edge, cluster_of, post, soon};
+use crate::support::{DEADLINE, Edge, cluster_of, heard, post, soon};
 
 /// A node that answers with its name, or fails in its way, as it is told.
 struct Node {
@@ -74,17 +74,6 @@ async fn ask_until(edge: &Edge, node: &Node, count: usize) {
     })
     .await;
     assert_eq!(node.asked(), count);
-}
-
-/// Waits until the edge has said that so often.
-async fn heard(edge: &Edge, what: &str, times: usize) {
-    soon(what, async {
-        while edge.said().matches(what).count() < times {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    assert_eq!(edge.said().matches(what).count(), times, "{}", edge.said());
 }
 
 fn breaker(snapshot: &Value, addr: SocketAddr) -> Value {

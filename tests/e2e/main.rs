@@ -17,6 +17,8 @@ mod dialects;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod draining;
+#[cfg(test)]
 mod embeddings;
 #[cfg(test)]
 mod errors;

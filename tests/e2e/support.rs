@@ -21,6 +21,17 @@ pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(|_| panic!("{what} did not happen in time"))
 }
 
+/// Waits until the edge has said that so often.
+pub(crate) async fn heard(edge: &Edge, what: &str, times: usize) {
+    soon(what, async {
+        while edge.said().matches(what).count() < times {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(edge.said().matches(what).count(), times, "{}", edge.said());
+}
+
 /// A simulator with these settings, on a free port.
 pub(crate) async fn sim(config: Config) -> Sim {
     Sim::start(config, SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap()

@@ -12,7 +12,7 @@ use super::Check;
 use crate::config::diagnostic::Path;
 use crate::config::schema::{self, Certificate, Config, TlsVersion};
 use crate::config::value;
-use crate::snapshot::{CertificateFiles, HeadBounds, Listener, ListenerTls, Network};
+use crate::snapshot::{Admin, CertificateFiles, HeadBounds, Listener, ListenerTls, Network};
 
 /// Every listener; one where none was written.
 pub(super) fn listeners(config: &Config, check: &mut Check<'_>) -> Vec<Listener> {
@@ -28,6 +28,29 @@ pub(super) fn listeners(config: &Config, check: &mut Check<'_>) -> Vec<Listener>
     }
     occupy(config.admin.address.0, Path::root().key("admin").key("address"), &mut taken, check);
     listeners
+}
+
+/// The listener for operators.
+pub(super) fn admin(config: &Config, check: &mut Check<'_>) -> Admin {
+    let root = Path::root().key("admin");
+    let address = config.admin.address.0;
+    let token = config.admin.token.as_ref().and_then(|reference| {
+        let path = root.key("token");
+        let token = check.secret(&path, reference)?;
+        check.warn_of_literal(&path, reference);
+        if token.expose().len() < 16 {
+            let message = "a token of less than 16 characters can be guessed";
+            check.warning(&path, message, "make one with `openssl rand -hex 24`");
+        }
+        Some(token)
+    });
+    if config.admin.token.is_none() && !address.ip().is_loopback() {
+        let message =
+            format!("anyone who can reach {address} can see what runs here, and nobody can drain anything");
+        let help = "set `token`, or listen on 127.0.0.1";
+        check.warning(&root.key("address"), message, help);
+    }
+    Admin { address, token }
 }
 
 fn occupy(address: SocketAddr, path: Path, taken: &mut Vec<(SocketAddr, Path)>, check: &mut Check<'_>) {

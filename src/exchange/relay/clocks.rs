@@ -1,12 +1,16 @@
 //! The clocks of a stream.
 
+use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
 use super::Terms;
 use crate::clocks::Clocks;
+use crate::upstream::endpoint::{Endpoint, Eviction};
 
 /// The clocks of a stream. One timer serves them all: it is set to the earliest, and only when it fires is it worked
 /// out what is due, so that an event costs no timer.
@@ -15,7 +19,9 @@ pub(super) struct StreamClocks<'a> {
     tried: Instant,
     sent: Instant,
     deadline: Instant,
-    pub(super) timer: Pin<Box<Sleep>>,
+    timer: Pin<Box<Sleep>>,
+    /// The end of the endpoint's own time.
+    eviction: Eviction,
 }
 
 /// What is due when the timer fires.
@@ -25,17 +31,32 @@ pub(super) enum Due {
     Slow(&'static str),
     /// The exchange is over its time.
     Late,
+    /// The endpoint is: it is taken out of service.
+    Evicted,
 }
 
 impl<'a> StreamClocks<'a> {
-    pub(super) fn new(terms: &'a Terms, tried: Instant, sent: Instant) -> Self {
+    pub(super) fn new(terms: &'a Terms, endpoint: &Arc<Endpoint>, tried: Instant, sent: Instant) -> Self {
         let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { clocks: &terms.clocks, tried, sent, deadline: terms.deadline, timer }
+        let eviction = Eviction::of(endpoint);
+        Self { clocks: &terms.clocks, tried, sent, deadline: terms.deadline, timer, eviction }
+    }
+
+    /// Waits until something may be due. May be dropped and called again.
+    pub(super) async fn tick(&mut self) {
+        poll_fn(|context| match self.eviction.has_come(context) {
+            true => Poll::Ready(()),
+            false => self.timer.as_mut().poll(context),
+        })
+        .await;
     }
 
     /// Works out what is due and sets the timer to what is next. `last_token` is the last content, `last_sent` the
     /// last byte to the client.
     pub(super) fn due(&mut self, last_token: Option<Instant>, last_sent: Instant) -> Due {
+        if self.eviction.is_over() {
+            return Due::Evicted;
+        }
         let now = Instant::now();
         let content = match last_token {
             None => (self.sent + self.clocks.first_token, "the upstream's first token did not come in time"),

@@ -118,7 +118,7 @@ pub(super) async fn open(
 ) -> Result<Opened, Box<Failed>> {
     let mut streaming = Streaming::new(upstream, terms, Flow::new(terms.operation, &terms.carry));
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-    let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
+    let mut clocks = StreamClocks::new(terms, streaming.upstream.endpoint(), context.timeline.tried, sent);
     while streaming.is_silent() {
         streaming.step(client, context, terms, &mut clocks).await?;
     }
@@ -141,7 +141,7 @@ pub(super) async fn fold(
 ) -> Result<Opened, Box<Failed>> {
     let mut streaming = Streaming::new(upstream, terms, Flow::folding(dialect));
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-    let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
+    let mut clocks = StreamClocks::new(terms, streaming.upstream.endpoint(), context.timeline.tried, sent);
     while streaming.over.is_none() {
         streaming.step(client, context, terms, &mut clocks).await?;
     }
@@ -250,7 +250,7 @@ impl Streaming {
     ) -> Result<(), Error> {
         self.send(client, context, terms).await?;
         let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-        let mut clocks = StreamClocks::new(terms, context.timeline.tried, sent);
+        let mut clocks = StreamClocks::new(terms, self.upstream.endpoint(), context.timeline.tried, sent);
         while self.over.is_none() {
             self.step(client, context, terms, &mut clocks).await?;
             if !self.held.is_empty() {
@@ -276,7 +276,7 @@ impl Streaming {
                 Err(error) => Next::Broken(error),
             },
             gone = client.gone() => Next::Gone(gone),
-            () = clocks.timer.as_mut() => Next::Tick,
+            () = clocks.tick() => Next::Tick,
         };
         match next {
             // An HTTP/2 stream may end with an empty frame, which is no reply.
@@ -297,6 +297,7 @@ impl Streaming {
                 }
                 Due::Heartbeat => {}
                 Due::Slow(why) => return Err(self.upstream.slow(why)),
+                Due::Evicted => return Err(self.upstream.evicted()),
                 Due::Late => return Err(self.upstream.late("the exchange took too long")),
             },
         }

@@ -328,9 +328,13 @@ async fn next_piece(
     if left.is_zero() {
         return Err(slow(upstream, now));
     }
-    let limit = terms.clocks.gap.min(left);
-    match client.unless_gone(async { Ok(tokio::time::timeout(limit, upstream.body()).await) }).await? {
-        Ok(piece) => piece,
-        Err(_) => Err(slow(upstream, Instant::now())),
+    let until = now + terms.clocks.gap.min(left);
+    loop {
+        let stretch = upstream.stretch(Instant::now(), until)?;
+        match client.unless_gone(async { Ok(tokio::time::timeout(stretch, upstream.body()).await) }).await? {
+            Ok(piece) => return piece,
+            Err(_) if Instant::now() < until => {}
+            Err(_) => return Err(slow(upstream, Instant::now())),
+        }
     }
 }

@@ -158,18 +158,20 @@ impl Cluster {
         log::warn!("cluster {}: {} is left alone for {seconds:.1} s: {why}", self.name(), endpoint.name);
     }
 
-    /// Whether one endpoint more may be left alone without passing the largest share allowed. Only under the lock.
+    /// Whether one endpoint more may be left alone without passing the largest share allowed. What drains is not there
+    /// to serve, and its failures are no reason to spare others. Only under the lock.
     fn may_open(&self, now: u64) -> bool {
-        let all = self.endpoints.load().len();
+        let all = self.endpoints.load().iter().filter(|endpoint| !endpoint.is_draining()).count();
         (self.count_sick(now) + 1) as f64 <= all as f64 * self.spec.breaker.max_share
     }
 
-    /// Counts the endpoints that are left alone or tried. Only under the lock.
+    /// Counts the endpoints that are left alone or tried, and do not drain. Only under the lock.
     pub(super) fn count_sick(&self, now: u64) -> usize {
         let endpoints = self.endpoints.load();
         let is_settled = |endpoint: &Arc<Endpoint>| endpoint.breaker.is_settled(now, &self.spec.breaker);
         self.unsettled.store(!endpoints.iter().all(is_settled), Relaxed);
-        endpoints.iter().filter(|endpoint| !endpoint.breaker.is_closed()).count()
+        let is_sick = |endpoint: &&Arc<Endpoint>| !endpoint.breaker.is_closed() && !endpoint.is_draining();
+        endpoints.iter().filter(is_sick).count()
     }
 
     /// Waits for the turn to change breakers.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// It listens until the test's runtime ends.
 pub(crate) struct Scripted {
@@ -34,6 +35,8 @@ pub(crate) enum Turn {
     SayAndClose(Vec<u8>),
     /// The connection is closed after so long.
     CloseAfter(Duration),
+    /// The first bytes, the others once they are let go, and the connection is closed.
+    Held(String, Arc<Notify>, String),
     /// These bytes one after the other, with a pause before each but the first, and the connection is closed.
     Pieces(Vec<String>, Duration),
 }
@@ -84,6 +87,12 @@ async fn take(turn: Turn, stream: &mut TcpStream) -> bool {
         }
         Turn::CloseAfter(time) => {
             tokio::time::sleep(time).await;
+            false
+        }
+        Turn::Held(first, let_go, rest) => {
+            let _ = stream.write_all(first.as_bytes()).await;
+            let_go.notified().await;
+            let _ = stream.write_all(rest.as_bytes()).await;
             false
         }
         Turn::Pieces(pieces, pause) => {

@@ -1,0 +1,178 @@
+//! `forebay drain`: takes endpoints of a running edge out of service, through its admin listener.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::Args as ClapArgs;
+use forebay::upstream::fetch::{Call, Fetcher, Got};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::{Value, json};
+
+use super::{environment, say};
+
+/// Take an endpoint out of service: it gets nothing new, and what runs there ends.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// `http://10.0.0.5:8000`, `10.0.0.5:8000`, `10.0.0.5` for every port of that host; each with `CLUSTER/` before it
+    /// for that cluster alone.
+    endpoint: String,
+    /// Only in this cluster.
+    #[arg(long)]
+    cluster: Option<String>,
+    /// Seconds after which what still runs there is ended. Left out: it may run to its own end.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "resume")]
+    deadline: Option<f64>,
+    /// Wait until nothing runs there any more; 3 if the deadline had to end anything.
+    #[arg(long, conflicts_with = "resume")]
+    wait: bool,
+    /// Put it back into service instead.
+    #[arg(long)]
+    resume: bool,
+    /// The admin listener. Left out: $METRICS_PORT on the loopback, 9090 unless set. Its token, if it has one, is taken
+    /// from $FOREBAY_ADMIN_TOKEN.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Print what the edge answers, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
+    seconds.ok_or_else(|| "write a number of seconds".to_owned())
+}
+
+/// What the deadline had to end something for.
+const CUT: u8 = 3;
+/// How long the edge may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is asked whether all is over.
+const LOOK: Duration = Duration::from_millis(200);
+/// The most of an answer that is read, bytes.
+const ANSWER: usize = 16 << 20;
+
+/// Does it, and says what came of it.
+pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(operate(args))
+}
+
+async fn operate(args: &Args) -> Result<ExitCode, String> {
+    let admin = Admin::new(args.admin.clone())?;
+    let mut order = json!({ "endpoint": args.endpoint });
+    if let Some(cluster) = &args.cluster {
+        order["cluster"] = cluster.as_str().into();
+    }
+    if let Some(deadline) = args.deadline {
+        order["deadline_s"] = deadline.into();
+    }
+    let path = if args.resume { "/endpoints/resume" } else { "/endpoints/drain" };
+    let mut answer = admin.ask(Method::POST, path, order.to_string()).await?;
+    let meant: Vec<Value> = places(&answer).cloned().collect();
+    let mut last = None;
+    loop {
+        let left = left(&answer);
+        if last.replace(left) != Some(left) {
+            show(args, &answer)?;
+        }
+        if !args.wait || left == (0, 0) {
+            let evicted: u64 = places(&answer).filter_map(|place| place["evicted"].as_u64()).sum();
+            return Ok(if args.wait && evicted > 0 { CUT.into() } else { ExitCode::SUCCESS });
+        }
+        tokio::time::sleep(LOOK).await;
+        answer = still(admin.ask(Method::GET, "/endpoints", String::new()).await?, &meant)?;
+    }
+}
+
+/// Those of the endpoints that were meant. One that is gone has nothing left to wait for.
+fn still(answer: Value, meant: &[Value]) -> Result<Value, String> {
+    let name = |place: &Value| (place["cluster"].clone(), place["endpoint"].clone());
+    let mine = |place: &&Value| meant.iter().any(|known| name(known) == name(place));
+    let all: Vec<Value> = places(&answer).filter(mine).cloned().collect();
+    match all.iter().find(|place| place["state"] == "serving") {
+        Some(place) => Err(format!("{} is back in service: somebody else has resumed it", place["endpoint"])),
+        None => Ok(json!({ "endpoints": all })),
+    }
+}
+
+fn places(answer: &Value) -> impl Iterator<Item = &Value> {
+    answer["endpoints"].as_array().into_iter().flatten()
+}
+
+/// How many endpoints are not idle yet, and how many exchanges run there.
+fn left(answer: &Value) -> (usize, u64) {
+    let busy = places(answer).filter(|place| place["state"] != "idle");
+    busy.fold((0, 0), |(places, running), place| {
+        (places + 1, running + place["in_flight"].as_u64().unwrap_or(0))
+    })
+}
+
+fn show(args: &Args, answer: &Value) -> Result<(), String> {
+    if args.json {
+        return say(&answer.to_string());
+    }
+    places(answer).try_for_each(|place| {
+        let text = |key: &str| place[key].as_str().unwrap_or_default().to_owned();
+        let (name, state, running) = (text("endpoint"), text("state"), &place["in_flight"]);
+        let deadline = place["deadline_in_s"].as_f64().filter(|_| state == "draining");
+        let deadline =
+            deadline.map_or_else(String::new, |left| format!(", {left:.0} s until they are ended"));
+        let evicted = place["evicted"].as_u64().filter(|evicted| *evicted > 0);
+        let evicted = evicted.map_or_else(String::new, |evicted| format!(", {evicted} were ended"));
+        say(&format!("{}/{name}: {state}, {running} under way{deadline}{evicted}", text("cluster")))
+    })
+}
+
+/// The admin listener of a running edge.
+struct Admin {
+    base: String,
+    token: Option<HeaderValue>,
+    fetcher: Fetcher,
+}
+
+impl Admin {
+    fn new(address: Option<String>) -> Result<Self, String> {
+        let port = || environment("METRICS_PORT").filter(|port| !port.is_empty());
+        let address = address.unwrap_or_else(|| format!("127.0.0.1:{}", port().as_deref().unwrap_or("9090")));
+        let base = if address.contains("://") { address } else { format!("http://{address}") };
+        let token = environment("FOREBAY_ADMIN_TOKEN").filter(|token| !token.is_empty()).map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+                .map_err(|_| "$FOREBAY_ADMIN_TOKEN holds characters that no token has".to_owned())?;
+            value.set_sensitive(true);
+            Ok::<_, String>(value)
+        });
+        let base = base.trim_end_matches('/').to_owned();
+        Ok(Self { base, token: token.transpose()?, fetcher: Fetcher::new("admin", |_| true) })
+    }
+
+    /// Asks, and reads the answer.
+    async fn ask(&self, method: Method, path: &str, body: String) -> Result<Value, String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(token) = &self.token {
+            headers.insert(AUTHORIZATION, token.clone());
+        }
+        let url = format!("{}{path}", self.base);
+        let call = Call { method, url, headers, body: Bytes::from(body), limit: PATIENCE, most: ANSWER };
+        let got = self.fetcher.call(call).await;
+        let Got { status, body, .. } =
+            got.map_err(|why| format!("the admin listener at {} cannot be asked: {why}", self.base))?;
+        let answer: Value = serde_json::from_slice(&body).map_err(|_| {
+            format!(
+                "{} answered {status} with something else than JSON: is it the admin listener?",
+                self.base
+            )
+        })?;
+        if status == 200 {
+            return Ok(answer);
+        }
+        let why = answer["error"].as_str().unwrap_or("it does not say why");
+        let known: Vec<&str> =
+            answer["known"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let known =
+            if known.is_empty() { String::new() } else { format!("; there are {}", known.join(", ")) };
+        Err(format!("{why}{known} ({status})"))
+    }
+}
