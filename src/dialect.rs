@@ -18,6 +18,7 @@ pub mod messages;
 pub mod models;
 mod named;
 pub mod ollama;
+pub mod owned;
 pub mod quota;
 pub mod request;
 pub mod responses;
