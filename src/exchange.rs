@@ -198,7 +198,10 @@ async fn count_here(
 
 /// Tells the client how the last attempt failed: in the upstream's own words where they can be passed on.
 async fn give_up(failed: Box<Failed>, client: &mut Client<'_>, context: &mut Context) -> Result<(), Error> {
-    let Some(answer) = failed.answer else { return Err(failed.error) };
+    // A heartbeat may have begun the client's stream since it was answered.
+    let Some(answer) = failed.answer.filter(|_| client.sent() == Sent::Nothing) else {
+        return Err(failed.error);
+    };
     context.note = failed.error.private;
     answer.deliver(client, context, failed.cause.is_some()).await
 }

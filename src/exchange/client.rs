@@ -1,5 +1,6 @@
 //! The client's side of an exchange: what was committed to it, and whether it is still there.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -76,6 +77,36 @@ impl<'a> Client<'a> {
             biased;
             done = work => done,
             gone = self.gone() => Err(gone),
+        }
+    }
+
+    /// Runs `work` unless the client leaves first. A client of `operation` is kept awake meanwhile, with something that
+    /// says nothing after each `silence`. `id` is the exchange's.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ClientGone`].
+    pub(super) async fn kept_awake<T>(
+        &mut self,
+        silence: Option<Duration>,
+        (operation, id): (Operation, &str),
+        work: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let mut work = pin!(work);
+        loop {
+            let at = silence.map(|silence| self.last + silence);
+            let due = async {
+                match at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                gone = self.gone() => return Err(gone),
+                () = due => {}
+            }
+            self.heartbeat(operation, id).await?;
         }
     }
 

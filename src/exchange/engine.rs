@@ -141,30 +141,17 @@ async fn follow<'p>(
                 continue;
             }
         };
-        context.begin_attempt(now);
-        let (terms, request) = terms(ask, deployment, written, deadline, context);
-        let endpoint = Arc::clone(flight.endpoint());
-        context.place = Some(Place {
-            cluster: Arc::clone(&deployment.cluster),
-            endpoint: Arc::clone(&endpoint),
-            model,
-            series: Some(Arc::clone(&deployment.series)),
-        });
+        let (terms, mut outbound) =
+            set_out(ask, (deployment, flight), (model, written), (deadline, now), context);
+        outbound.fresh = fresh;
         client.write_within(terms.clocks.client_write);
-        let request = Outbound { flight, request, fresh };
-        context.lost = terms.carry.lost().to_owned();
-        let failed = match attempt(ask, request, &terms, client, context).await {
+        let failed = match attempt(ask, outbound, &terms, client, context).await {
             Ok(opened) => return Ok((opened, terms)),
             Err(failed) => failed,
         };
-        log::debug!("{}: attempt {} failed: {}", context.id, context.attempts, failed.error);
         now = Instant::now();
-        let connected = context.timeline.connected.is_some();
-        if !plan.failed(deployment, &endpoint, connected, (failed.cause, failed.wait), now) {
+        if !noted(plan, deployment, &failed, context, now) {
             return Err(failed);
-        }
-        if let (Some(cause), Some(place)) = (failed.cause, &context.place) {
-            METRICS.upstream.failed_attempts.with_label_values(&[place.cluster.name(), cause.name()]).inc();
         }
         // A pooled connection that proved stale is seldom alone.
         fresh = matches!(failed.cause, Some(Cause::Unsent | Cause::Broken));
@@ -195,6 +182,44 @@ async fn write(
     ask.asked.write(spec, model, &context.id)
 }
 
+/// Begins an attempt: where it goes, on what terms, and with what.
+fn set_out(
+    ask: &Ask<'_>,
+    (deployment, flight): (&Deployment, InFlight),
+    (model, written): (Option<String>, Written),
+    (deadline, now): (Instant, Instant),
+    context: &mut Context,
+) -> (Terms, Outbound) {
+    context.begin_attempt(now);
+    context.place = Some(Place {
+        cluster: Arc::clone(&deployment.cluster),
+        endpoint: Arc::clone(flight.endpoint()),
+        model,
+        series: Some(Arc::clone(&deployment.series)),
+    });
+    let (terms, request) = terms(ask, deployment, written, deadline, context);
+    context.lost = terms.carry.lost().to_owned();
+    (terms, Outbound { flight, request, fresh: false })
+}
+
+/// Notes how an attempt failed. Says whether another may be made.
+fn noted<'p>(
+    plan: &mut Plan<'p>,
+    deployment: &'p Deployment,
+    failed: &Failed,
+    context: &Context,
+    now: Instant,
+) -> bool {
+    log::debug!("{}: attempt {} failed: {}", context.id, context.attempts, failed.error);
+    let Some(place) = &context.place else { return false };
+    let connected = context.timeline.connected.is_some();
+    let may = plan.failed(deployment, &place.endpoint, connected, (failed.cause, failed.wait), now);
+    if let Some(cause) = failed.cause.filter(|_| may) {
+        METRICS.upstream.failed_attempts.with_label_values(&[place.cluster.name(), cause.name()]).inc();
+    }
+    may
+}
+
 /// A request on its way to an endpoint.
 struct Outbound {
     flight: InFlight,
@@ -223,22 +248,8 @@ async fn pause(
     context: &Context,
     wait: Duration,
 ) -> Result<(), Error> {
-    let beat = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
-    let mut left = wait;
-    while !left.is_zero() {
-        let step = beat.map_or(left, |beat| beat.min(left));
-        client
-            .unless_gone(async {
-                tokio::time::sleep(step).await;
-                Ok(())
-            })
-            .await?;
-        left -= step;
-        if !left.is_zero() {
-            client.heartbeat(ask.asked.operation, &context.id).await?;
-        }
-    }
-    Ok(())
+    let silence = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
+    client.kept_awake(silence, (ask.asked.operation, &context.id), tokio::time::sleep(wait)).await
 }
 
 /// There is no place to go to: none is healthy, or all rest.
