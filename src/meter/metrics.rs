@@ -18,6 +18,8 @@ pub struct Metrics {
     pub upstream: Upstream,
     /// What is left alone.
     pub breakers: Breakers,
+    /// Second attempts made beside slow ones, by cluster and what became of them: `won`, `lost`, `failed`.
+    pub hedges: IntCounterVec,
 }
 
 /// Families of the client's side.
@@ -321,6 +323,11 @@ impl Metrics {
             http: Http::new(&make),
             upstream: Upstream::new(&make),
             breakers: Breakers::new(&make),
+            hedges: make.counters(
+                "forebay_hedges_total",
+                "Second attempts made while the first was slow, by what became of them: won, lost, failed",
+                &["cluster", "outcome"],
+            ),
             registry: make.registry,
         }
     }
