@@ -70,12 +70,23 @@ pub struct Shared {
 #[derive(Debug)]
 struct Live {
     shared: Arc<Shared>,
+    /// Whether this is the one that counts: an exchange of two attempts at once is one.
+    counts: bool,
+}
+
+impl Live {
+    /// For another attempt of the same exchange.
+    fn again(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), counts: false }
+    }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.shared.live.fetch_sub(1, Relaxed);
-        METRICS.http.in_flight.dec();
+        if self.counts {
+            self.shared.live.fetch_sub(1, Relaxed);
+            METRICS.http.in_flight.dec();
+        }
     }
 }
 
@@ -94,7 +105,7 @@ impl Shared {
     fn enter(self: &Arc<Self>) -> Live {
         self.live.fetch_add(1, Relaxed);
         METRICS.http.in_flight.inc();
-        Live { shared: Arc::clone(self) }
+        Live { shared: Arc::clone(self), counts: true }
     }
 
     /// Exchanges under way.

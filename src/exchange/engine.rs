@@ -1,5 +1,7 @@
 //! The attempt engine: tries one place after another until one answers.
 
+mod hedge;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -121,7 +123,7 @@ async fn follow<'p>(
 ) -> Result<(Opened, Terms), Box<Failed>> {
     let (mut last, mut fresh) = (None, false);
     loop {
-        let (deployment, flight) = match plan.next(now) {
+        let (mut deployment, flight) = match plan.next(now) {
             Next::Try(deployment, flight) => (deployment, flight),
             Next::Wait(wait) => {
                 pause(ask, client, context, wait).await?;
@@ -141,11 +143,18 @@ async fn follow<'p>(
                 continue;
             }
         };
-        let (terms, mut outbound) =
+        let (mut terms, mut outbound) =
             set_out(ask, (deployment, flight), (model, written), (deadline, now), context);
         outbound.fresh = fresh;
         client.write_within(terms.clocks.client_write);
-        let failed = match attempt(ask, outbound, &terms, client, context).await {
+        let reached = match deployment.cluster.spec.hedge {
+            None => attempt(ask, outbound, &terms, client, context).await,
+            Some(hedging) => {
+                let first = (&mut deployment, &mut terms, outbound);
+                Box::pin(hedge::race(ask, plan, (hedging, deadline), first, client, context)).await
+            }
+        };
+        let failed = match reached {
             Ok(opened) => return Ok((opened, terms)),
             Err(failed) => failed,
         };
