@@ -172,6 +172,30 @@ async fn where_both_fail_a_third_is_tried_and_without_one_the_client_is_told() {
 }
 
 #[tokio::test]
+async fn what_the_second_refuses_is_told_however_far_the_client_is() {
+    let breaks = Scripted::start(|_| Turn::CloseAfter(Duration::from_millis(700))).await;
+    let refuses =
+        Scripted::start(|_| Turn::Say(reply_of(400, "{\"error\":{\"message\":\"no such tool\"}}"))).await;
+    let settings = "balance: priority, clocks: {heartbeat: 100ms}, hedge: {delay: 300ms}";
+    let edge = Edge::start(&cluster_of(&[breaks.addr, refuses.addr], settings)).await;
+    let reply = ask(&edge).await;
+    assert!(reply.status == 400 && reply.json()["error"]["message"] == "no such tool", "{reply:?}");
+    // A stream was begun by a heartbeat meanwhile: there is no place for another head.
+    let mut client = edge.connect().await;
+    client.send(&request(true)).await;
+    let reply = client.reply().await;
+    assert!(reply.status == 200 && reply.body.starts_with(b":"), "{reply:?}");
+    let told_why = Dialect::Chat.error_in(&events(&reply.body)).unwrap();
+    assert!(told_why.contains("no such tool"), "{told_why}");
+    let story = format!("sim: broken; sim: hedged: failed at http://{}", refuses.addr);
+    for line in edge.accesses(2).await {
+        assert_eq!((told(&line).0, told(&line).1), (2, story.as_str()), "{line}");
+    }
+    assert_eq!((breaks.received().len(), refuses.received().len()), (2, 2), "nothing was sent again");
+    settled(&edge).await;
+}
+
+#[tokio::test]
 async fn without_another_endpoint_an_equal_deployment_is_asked_and_a_spare_is_not() {
     let (slow, quick) = (node("slow", 600).await, node("quick", 0).await);
     for (priority, who, attempts) in [(0, "quick", 2), (1, "slow", 1)] {
