@@ -90,6 +90,8 @@ async fn a_slow_endpoint_is_overtaken_and_let_go() {
         for line in edge.accesses(count as usize).await {
             assert_eq!(told(&line), (2, story.as_str(), quick_at.as_str()), "{fault} {http}: {line}");
             assert_eq!(line["end"], "--", "{line}");
+            let at = |name: &str| line[name].as_f64().unwrap_or_else(|| panic!("no {name}: {line}"));
+            assert!(at("t_connect") >= 50.0 && at("t_first") >= at("t_head"), "the winner's times: {line}");
             output += line["output_tokens"].as_u64().unwrap();
         }
         let bill = quick.stats().snapshot();
