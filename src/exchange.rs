@@ -73,12 +73,23 @@ pub struct Shared {
 #[derive(Debug)]
 struct Live {
     shared: Arc<Shared>,
+    /// Whether this is the one that counts: an exchange of two attempts at once is one.
+    counts: bool,
+}
+
+impl Live {
+    /// For another attempt of the same exchange.
+    fn again(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), counts: false }
+    }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.shared.live.fetch_sub(1, Relaxed);
-        METRICS.http.in_flight.dec();
+        if self.counts {
+            self.shared.live.fetch_sub(1, Relaxed);
+            METRICS.http.in_flight.dec();
+        }
     }
 }
 
@@ -98,7 +109,7 @@ impl Shared {
     fn enter(self: &Arc<Self>) -> Live {
         self.live.fetch_add(1, Relaxed);
         METRICS.http.in_flight.inc();
-        Live { shared: Arc::clone(self) }
+        Live { shared: Arc::clone(self), counts: true }
     }
 
     /// Lets an exchange in, unless the process is too near its bounds for one of its importance.
@@ -209,7 +220,10 @@ async fn count_here(
 
 /// Tells the client how the last attempt failed: in the upstream's own words where they can be passed on.
 async fn give_up(failed: Box<Failed>, client: &mut Client<'_>, context: &mut Context) -> Result<(), Error> {
-    let Some(answer) = failed.answer else { return Err(failed.error) };
+    // A heartbeat may have begun the client's stream since it was answered.
+    let Some(answer) = failed.answer.filter(|_| client.sent() == Sent::Nothing) else {
+        return Err(failed.error);
+    };
     context.note = failed.error.private;
     answer.deliver(client, context, failed.cause.is_some()).await
 }

@@ -19,7 +19,8 @@
 //! It stands as a list of steps in [`exchange`], and as tries in [`exchange::engine`]. An attempt writes the request in
 //! the upstream's dialect: the client's own bytes with a few spliced in where both speak the same, through
 //! [`dialect::ir`] elsewhere. Nothing of a reply is committed to the client before its first content, unless a heartbeat
-//! has to keep a waiting stream alive, and that is a comment; until then another attempt may take over.
+//! has to keep a waiting stream alive, and that is a comment; until then another attempt may take over, or be made beside
+//! one that is slow.
 //!
 //! # Floors
 //!

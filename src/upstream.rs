@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod discover;
 pub mod endpoint;
 pub mod fetch;
+pub mod hedge;
 pub mod http1;
 pub mod link;
 pub mod notice;

@@ -1,8 +1,10 @@
 //! The client's side of an exchange: what was committed to it, and whether it is still there.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::headers;
@@ -24,9 +26,17 @@ pub enum Sent {
     All,
 }
 
+/// Who is at the other end.
+enum End<'a> {
+    /// The client itself.
+    Session(Session<'a>),
+    /// Nobody: it has the client's headers, never leaves, and what it is sent goes nowhere.
+    Nobody(Box<HeaderMap>),
+}
+
 /// The client of one exchange.
 pub struct Client<'a> {
-    session: Session<'a>,
+    end: End<'a>,
     dialect: Dialect,
     sent: Sent,
     /// The status sent; 0 before.
@@ -44,12 +54,28 @@ impl<'a> Client<'a> {
     /// `write`. It is `now`.
     pub fn new(mut session: Session<'a>, dialect: Dialect, write: Duration, now: Instant) -> Self {
         session.write_within(write);
-        Self { session, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: now, told: None }
+        let end = End::Session(session);
+        Self { end, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: now, told: None }
+    }
+
+    /// One in its place, for an attempt beside the one that it waits for.
+    pub(super) fn stand_in(&self) -> Client<'static> {
+        Client {
+            end: End::Nobody(Box::new(self.headers().clone())),
+            dialect: self.dialect,
+            sent: self.sent,
+            status: self.status,
+            bytes: self.bytes,
+            last: self.last,
+            told: None,
+        }
     }
 
     /// Every write from now on may take as long as `limit`.
     pub fn write_within(&mut self, limit: Duration) {
-        self.session.write_within(limit);
+        if let End::Session(session) = &mut self.end {
+            session.write_within(limit);
+        }
     }
 
     /// What was sent.
@@ -58,13 +84,19 @@ impl<'a> Client<'a> {
     }
 
     /// The request's headers.
-    pub fn headers(&self) -> &http::HeaderMap {
-        &self.session.head().headers
+    pub fn headers(&self) -> &HeaderMap {
+        match &self.end {
+            End::Session(session) => &session.head().headers,
+            End::Nobody(headers) => headers,
+        }
     }
 
     /// Waits until the client has left. May be dropped and called again.
     pub async fn gone(&mut self) -> Error {
-        self.session.gone().await
+        match &mut self.end {
+            End::Session(session) => session.gone().await,
+            End::Nobody(_) => std::future::pending().await,
+        }
     }
 
     /// Runs `work` unless the client leaves first; then `work` is dropped.
@@ -76,6 +108,36 @@ impl<'a> Client<'a> {
             biased;
             done = work => done,
             gone = self.gone() => Err(gone),
+        }
+    }
+
+    /// Runs `work` unless the client leaves first. A client of `operation` is kept awake meanwhile, with something that
+    /// says nothing after each `silence`. `id` is the exchange's.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::ClientGone`].
+    pub(super) async fn kept_awake<T>(
+        &mut self,
+        silence: Option<Duration>,
+        (operation, id): (Operation, &str),
+        work: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let mut work = pin!(work);
+        loop {
+            let at = silence.map(|silence| self.last + silence);
+            let due = async {
+                match at {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                gone = self.gone() => return Err(gone),
+                () = due => {}
+            }
+            self.heartbeat(operation, id).await?;
         }
     }
 
@@ -107,7 +169,7 @@ impl<'a> Client<'a> {
         headers::put(&mut head, CONTENT_LENGTH, itoa::Buffer::new().format(body.len()));
         self.head(head, Sent::Whole).await?;
         self.bytes += body.len() as u64;
-        self.session.write(body, true).await?;
+        self.put(body, true).await?;
         self.sent = Sent::All;
         Ok(())
     }
@@ -118,7 +180,7 @@ impl<'a> Client<'a> {
     /// [`crate::error::Kind::ClientGone`].
     pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
         self.bytes += piece.len() as u64;
-        self.session.write(piece, false).await
+        self.put(piece, false).await
     }
 
     /// Ends the body.
@@ -126,7 +188,7 @@ impl<'a> Client<'a> {
     /// # Errors
     /// [`crate::error::Kind::ClientGone`].
     pub async fn end(&mut self) -> Result<(), Error> {
-        self.session.write(Bytes::new(), true).await?;
+        self.put(Bytes::new(), true).await?;
         self.sent = Sent::All;
         Ok(())
     }
@@ -167,6 +229,16 @@ impl<'a> Client<'a> {
         }
         self.status = head.status;
         self.sent = sent;
-        self.session.begin(head).await
+        match &mut self.end {
+            End::Session(session) => session.begin(head).await,
+            End::Nobody(_) => Ok(()),
+        }
+    }
+
+    async fn put(&mut self, piece: Bytes, last: bool) -> Result<(), Error> {
+        match &mut self.end {
+            End::Session(session) => session.write(piece, last).await,
+            End::Nobody(_) => Ok(()),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use log::log_enabled;
 
@@ -87,7 +87,7 @@ pub struct Context {
     pub starred: String,
     /// Attempts made.
     pub attempts: u32,
-    /// Why it did not stay with the first place; empty where it did.
+    /// Why it did not stay with the first place alone; empty where it did.
     pub story: String,
     /// Whether the caller is to be told where it went, and why.
     pub explain: bool,
@@ -152,6 +152,53 @@ impl Context {
             tried: Vec::new(),
             _live: shared.enter(),
         }
+    }
+
+    /// The context of another attempt of the same exchange, beside the present one.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            snapshot: Arc::clone(&self.snapshot),
+            id: self.id.clone(),
+            client: self.client,
+            forwarded: self.forwarded.clone(),
+            timeline: Timeline { own: Duration::ZERO, ..self.timeline },
+            dialect: self.dialect,
+            operation: self.operation,
+            route: self.route.clone(),
+            principal: self.principal.clone(),
+            priority: self.priority,
+            model: self.model.clone(),
+            alias: self.alias.clone(),
+            starred: self.starred.clone(),
+            attempts: self.attempts,
+            story: self.story.clone(),
+            explain: self.explain,
+            place: None,
+            upstream_id: String::new(),
+            tally: self.tally,
+            status: self.status,
+            phase: self.phase,
+            failure: None,
+            note: String::new(),
+            ended: false,
+            brought: None,
+            lost: String::new(),
+            raw: None,
+            tried: Vec::new(),
+            _live: self._live.again(),
+        }
+    }
+
+    /// Stays with the attempt of a context that was made for one beside this.
+    pub(super) fn adopt(&mut self, beside: Self) {
+        let own = self.timeline.own + beside.timeline.own;
+        self.timeline = Timeline { own, ..beside.timeline };
+        self.place = beside.place;
+        self.upstream_id = beside.upstream_id;
+        self.tally = beside.tally;
+        self.phase = beside.phase;
+        self.note = beside.note;
+        self.lost = beside.lost;
     }
 
     /// Another attempt begins: what was known of the last is not of this one.

@@ -1,5 +1,7 @@
 //! The attempt engine: tries one place after another until one answers.
 
+mod hedge;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -122,7 +124,7 @@ async fn follow<'p>(
 ) -> Result<(Opened, Terms), Box<Failed>> {
     let (mut last, mut fresh) = (None, false);
     loop {
-        let (deployment, flight) = match plan.next(now) {
+        let (mut deployment, flight) = match plan.next(now) {
             Next::Try(deployment, flight) => (deployment, flight),
             Next::Wait(wait) => {
                 pause(ask, client, context, wait).await?;
@@ -152,30 +154,24 @@ async fn follow<'p>(
                 continue;
             }
         };
-        context.begin_attempt(now);
-        let (terms, request) = terms(ask, deployment, written, deadline, context);
-        let endpoint = Arc::clone(flight.endpoint());
-        context.place = Some(Place {
-            cluster: Arc::clone(&deployment.cluster),
-            endpoint: Arc::clone(&endpoint),
-            model,
-            series: Some(Arc::clone(&deployment.series)),
-        });
+        let (mut terms, mut outbound) =
+            set_out(ask, (deployment, flight), (model, written), (deadline, now), context);
+        outbound.fresh = fresh;
         client.write_within(terms.clocks.client_write);
-        let request = Outbound { flight, request, fresh };
-        context.lost = terms.carry.lost().to_owned();
-        let failed = match attempt(ask, request, &terms, client, context).await {
+        let reached = match deployment.cluster.spec.hedge {
+            None => attempt(ask, outbound, &terms, client, context).await,
+            Some(hedging) => {
+                let first = (&mut deployment, &mut terms, outbound);
+                Box::pin(hedge::race(ask, plan, (hedging, deadline), first, client, context)).await
+            }
+        };
+        let failed = match reached {
             Ok(opened) => return Ok((opened, terms)),
             Err(failed) => failed,
         };
-        log::debug!("{}: attempt {} failed: {}", context.id, context.attempts, failed.error);
         now = Instant::now();
-        let connected = context.timeline.connected.is_some();
-        if !plan.failed(deployment, &endpoint, connected, (failed.cause, failed.wait), now) {
+        if !noted(plan, deployment, &failed, context, now) {
             return Err(failed);
-        }
-        if let (Some(cause), Some(place)) = (failed.cause, &context.place) {
-            METRICS.upstream.failed_attempts.with_label_values(&[place.cluster.name(), cause.name()]).inc();
         }
         // A pooled connection that proved stale is seldom alone.
         fresh = matches!(failed.cause, Some(Cause::Unsent | Cause::Broken));
@@ -206,6 +202,44 @@ async fn write(
     ask.asked.write(spec, model, &context.id)
 }
 
+/// Begins an attempt: where it goes, on what terms, and with what.
+fn set_out(
+    ask: &Ask<'_>,
+    (deployment, flight): (&Deployment, InFlight),
+    (model, written): (Option<String>, Written),
+    (deadline, now): (Instant, Instant),
+    context: &mut Context,
+) -> (Terms, Outbound) {
+    context.begin_attempt(now);
+    context.place = Some(Place {
+        cluster: Arc::clone(&deployment.cluster),
+        endpoint: Arc::clone(flight.endpoint()),
+        model,
+        series: Some(Arc::clone(&deployment.series)),
+    });
+    let (terms, request) = terms(ask, deployment, written, deadline, context);
+    context.lost = terms.carry.lost().to_owned();
+    (terms, Outbound { flight, request, fresh: false })
+}
+
+/// Notes how an attempt failed. Says whether another may be made.
+fn noted<'p>(
+    plan: &mut Plan<'p>,
+    deployment: &'p Deployment,
+    failed: &Failed,
+    context: &Context,
+    now: Instant,
+) -> bool {
+    log::debug!("{}: attempt {} failed: {}", context.id, context.attempts, failed.error);
+    let Some(place) = &context.place else { return false };
+    let connected = context.timeline.connected.is_some();
+    let may = plan.failed(deployment, &place.endpoint, connected, (failed.cause, failed.wait), now);
+    if let Some(cause) = failed.cause.filter(|_| may) {
+        METRICS.upstream.failed_attempts.with_label_values(&[place.cluster.name(), cause.name()]).inc();
+    }
+    may
+}
+
 /// A request on its way to an endpoint.
 struct Outbound {
     flight: InFlight,
@@ -234,7 +268,8 @@ async fn pause(
     context: &Context,
     wait: Duration,
 ) -> Result<(), Error> {
-    awake(ask, client, context, tokio::time::sleep(wait)).await
+    let silence = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
+    client.kept_awake(silence, (ask.asked.operation, &context.id), tokio::time::sleep(wait)).await
 }
 
 /// Waits for a place at a gate, as long as the client does: one who leaves is out of the queue at once.
@@ -248,28 +283,11 @@ async fn queue(
     context.phase = When::Queue;
     let now = Instant::now();
     match gate.queue(&context.tenant(), context.priority, (now, deadline)) {
-        Ok(waiting) => awake(ask, client, context, waiting.turn()).await,
-        Err(refusal) => Ok(Err(refusal)),
-    }
-}
-
-/// Does something that takes its time, unless the client leaves. A stream's client is kept awake meanwhile.
-async fn awake<T>(
-    ask: &Ask<'_>,
-    client: &mut Client<'_>,
-    context: &Context,
-    work: impl Future<Output = T>,
-) -> Result<T, Error> {
-    let mut work = std::pin::pin!(work);
-    let Some(beat) = ask.clocks.heartbeat.filter(|_| ask.asked.stream) else {
-        return client.unless_gone(async { Ok(work.await) }).await;
-    };
-    loop {
-        let step = tokio::time::timeout(beat, &mut work);
-        if let Ok(done) = client.unless_gone(async { Ok(step.await) }).await? {
-            return Ok(done);
+        Ok(waiting) => {
+            let silence = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
+            client.kept_awake(silence, (ask.asked.operation, &context.id), waiting.turn()).await
         }
-        client.heartbeat(ask.asked.operation, &context.id).await?;
+        Err(refusal) => Ok(Err(refusal)),
     }
 }
 

@@ -54,7 +54,7 @@ pub struct Rules {
 }
 
 /// Why the exchange went on from a deployment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passed {
     /// It rests after a refusal for a rate or a quota, for that long.
     Rests(Duration),
@@ -76,6 +76,30 @@ pub enum Passed {
     Unwritten,
     /// It failed.
     Failed(Cause),
+    /// It was slow, and another attempt was made beside it, at that endpoint.
+    Hedged(Hedged, String),
+}
+
+/// What became of a second attempt beside a slow one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedged {
+    /// It had content first, and was stayed with.
+    Won,
+    /// The first had content before, or nobody waited any longer.
+    Lost,
+    /// It failed.
+    Failed,
+}
+
+impl Hedged {
+    /// Its name in the log and in metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Won => "won",
+            Self::Lost => "lost",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl fmt::Display for Passed {
@@ -91,6 +115,7 @@ impl fmt::Display for Passed {
             Self::Queued(waited) => write!(f, "queued for {:.3} s", waited.as_secs_f64()),
             Self::Unwritten => f.write_str("cannot be asked this"),
             Self::Failed(cause) => f.write_str(cause.name()),
+            Self::Hedged(hedged, endpoint) => write!(f, "hedged: {} at {endpoint}", hedged.name()),
         }
     }
 }
@@ -188,8 +213,8 @@ impl<'a> Plan<'a> {
         let same = |(known, why): &(usize, Passed)| {
             *known == index && std::mem::discriminant(why) == std::mem::discriminant(&passed)
         };
-        // A failure is told each time; whatever else holds is told once.
-        if matches!(passed, Passed::Failed(_)) || !self.story.iter().any(same) {
+        // What was tried is told each time; whatever else holds is told once.
+        if matches!(passed, Passed::Failed(_) | Passed::Hedged(..)) || !self.story.iter().any(same) {
             self.story.push((index, passed));
         }
     }
@@ -345,6 +370,52 @@ impl<'a> Plan<'a> {
         if matches!(line, Line::Here(..)) { line } else { Line::Here(index, deployment.priority, gate) }
     }
 
+    /// Where a second attempt may be made while the one at that endpoint of `deployment` goes on: at another endpoint of it,
+    /// or at another deployment of the same priority that `takes` the request. Only where all is well, and nothing failed
+    /// yet: it is no remedy, and must not become a burden.
+    pub fn beside(
+        &self,
+        deployment: &'a Deployment,
+        endpoint: &Arc<Endpoint>,
+        now: Instant,
+        takes: impl Fn(&Deployment) -> bool,
+    ) -> Option<(&'a Deployment, InFlight)> {
+        let out: Vec<Arc<Endpoint>> =
+            self.dead.iter().chain(&self.tired).chain([endpoint]).cloned().collect();
+        let equal =
+            |other: &&Deployment| other.priority == deployment.priority && !std::ptr::eq(*other, deployment);
+        let usable = self.order.iter().filter(|index| !self.barred.contains(index));
+        let others = usable.filter_map(|index| self.alias.deployments.get(*index)).filter(equal);
+        std::iter::once(deployment).chain(others).find_map(|place| {
+            let cluster = &place.cluster;
+            let is_well = place.weight > 0 && place.rest.left(now).is_none() && cluster.key.is_accepted();
+            if !is_well || !takes(place) {
+                return None;
+            }
+            // It takes a place like any other, and waits for none.
+            let permit = match &cluster.gate {
+                Some(gate) => Some(gate.enter(now)?),
+                None => None,
+            };
+            let flight = cluster.pick_well(now, &mut fastrand::Rng::new(), &out)?;
+            Some((place, flight.permitted(permit)))
+        })
+    }
+
+    /// Notes what became of a second attempt, made there beside one at `deployment`.
+    pub fn hedged(
+        &mut self,
+        deployment: &'a Deployment,
+        hedged: Hedged,
+        (other, endpoint): (&'a Deployment, &Endpoint),
+    ) {
+        // Should it have failed, asking there again is a further attempt.
+        self.asked_before.push(&other.cluster);
+        if let Some(index) = self.index_of(deployment) {
+            self.tell(index, Passed::Hedged(hedged, endpoint.name.clone()));
+        }
+    }
+
     /// No place is left for now: how long until there is one again?
     fn wait(&mut self, now: Instant) -> Next<'a> {
         let usable = self.order.iter().filter(|index| !self.barred.contains(index));
@@ -418,6 +489,7 @@ mod tests {
     use crate::upstream::admission;
     use crate::upstream::cluster::Outcome;
     use crate::upstream::cluster::tests::cluster;
+    use crate::upstream::endpoint::Health;
     use crate::upstream::spill::{self, Spill};
 
     const RETRY: Retry = Retry {
@@ -529,6 +601,38 @@ mod tests {
         assert_eq!(visit(&alias(), RETRY, None, None).0, ["first"]);
         let only = Retry { causes: Causes::of([Cause::Unsent]), ..RETRY };
         assert_eq!(visit(&alias(), only, Some(Cause::Failed), None).0, ["first"]);
+    }
+
+    /// Where a second attempt would go beside the first one's, and where beside that.
+    fn beside(alias: &Alias, takes: impl Fn(&Deployment) -> bool + Copy) -> (String, Vec<String>) {
+        let now = Instant::now();
+        let deadline = now + Duration::from_secs(60);
+        let mut plan =
+            Plan::new(alias, Operation::ChatCompletions, None, &|_| true, rules(RETRY, deadline), now);
+        let Next::Try(first, flight) = plan.next(now) else { panic!("there is a place") };
+        let (mut at, mut seen) = (Arc::clone(flight.endpoint()), Vec::new());
+        while let Some((place, flight)) = plan.beside(first, &at, now, takes) {
+            seen.push(place.cluster.name().to_owned());
+            assert!(!Arc::ptr_eq(&at, flight.endpoint()));
+            plan.dead.push(at);
+            at = Arc::clone(flight.endpoint());
+        }
+        (first.cluster.name().to_owned(), seen)
+    }
+
+    #[test]
+    fn a_second_attempt_stays_at_the_deployment_or_goes_to_its_equal() {
+        let mut alias = alias();
+        assert_eq!(beside(&alias, |_| true), ("first".into(), vec!["first".into()]), "a spare is no equal");
+        alias.deployments[0].priority = 0;
+        alias.deployments[0].weight = 1;
+        alias.deployments[1].weight = u32::MAX;
+        assert_eq!(beside(&alias, |_| true).1, ["first", "spare"]);
+        assert_eq!(beside(&alias, |place| place.cluster.name() == "first").1, ["first"]);
+        alias.deployments[0].rest.until(Instant::now() + Duration::from_secs(9));
+        assert_eq!(beside(&alias, |_| true).1, ["first"]);
+        alias.deployments[1].cluster.endpoints()[1].probed(Health::Down, Duration::ZERO);
+        assert!(beside(&alias, |_| true).1.is_empty());
     }
 
     #[test]

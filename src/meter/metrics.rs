@@ -22,6 +22,8 @@ pub struct Metrics {
     pub admission: Admission,
     /// What is taken out of service.
     pub drains: Drains,
+    /// Second attempts made beside slow ones, by cluster and what became of them: `won`, `lost`, `failed`.
+    pub hedges: IntCounterVec,
 }
 
 /// Families of the client's side.
@@ -418,6 +420,11 @@ impl Metrics {
             breakers: Breakers::new(&make),
             admission: Admission::new(&make),
             drains: Drains::new(&make),
+            hedges: make.counters(
+                "forebay_hedges_total",
+                "Second attempts made while the first was slow, by what became of them: won, lost, failed",
+                &["cluster", "outcome"],
+            ),
             registry: make.registry,
         }
     }

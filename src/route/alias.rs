@@ -14,6 +14,7 @@ use crate::dialect::Operation;
 use crate::meter::series::DeploymentSeries;
 use crate::pattern::Pattern;
 use crate::upstream::cluster::Cluster;
+use crate::upstream::hedge::Waits;
 
 /// A place an alias can go.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct Deployment {
     pub series: Arc<DeploymentSeries>,
     /// Until when its rate is used up.
     pub rest: Arc<Rest>,
+    /// How long its attempts took of late; kept only where its cluster makes second attempts beside slow ones.
+    pub waits: Option<Arc<Waits>>,
 }
 
 /// Until when a model is left alone that its upstream has refused for a rate or a quota. It is the model's at that
@@ -64,7 +67,8 @@ impl Deployment {
     /// A deployment of the alias of that configured name, of weight 1 and priority 0.
     pub fn new(alias: &str, cluster: Arc<Cluster>, model: UpstreamModel) -> Self {
         let series = Arc::new(DeploymentSeries::new(&cluster.spec.provider.name, cluster.name(), alias));
-        Self { cluster, model, weight: 1, priority: 0, series, rest: Arc::default() }
+        let waits = cluster.spec.hedge.map(|_| Arc::default());
+        Self { cluster, model, weight: 1, priority: 0, series, rest: Arc::default(), waits }
     }
 }
 

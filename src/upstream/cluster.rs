@@ -17,6 +17,7 @@ use super::breaker::{Policy, millis};
 use super::discover::Discovery;
 pub use super::endpoint::Outcome;
 use super::endpoint::{Endpoint, EndpointSpec, InFlight};
+use super::hedge::Hedging;
 use super::link::Links;
 use super::probe::Probing;
 use super::spill::{self, Spill};
@@ -61,6 +62,8 @@ pub struct ClusterSpec {
     pub admission: Option<admission::Policy>,
     /// When requests go to other deployments although it could be asked; nothing where they never do.
     pub spill: Option<spill::Policy>,
+    /// When a second attempt is made beside one that is slow; never, where it says nothing.
+    pub hedge: Option<Hedging>,
     /// How endpoints are checked.
     pub probing: Probing,
     /// How long an idle connection is kept.
@@ -86,6 +89,8 @@ pub struct Cluster {
     pub series: ClusterSeries,
     /// What may be sent again.
     pub budget: Budget,
+    /// What may be sent a second time while the first is waited for.
+    pub hedges: Budget,
     /// Whether its credential is accepted.
     pub key: Arc<Key>,
     /// Who lets exchanges in, where not all are.
@@ -150,6 +155,7 @@ impl Cluster {
         let endpoints = spec.endpoints.iter().cloned().map(Endpoint::new).map(Arc::new).collect();
         Self {
             budget: Budget::default(),
+            hedges: Budget::default(),
             key: Arc::default(),
             gate: spec.admission.map(|policy| Arc::new(Gate::new(&spec.name, policy))),
             spill: spec.spill.map(Spill::new),
@@ -177,16 +183,34 @@ impl Cluster {
     /// Picks an endpoint that was not tried yet and counts the exchange in. One that was left alone for long enough is
     /// tried first, by an exchange that has not failed anywhere yet.
     pub fn pick(&self, now: Instant, chance: &mut impl Chance, tried: &[Arc<Endpoint>]) -> Option<InFlight> {
+        let trials = if tried.is_empty() { Trials::First } else { Trials::Last };
+        self.pick_among(now, chance, trials, |endpoint| is_untried(endpoint, tried))
+    }
+
+    /// As [`Self::pick`], for a second attempt beside another: only an endpoint that is well is troubled with one.
+    pub fn pick_well(
+        &self,
+        now: Instant,
+        chance: &mut impl Chance,
+        tried: &[Arc<Endpoint>],
+    ) -> Option<InFlight> {
+        self.pick_among(now, chance, Trials::Last, |endpoint| {
+            endpoint.is_up() && endpoint.breaker.is_closed() && is_untried(endpoint, tried)
+        })
+    }
+
+    fn pick_among(
+        &self,
+        now: Instant,
+        chance: &mut impl Chance,
+        trials: Trials,
+        usable: impl Fn(&Endpoint) -> bool,
+    ) -> Option<InFlight> {
         let endpoints = self.endpoints.load();
-        let untried = |endpoint: &Endpoint| !tried.iter().any(|t| std::ptr::eq(&**t, endpoint));
-        let trials = match self.unsettled.load(Relaxed) {
-            false => Trials::None,
-            true if tried.is_empty() => Trials::First,
-            true => Trials::Last,
-        };
+        let trials = if self.unsettled.load(Relaxed) { trials } else { Trials::None };
         let time = if trials == Trials::None { 0 } else { millis(now) };
         let moment = Moment { now: time, policy: &self.spec.breaker, trials };
-        let flight = self.balancer.pick(&endpoints, moment, chance, untried)?;
+        let flight = self.balancer.pick(&endpoints, moment, chance, usable)?;
         Some(self.entered(flight, now, trials))
     }
 
@@ -257,10 +281,14 @@ impl Cluster {
     }
 }
 
+fn is_untried(endpoint: &Endpoint, tried: &[Arc<Endpoint>]) -> bool {
+    !tried.iter().any(|tried| std::ptr::eq(&**tried, endpoint))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::breaker::Pass;
-    use super::super::endpoint::{HttpVersion, TlsPolicy};
+    use super::super::endpoint::{Health, HttpVersion, TlsPolicy};
     use super::super::origin::Origin;
     use super::*;
 
@@ -290,6 +318,7 @@ pub(crate) mod tests {
             breaker: Policy { failures: 2, ..Policy::default() },
             admission: None,
             spill: None,
+            hedge: None,
             probing: Probing::off(),
             pool_idle: Duration::from_secs(1),
             clocks: Overrides::default(),
@@ -376,6 +405,24 @@ pub(crate) mod tests {
         assert_eq!((now[0].in_flight(), now[1].in_flight()), (1, 0));
         drop(guard);
         assert_eq!(now[0].in_flight(), 0);
+    }
+
+    #[test]
+    fn a_second_attempt_goes_only_where_all_is_well() {
+        let cluster = cluster("gpu", &["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"]);
+        let (mut rng, now, endpoints) = (fastrand::Rng::with_seed(3), Instant::now(), cluster.endpoints());
+        let tried = vec![Arc::clone(&endpoints[0])];
+        fail(&cluster, &endpoints[1], 2, now);
+        for _ in 0..10 {
+            let second = cluster.pick_well(now, &mut rng, &tried).unwrap();
+            assert!(Arc::ptr_eq(second.endpoint(), &endpoints[2]));
+        }
+        endpoints[2].probed(Health::Down, Duration::ZERO);
+        assert!(cluster.pick_well(now, &mut rng, &tried).is_none());
+        assert!(
+            cluster.pick(now, &mut rng, &tried).is_some(),
+            "a failed one is picked where there is no other"
+        );
     }
 
     #[test]

@@ -34,6 +34,8 @@ mod fold;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
+mod hedge;
+#[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod models;

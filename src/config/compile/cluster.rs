@@ -7,6 +7,7 @@ mod headers;
 mod health;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::provider::Known;
 use super::{Check, Clusters};
@@ -18,6 +19,7 @@ use crate::provider::Provider;
 use crate::upstream::balance::Strategy;
 use crate::upstream::breaker::Policy;
 use crate::upstream::cluster::{Cluster, ClusterSpec};
+use crate::upstream::hedge::{After, Hedging};
 use crate::upstream::link::Links;
 use credential::Site;
 
@@ -48,6 +50,7 @@ fn compile(
     check: &mut Check<'_>,
 ) -> Option<Cluster> {
     let breaker = breaker(&cluster.breaker, &path.key("breaker"), check);
+    let hedge = cluster.hedge.as_ref().map(|hedge| hedging(hedge, &path.key("hedge"), check));
     if let Some(idle) = cluster.pool.idle {
         check.positive(&path.key("pool").key("idle"), idle);
     }
@@ -85,6 +88,7 @@ fn compile(
         breaker,
         admission,
         spill,
+        hedge,
         probing,
         pool_idle: cluster.pool.idle.map_or(row.idle, |idle| idle.0),
         clocks,
@@ -116,6 +120,26 @@ fn breaker(breaker: &schema::Breaker, path: &Path, check: &mut Check<'_>) -> Pol
         max_share: breaker.max_share,
         key: breaker.key_for.0,
     }
+}
+
+/// When second attempts are made beside slow ones.
+fn hedging(hedge: &schema::Hedge, path: &Path, check: &mut Check<'_>) -> Hedging {
+    let learned = [("percentile", hedge.percentile.is_some()), ("min_delay", hedge.min_delay.is_some())];
+    for (key, _) in learned.iter().filter(|(_, is_there)| *is_there && hedge.delay.is_some()) {
+        let message = format!("{key} and delay exclude each other");
+        check.error(
+            &path.key(key),
+            message,
+            "keep `delay` for a fixed time, or the others for one that is learned",
+        );
+    }
+    if let Some(delay) = hedge.delay {
+        check.positive(&path.key("delay"), delay);
+    }
+    let share = hedge.percentile.unwrap_or(95.0) / 100.0;
+    let least = hedge.min_delay.map_or(Duration::from_millis(50), |least| least.0);
+    let after = hedge.delay.map_or(After::Share(share, least), |delay| After::Fixed(delay.0));
+    Hedging { after, budget: (hedge.budget * 1000.0).round() as u32 }
 }
 
 /// The path before every operation's, of an address that has none.

@@ -61,6 +61,9 @@ pub struct Cluster {
     /// When requests go to deployments of a higher priority number although this cluster could be asked, and when they come
     /// back. Left out: only when it cannot.
     pub spill: Option<Spill>,
+    /// Ask a second endpoint while the first is slow to begin, and stay with whichever begins first: the slowest few
+    /// replies become quicker, for a few requests more. Left out: never.
+    pub hedge: Option<Hedge>,
     /// What the API can be asked, if not all of what its provider usually can; the best first. A client that asks for
     /// anything else is served by translation, where there is one.
     pub speaks: Option<Vec<Speaks>>,
@@ -74,6 +77,31 @@ pub struct Cluster {
     /// How long anything may take at this cluster.
     #[serde(default)]
     pub clocks: Clocks,
+}
+
+/// Second attempts beside slow ones: at another endpoint that is well or, without one, at another deployment of the same
+/// priority. Only before a reply has begun; the slower attempt is cancelled at once, though its provider may bill it.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hedge {
+    /// An attempt is slow that takes longer than this share, in percent, of those of late of its deployment: of streams
+    /// up to their first content, of others up to their whole reply. Nothing is slow until 50 are known. Left out: 95.
+    #[schemars(range(min = 50, max = 99.9))]
+    pub percentile: Option<f64>,
+    /// No attempt is slow before, whatever the percentile. Left out: 50ms.
+    pub min_delay: Option<Period>,
+    /// A fixed time after which an attempt is slow, instead of `percentile`.
+    pub delay: Option<Period>,
+    /// How many second attempts are made at most, as a share of all attempts; besides, ten are always saved for a quiet
+    /// hour.
+    #[schemars(range(min = 0.001, max = 1))]
+    pub budget: f64,
+}
+
+impl Default for Hedge {
+    fn default() -> Self {
+        Self { percentile: None, min_delay: None, delay: None, budget: 0.05 }
+    }
 }
 
 /// Where a cloud's credentials come from.
