@@ -20,6 +20,7 @@ pub mod listing;
 pub mod raw;
 pub mod reject;
 pub mod relay;
+mod resume;
 pub mod retry;
 pub mod screen;
 pub mod serve;

@@ -14,9 +14,11 @@ use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
 use super::relay::{self, Opened, Terms};
+use super::resume::Resume;
 use super::retry::{Next, Plan};
 use super::verdict::{Beyond, Failed};
 use crate::clocks::Clocks;
+use crate::dialect::Operation;
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
@@ -124,7 +126,8 @@ async fn follow<'p>(
         let (deployment, flight) = match plan.next(now) {
             Next::Try(deployment, flight) => (deployment, flight),
             Next::Wait(wait) => {
-                pause(ask, client, context, wait).await?;
+                let beat = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
+                pause((ask.asked.operation, beat), client, context, wait).await?;
                 now = Instant::now();
                 continue;
             }
@@ -196,11 +199,11 @@ async fn write(
 }
 
 /// A request on its way to an endpoint.
-struct Outbound {
-    flight: InFlight,
-    request: Outgoing,
+pub(super) struct Outbound {
+    pub(super) flight: InFlight,
+    pub(super) request: Outgoing,
     /// Whether no pooled connection is to be used.
-    fresh: bool,
+    pub(super) fresh: bool,
 }
 
 /// When the exchange must be over: a client that waits for a whole reply says how long it does, and an answer after that
@@ -217,13 +220,12 @@ fn deadline(ask: &Ask<'_>, headers: &HeaderMap, context: &Context) -> Instant {
 }
 
 /// Waits, as long as the client does. A stream's client is kept awake meanwhile.
-async fn pause(
-    ask: &Ask<'_>,
+pub(super) async fn pause(
+    (operation, beat): (Operation, Option<Duration>),
     client: &mut Client<'_>,
     context: &Context,
     wait: Duration,
 ) -> Result<(), Error> {
-    let beat = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
     let mut left = wait;
     while !left.is_zero() {
         let step = beat.map_or(left, |beat| beat.min(left));
@@ -235,7 +237,7 @@ async fn pause(
             .await?;
         left -= step;
         if !left.is_zero() {
-            client.heartbeat(ask.asked.operation, &context.id).await?;
+            client.heartbeat(operation, &context.id).await?;
         }
     }
     Ok(())
@@ -264,11 +266,11 @@ async fn attempt(
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<Opened, Box<Failed>> {
-    let upstream = begin(ask, outbound, terms, client, context).await?;
+    let upstream = begin(&ask.query, outbound, terms, client, context).await?;
     relay::open(upstream, client, context, terms).await
 }
 
-fn sticky_value(alias: &Alias, headers: &HeaderMap, context: &Context) -> Option<String> {
+pub(super) fn sticky_value(alias: &Alias, headers: &HeaderMap, context: &Context) -> Option<String> {
     match &alias.sticky {
         Sticky::No => None,
         Sticky::Principal => context.principal.as_ref().map(|principal| principal.name.clone()),
@@ -284,14 +286,10 @@ fn terms(
     deadline: Instant,
     context: &Context,
 ) -> (Terms, Outgoing) {
-    let clocks = context
-        .snapshot
-        .clocks
-        .with(&deployment.cluster.spec.clocks)
-        .with(&context.overrides())
-        .with(&ask.alias.clocks);
+    let clocks = clocks(deployment, &ask.alias, context);
     // Whoever waits for a whole reply is sent nothing before.
     let clocks = Clocks { heartbeat: clocks.heartbeat.filter(|_| ask.asked.stream), ..clocks };
+    let resume = written.resumes.then(|| Resume::new(ask, &written.outgoing, deployment, context)).flatten();
     let terms = Terms {
         operation: ask.asked.operation,
         stream: ask.asked.stream,
@@ -300,13 +298,20 @@ fn terms(
         carry: written.carry,
         compress: context.route.as_ref().is_some_and(|route| route.compress),
         series: Arc::clone(&deployment.series),
+        resume,
     };
     (terms, written.outgoing)
 }
 
+/// The clocks in force at a deployment.
+pub(super) fn clocks(deployment: &Deployment, alias: &Alias, context: &Context) -> Clocks {
+    let clocks = context.snapshot.clocks.with(&deployment.cluster.spec.clocks);
+    clocks.with(&context.overrides()).with(&alias.clocks)
+}
+
 /// One attempt, up to the response head.
-async fn begin(
-    ask: &Ask<'_>,
+pub(super) async fn begin(
+    query: &str,
     outbound: Outbound,
     terms: &Terms,
     client: &mut Client<'_>,
@@ -330,11 +335,11 @@ async fn begin(
     context.timeline.connected = Some(connected);
     // A query goes where its dialect is spoken; one that names a model has what it needs in its path.
     let has_query =
-        terms.carry.translates() || ask.asked.operation.names_model() || cluster.spec.form.has_query();
+        terms.carry.translates() || terms.operation.names_model() || cluster.spec.form.has_query();
     let asked = headers::Request {
         client: client.headers(),
         path: &request.path,
-        query: if has_query { "" } else { &ask.query },
+        query: if has_query { "" } else { query },
         is_translated: terms.carry.translates(),
         id: &context.id,
         forwarded: &context.forwarded,
@@ -345,7 +350,7 @@ async fn begin(
     client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
-    await_head(ask, &mut upstream, terms, client, context).await?;
+    await_head(&mut upstream, terms, client, context).await?;
     Ok(upstream)
 }
 
@@ -384,14 +389,13 @@ const STRETCH: Duration = Duration::from_secs(2);
 /// Waits for the response head under its clocks. A stream's client is kept awake meanwhile: after the heartbeat's
 /// silence the head of its stream is committed, with a comment.
 async fn await_head(
-    ask: &Ask<'_>,
     upstream: &mut Upstream,
     terms: &Terms,
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<(), Error> {
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-    let is_stream = ask.asked.stream;
+    let is_stream = terms.stream;
     let clocks = &terms.clocks;
     let clock = if is_stream { clocks.head.min(clocks.first_token) } else { clocks.head };
     let limit = (sent + clock).min(context.timeline.tried + clocks.attempt).min(terms.deadline);
@@ -402,7 +406,7 @@ async fn await_head(
         if let (Some(silence), Some(at)) = (silence, beat)
             && at <= now
         {
-            client.heartbeat(ask.asked.operation, &context.id).await?;
+            client.heartbeat(terms.operation, &context.id).await?;
             beat = Some(now + silence);
         }
         let until = beat.map_or(limit, |at| at.min(limit));

@@ -114,6 +114,28 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// A plan for the rest of a stream that broke off at `lost`, after so many attempts: over the deployments that `fit`,
+    /// and within the budget of the cluster that was asked.
+    pub(super) fn resuming(
+        mut self,
+        made: u32,
+        (cluster, lost): (&Cluster, &Arc<Endpoint>),
+        fit: impl Fn(&Deployment) -> bool,
+    ) -> Self {
+        self.made = made;
+        self.last = Some(Cause::Broken);
+        self.tired.push(Arc::clone(lost));
+        for (index, deployment) in self.alias.deployments.iter().enumerate() {
+            if !fit(deployment) {
+                self.barred.push(index);
+            }
+            if std::ptr::eq(&*deployment.cluster, cluster) {
+                self.asked_before.push(&deployment.cluster);
+            }
+        }
+        self
+    }
+
     /// Whether no deployment can be asked at all.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()

@@ -98,6 +98,8 @@ pub struct Upstream {
     pub open: IntGaugeVec,
     /// Streams that the upstream broke off.
     pub cut_streams: IntCounterVec,
+    /// Streams that broke off where they may be gone on with elsewhere, by cluster and outcome.
+    pub continuations: IntCounterVec,
     /// Exchanges that ended without their usage being known, by cluster.
     pub unknown_usage: IntCounterVec,
 }
@@ -282,6 +284,12 @@ impl Upstream {
                 "forebay_cut_streams_total",
                 "Streams that the upstream broke off after their first byte",
                 &["cluster"],
+            ),
+            continuations: make.counters(
+                "forebay_continuations_total",
+                "Streams that broke off where they may be gone on with elsewhere: continued, failed (nobody could), \
+                 refused (it could not be exact)",
+                &["cluster", "outcome"],
             ),
             unknown_usage: make.counters(
                 "forebay_unknown_usage_total",

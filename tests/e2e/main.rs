@@ -17,6 +17,8 @@ mod drain;
 #[cfg(test)]
 mod embeddings;
 #[cfg(test)]
+mod engine;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod failover;
@@ -39,6 +41,8 @@ mod policy;
 mod raw;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod resume;
 #[cfg(test)]
 mod retries;
 #[cfg(test)]
