@@ -191,6 +191,8 @@ pub(super) async fn rest(
         return Err(Error::gateway(Kind::Internal, "the reply has no head").into());
     };
     let media = head.fields.get(&CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    context.upstream_id = upstream_id(head);
+    context.phase = When::FirstToken;
     match (head.status, terms.carry.is_stream(media, true)) {
         (status @ 400.., _) => Err(failure::failure(upstream, client, context, terms, status).await),
         (200, true) if !is_coded(head) => Ok(upstream),

@@ -206,7 +206,7 @@ impl Script {
             self.prompt = usage.input.total.or(self.prompt);
             return all;
         }
-        let prompt = self.prompt.or(usage.input.total.map(|total| total.saturating_sub(self.before)));
+        let prompt = self.prompt.or_else(|| Some(usage.input.total?.saturating_sub(self.before)));
         self.prompt = prompt;
         all.input.total = prompt;
         all.input.cached = usage.input.cached.map(|cached| cached.min(prompt.unwrap_or(cached)));

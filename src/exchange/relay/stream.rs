@@ -232,6 +232,7 @@ async fn resumed(
                 own = Some(next);
             }
             Ok(Rest::Nowhere) => {
+                context.phase = When::Data;
                 context.tally.usage = flow.usage();
                 cut(client, context, present, &mut flow, &error).await;
                 break Err(error);
