@@ -42,7 +42,8 @@ pub(super) struct Resume {
     _share: Share,
 }
 
-/// Why a stream is to be gone on with elsewhere.
+/// Why a stream is to be gone on with elsewhere. Whatever else takes a stream from its endpoint is one more of these, which
+/// the relay tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     /// Its connection broke, or it ended before its end.
@@ -143,7 +144,7 @@ pub(super) async fn elsewhere(
             }
         }
     };
-    METRICS.upstream.continuations.with_label_values(&[&*name, outcome]).inc();
+    METRICS.continuations.with_label_values(&[&*name, outcome]).inc();
     log::debug!("{}: {told}", context.id);
     context.story = if context.story.is_empty() { told } else { format!("{}; {told}", context.story) };
     Ok(rest)

@@ -397,6 +397,31 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_a_stream_is_sought_elsewhere_within_attempts_and_budget() {
+        let alias = alias();
+        let (now, first) = (Instant::now(), &alias.deployments[1].cluster);
+        let lost = Arc::clone(&first.endpoints()[0]);
+        let seek = |made, fit: fn(&Deployment) -> bool| {
+            let bounds = (Retry { attempts: 3, ..RETRY }, now + Duration::from_secs(60));
+            let plan = Plan::new(&alias, Operation::ChatCompletions, None, &|_| true, bounds, now);
+            let mut plan = plan.resuming(made, (first, &lost), fit);
+            match plan.next(now) {
+                Next::Try(deployment, flight) => {
+                    assert!(!Arc::ptr_eq(flight.endpoint(), &lost), "not where it broke off");
+                    Some(deployment.cluster.name().to_owned())
+                }
+                Next::Wait(_) | Next::Over(_) => None,
+            }
+        };
+        assert_eq!(seek(1, |_| true).as_deref(), Some("first"));
+        assert_eq!(seek(1, |deployment| deployment.cluster.name() == "spare").as_deref(), Some("spare"));
+        assert_eq!(seek(1, |_| false), None);
+        assert_eq!(seek(3, |_| true), None, "all attempts are made");
+        while first.budget.take() {}
+        assert_eq!(seek(1, |deployment| deployment.cluster.name() == "first"), None, "its budget is used up");
+    }
+
+    #[test]
     fn a_short_rest_is_waited_for() {
         let wait = Duration::from_millis(300);
         let retry = Retry { attempts: 4, ..RETRY };

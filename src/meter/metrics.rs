@@ -18,6 +18,8 @@ pub struct Metrics {
     pub upstream: Upstream,
     /// What is left alone.
     pub breakers: Breakers,
+    /// Streams that broke off where they may be gone on with elsewhere, by cluster and outcome.
+    pub continuations: IntCounterVec,
 }
 
 /// Families of the client's side.
@@ -98,8 +100,6 @@ pub struct Upstream {
     pub open: IntGaugeVec,
     /// Streams that the upstream broke off.
     pub cut_streams: IntCounterVec,
-    /// Streams that broke off where they may be gone on with elsewhere, by cluster and outcome.
-    pub continuations: IntCounterVec,
     /// Exchanges that ended without their usage being known, by cluster.
     pub unknown_usage: IntCounterVec,
 }
@@ -285,12 +285,6 @@ impl Upstream {
                 "Streams that the upstream broke off after their first byte",
                 &["cluster"],
             ),
-            continuations: make.counters(
-                "forebay_continuations_total",
-                "Streams that broke off where they may be gone on with elsewhere: continued, failed (nobody could), \
-                 refused (it could not be exact)",
-                &["cluster", "outcome"],
-            ),
             unknown_usage: make.counters(
                 "forebay_unknown_usage_total",
                 "Exchanges that ended well without their usage being reported",
@@ -329,6 +323,12 @@ impl Metrics {
             http: Http::new(&make),
             upstream: Upstream::new(&make),
             breakers: Breakers::new(&make),
+            continuations: make.counters(
+                "forebay_continuations_total",
+                "Streams that broke off where they may be gone on with elsewhere: continued, failed (nobody could), \
+                 refused (it could not be exact)",
+                &["cluster", "outcome"],
+            ),
             registry: make.registry,
         }
     }
