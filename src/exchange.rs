@@ -21,6 +21,7 @@ pub mod pressure;
 pub mod raw;
 pub mod reject;
 pub mod relay;
+mod resume;
 pub mod retry;
 pub mod screen;
 pub mod serve;

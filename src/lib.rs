@@ -72,6 +72,8 @@
 //! - A reply of another kind than was asked for (a stream for a whole reply, a whole reply for a stream) is made into it
 //!   through the intermediate representation, also where both sides speak the same dialect. Engines that notice a gone
 //!   client only on streams are asked for streams on purpose ([`upstream::cluster::ClusterSpec::fold`]).
+//! - A stream with which another endpoint may have to go on ([`upstream::cluster::ClusterSpec::continues`]) is asked in chat
+//!   and read through the intermediate representation too: only there is it known what the client was told.
 //! - The table of losses is found by running the translators on a probe for each field ([`dialect::loss`]), not kept
 //!   beside them.
 

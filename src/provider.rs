@@ -75,6 +75,9 @@ pub struct Provider {
     /// Whether it is better asked for a stream where a client asks for a whole reply: an engine that notices only on a
     /// stream that nobody waits any more.
     pub fold: bool,
+    /// Whether its chat goes on with an answer that a request brings the beginning of, without repeating it: by
+    /// `continue_final_message` and `add_generation_prompt`.
+    pub continues: bool,
     /// The check used when none is configured.
     pub probe: FreeProbe,
     /// How long an idle connection is kept: less than the peer keeps it.

@@ -7,6 +7,7 @@
 mod blocks;
 pub mod reply;
 pub mod request;
+pub mod resume;
 pub mod stream;
 
 use super::ir::Origin;

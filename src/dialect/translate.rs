@@ -8,9 +8,11 @@ use super::{Operation, chat, cohere, completions, converse, embed, gemini, messa
 use crate::error::Error;
 
 mod folding;
+mod script;
 mod stream;
 
 pub use folding::Folding;
+pub use script::Begun;
 pub use stream::{Seen, Stream};
 
 /// A dialect in which clients may ask.

@@ -16,7 +16,7 @@ use crate::dialect::ir::media::{Kind as MediaKind, Medium};
 use crate::dialect::ir::target::Taken;
 use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target, Text};
 use crate::dialect::translate::{Client, Passage, Upstream};
-use crate::dialect::{self, Operation, embed};
+use crate::dialect::{self, Operation, chat, embed};
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
 use crate::json::splice::{splice, spliced_len};
@@ -150,6 +150,8 @@ pub(super) struct Written {
     pub(super) outgoing: Outgoing,
     /// How the reply gets back.
     pub(super) carry: Carry,
+    /// Whether another endpoint may go on with the reply, should it break off.
+    pub(super) resumes: bool,
 }
 
 /// The client's request, as much of it as was read.
@@ -207,10 +209,15 @@ impl<'a> Asked<'a> {
         model: Option<&str>,
         id: &str,
     ) -> Result<Written, Error> {
+        if cluster.continues
+            && let Some(written) = self.resumable(cluster, model, id)
+        {
+            return Ok(written);
+        }
         match cluster.passage(self.operation) {
             Some(Passage::Verbatim) => match self.folds(cluster).then(|| both_ends(self.operation)).flatten()
             {
-                Some(ends) => self.folded(ends, cluster, model, id),
+                Some(ends) => self.streamed(ends, cluster, model, reply_to(id, self.model, Delivery::Whole)),
                 None => self.verbatim(cluster, model),
             },
             Some(Passage::Translated { client, upstream }) => {
@@ -232,7 +239,7 @@ impl<'a> Asked<'a> {
         let pieces = joined_if_small(splice(self.body, &edits), length);
         let carry = Carry::Verbatim { operation: self.operation, strip };
         let path = cluster.form.path(self.operation, model.unwrap_or(self.model), self.stream);
-        Ok(Written { outgoing: Outgoing { path, pieces, length }, carry })
+        Ok(Written { outgoing: Outgoing { path, pieces, length }, carry, resumes: false })
     }
 
     /// Whether the cluster is asked for a stream where the client asked for a whole reply. Several choices are not put
@@ -242,13 +249,34 @@ impl<'a> Asked<'a> {
         cluster.fold && !self.stream && one && self.operation.streams()
     }
 
-    /// The client's own request, but for a stream.
-    fn folded(
+    /// A request for a stream with which another endpoint could go on, should it break off; nothing where none could, or
+    /// where that would cost the client a field. It is asked in chat, whatever the client speaks.
+    fn resumable(&self, cluster: &ClusterSpec, model: Option<&str>, id: &str) -> Option<Written> {
+        let rows = || Client::ALL.into_iter().filter(|row| *row != Client::Completions);
+        let client = rows().find(|row| self.stream && row.operation() == self.operation)?;
+        let request = self.understood(client).ok()?;
+        if let Some(why) = chat::resume::obstacle(request) {
+            log::debug!("{id}: nobody could go on with the reply: {why}");
+            return None;
+        }
+        let ends = (Upstream::Chat, client);
+        let written = match client {
+            Client::Chat => {
+                self.streamed(ends, cluster, model, reply_to(id, self.model, request.delivery)).ok()?
+            }
+            _ => self.translated(client, Upstream::Chat, cluster, model, id).ok()?,
+        };
+        let is_own = cluster.passage(self.operation) == Some(Passage::Verbatim);
+        (!is_own || written.carry.lost().is_empty()).then_some(Written { resumes: true, ..written })
+    }
+
+    /// The client's own request, but for a stream with its usage.
+    fn streamed(
         &self,
         (upstream, client): (Upstream, Client),
         cluster: &ClusterSpec,
         model: Option<&str>,
-        id: &str,
+        to: ReplyTo,
     ) -> Result<Written, Error> {
         let named = (&self.body[..], model.unwrap_or(self.model));
         let reshaped = self.reshaped(self.operation, cluster, named, self.betas)?;
@@ -257,9 +285,9 @@ impl<'a> Asked<'a> {
         let length = spliced_len(self.body.len(), &edits);
         let pieces = joined_if_small(splice(self.body, &edits), length);
         let path = cluster.form.path(self.operation, model.unwrap_or(self.model), true);
-        let to = reply_to(id, self.model, Delivery::Whole);
-        let carry = Carry::Translated { upstream, client, to, lost: String::new(), folds: true };
-        Ok(Written { outgoing: Outgoing { path, pieces, length }, carry })
+        let folds = to.delivery == Delivery::Whole;
+        let carry = Carry::Translated { upstream, client, to, lost: String::new(), folds };
+        Ok(Written { outgoing: Outgoing { path, pieces, length }, carry, resumes: false })
     }
 
     /// What the form in which the cluster is asked changes in a body; nothing for most.
@@ -305,7 +333,8 @@ impl<'a> Asked<'a> {
         };
         let path = cluster.form.path(operation, model, self.stream || folds);
         let outgoing = Outgoing { path, pieces, length };
-        Ok(Written { outgoing, carry: Carry::Translated { upstream, client, to, lost: lost(&notes), folds } })
+        let carry = Carry::Translated { upstream, client, to, lost: lost(&notes), folds };
+        Ok(Written { outgoing, carry, resumes: false })
     }
 }
 
@@ -321,7 +350,8 @@ impl<'a> Asked<'a> {
         let (body, to) = upstream.request(self.body, (model, self.model), &mut notes)?;
         let path = cluster.form.path(upstream.operation(), model, false);
         let outgoing = Outgoing { path, length: body.len(), pieces: smallvec![body.into()] };
-        Ok(Written { outgoing, carry: Carry::Embedded { upstream, to, lost: lost(&notes) } })
+        let carry = Carry::Embedded { upstream, to, lost: lost(&notes) };
+        Ok(Written { outgoing, carry, resumes: false })
     }
 
     /// The URLs of files that the deployment must be given as data, and that were not brought in yet.

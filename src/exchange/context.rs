@@ -258,10 +258,18 @@ impl Context {
     /// # Errors
     /// Where too much is held already.
     pub fn hold(&mut self, bytes: u64) -> Result<(), Error> {
+        self.brought = Some(self.share(bytes)?);
+        Ok(())
+    }
+
+    /// Memory for that many bytes, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// As [`Self::hold`].
+    pub(super) fn share(&self, bytes: u64) -> Result<Share, Error> {
         let mut share = Share::none(&self._live.shared.budget);
         share.grow(bytes, self.snapshot.intake.held)?;
-        self.brought = Some(share);
-        Ok(())
+        Ok(share)
     }
 
     /// The clocks that the route sets.

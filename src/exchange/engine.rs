@@ -16,9 +16,11 @@ use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
 use super::relay::{self, Opened, Terms};
+use super::resume::Resume;
 use super::retry::{Next, Nowhere, Plan, Rules};
 use super::verdict::{Beyond, Failed};
 use crate::clocks::Clocks;
+use crate::dialect::Operation;
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
@@ -123,22 +125,20 @@ async fn follow<'p>(
     context: &mut Context,
 ) -> Result<(Opened, Terms), Box<Failed>> {
     let (mut last, mut fresh) = (None, false);
+    let beat = (ask.asked.operation, ask.clocks.heartbeat.filter(|_| ask.asked.stream));
     loop {
         let (mut deployment, flight) = match plan.next(now) {
             Next::Try(deployment, flight) => (deployment, flight),
             Next::Wait(wait) => {
-                pause(ask, client, context, wait).await?;
+                pause(beat, client, context, wait).await?;
                 now = Instant::now();
                 continue;
             }
             Next::Queue(index, gate) => {
                 // Few exchanges ever wait: what they need is not part of every one's memory.
-                let turn = Box::pin(queue(ask, gate, deadline, client, context)).await?;
+                let turn = Box::pin(queue(beat, gate, deadline, client, context)).await?;
                 let before = std::mem::replace(&mut now, Instant::now());
-                match turn {
-                    Ok(permit) => plan.admitted(index, permit, now.saturating_duration_since(before)),
-                    Err(refusal) => plan.refused(index, refusal),
-                }
+                plan.turned(index, turn, now.saturating_duration_since(before));
                 continue;
             }
             Next::Over(nowhere) => return Err(last.unwrap_or_else(|| no_place(nowhere).into())),
@@ -241,11 +241,11 @@ fn noted<'p>(
 }
 
 /// A request on its way to an endpoint.
-struct Outbound {
-    flight: InFlight,
-    request: Outgoing,
+pub(super) struct Outbound {
+    pub(super) flight: InFlight,
+    pub(super) request: Outgoing,
     /// Whether no pooled connection is to be used.
-    fresh: bool,
+    pub(super) fresh: bool,
 }
 
 /// When the exchange must be over: a client that waits for a whole reply says how long it does, and an answer after that
@@ -261,20 +261,19 @@ fn deadline(ask: &Ask<'_>, headers: &HeaderMap, context: &Context) -> Instant {
     context.timeline.began + patience.map_or(longest, |patience| patience.min(longest))
 }
 
-/// Waits, as long as the client does.
-async fn pause(
-    ask: &Ask<'_>,
+/// Waits, as long as the client does. A stream's client is kept awake meanwhile.
+pub(super) async fn pause(
+    (operation, silence): (Operation, Option<Duration>),
     client: &mut Client<'_>,
     context: &Context,
     wait: Duration,
 ) -> Result<(), Error> {
-    let silence = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
-    client.kept_awake(silence, (ask.asked.operation, &context.id), tokio::time::sleep(wait)).await
+    client.kept_awake(silence, (operation, &context.id), tokio::time::sleep(wait)).await
 }
 
 /// Waits for a place at a gate, as long as the client does: one who leaves is out of the queue at once.
-async fn queue(
-    ask: &Ask<'_>,
+pub(super) async fn queue(
+    (operation, silence): (Operation, Option<Duration>),
     gate: &Arc<Gate>,
     deadline: Instant,
     client: &mut Client<'_>,
@@ -283,10 +282,7 @@ async fn queue(
     context.phase = When::Queue;
     let now = Instant::now();
     match gate.queue(&context.tenant(), context.priority, (now, deadline)) {
-        Ok(waiting) => {
-            let silence = ask.clocks.heartbeat.filter(|_| ask.asked.stream);
-            client.kept_awake(silence, (ask.asked.operation, &context.id), waiting.turn()).await
-        }
+        Ok(waiting) => client.kept_awake(silence, (operation, &context.id), waiting.turn()).await,
         Err(refusal) => Ok(Err(refusal)),
     }
 }
@@ -318,11 +314,11 @@ async fn attempt(
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<Opened, Box<Failed>> {
-    let upstream = begin(ask, outbound, terms, client, context).await?;
+    let upstream = begin(&ask.query, outbound, terms, client, context).await?;
     relay::open(upstream, client, context, terms).await
 }
 
-fn sticky_value(alias: &Alias, headers: &HeaderMap, context: &Context) -> Option<String> {
+pub(super) fn sticky_value(alias: &Alias, headers: &HeaderMap, context: &Context) -> Option<String> {
     match &alias.sticky {
         Sticky::No => None,
         Sticky::Principal => context.principal.as_ref().map(|principal| principal.name.clone()),
@@ -338,14 +334,10 @@ fn terms(
     deadline: Instant,
     context: &Context,
 ) -> (Terms, Outgoing) {
-    let clocks = context
-        .snapshot
-        .clocks
-        .with(&deployment.cluster.spec.clocks)
-        .with(&context.overrides())
-        .with(&ask.alias.clocks);
+    let clocks = clocks(deployment, &ask.alias, context);
     // Whoever waits for a whole reply is sent nothing before.
     let clocks = Clocks { heartbeat: clocks.heartbeat.filter(|_| ask.asked.stream), ..clocks };
+    let resume = written.resumes.then(|| Resume::new(ask, &written.outgoing, deployment, context)).flatten();
     let terms = Terms {
         operation: ask.asked.operation,
         stream: ask.asked.stream,
@@ -354,13 +346,20 @@ fn terms(
         carry: written.carry,
         compress: context.route.as_ref().is_some_and(|route| route.compress),
         series: Arc::clone(&deployment.series),
+        resume,
     };
     (terms, written.outgoing)
 }
 
+/// The clocks in force at a deployment.
+pub(super) fn clocks(deployment: &Deployment, alias: &Alias, context: &Context) -> Clocks {
+    let clocks = context.snapshot.clocks.with(&deployment.cluster.spec.clocks);
+    clocks.with(&context.overrides()).with(&alias.clocks)
+}
+
 /// One attempt, up to the response head.
-async fn begin(
-    ask: &Ask<'_>,
+pub(super) async fn begin(
+    query: &str,
     outbound: Outbound,
     terms: &Terms,
     client: &mut Client<'_>,
@@ -384,11 +383,11 @@ async fn begin(
     context.timeline.connected = Some(connected);
     // A query goes where its dialect is spoken; one that names a model has what it needs in its path.
     let has_query =
-        terms.carry.translates() || ask.asked.operation.names_model() || cluster.spec.form.has_query();
+        terms.carry.translates() || terms.operation.names_model() || cluster.spec.form.has_query();
     let asked = headers::Request {
         client: client.headers(),
         path: &request.path,
-        query: if has_query { "" } else { &ask.query },
+        query: if has_query { "" } else { query },
         is_translated: terms.carry.translates(),
         id: &context.id,
         forwarded: &context.forwarded,
@@ -399,7 +398,7 @@ async fn begin(
     client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
-    await_head(ask, &mut upstream, terms, client, context).await?;
+    await_head(&mut upstream, terms, client, context).await?;
     Ok(upstream)
 }
 
@@ -434,14 +433,13 @@ fn unplaced() -> Error {
 /// Waits for the response head under its clocks. A stream's client is kept awake meanwhile: after the heartbeat's
 /// silence the head of its stream is committed, with a comment.
 async fn await_head(
-    ask: &Ask<'_>,
     upstream: &mut Upstream,
     terms: &Terms,
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<(), Error> {
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-    let is_stream = ask.asked.stream;
+    let is_stream = terms.stream;
     let clocks = &terms.clocks;
     let clock = if is_stream { clocks.head.min(clocks.first_token) } else { clocks.head };
     let limit = (sent + clock).min(context.timeline.tried + clocks.attempt).min(terms.deadline);
@@ -452,7 +450,7 @@ async fn await_head(
         if let (Some(silence), Some(at)) = (silence, beat)
             && at <= now
         {
-            client.heartbeat(ask.asked.operation, &context.id).await?;
+            client.heartbeat(terms.operation, &context.id).await?;
             beat = Some(now + silence);
         }
         let until = beat.map_or(limit, |at| at.min(limit));

@@ -139,6 +139,12 @@ fn sent(out: &mut String, way: &str, written: &Written, deployment: &Deployment)
     if folds {
         let _ = writeln!(out, "  asked for as a stream, and put together");
     }
+    if written.resumes {
+        let _ = writeln!(
+            out,
+            "  through the intermediate representation: gone on with elsewhere, should it break off"
+        );
+    }
 }
 
 fn fallbacks(out: &mut String, alias: &Alias) {

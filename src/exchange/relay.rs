@@ -23,6 +23,7 @@ use super::carry::Carry;
 use super::client::Client;
 use super::context::Context;
 use super::headers;
+use super::resume::Resume;
 use super::verdict::Failed;
 use crate::clocks::Clocks;
 use crate::dialect::Operation;
@@ -50,6 +51,8 @@ pub struct Terms {
     pub compress: bool,
     /// The deployment's series.
     pub series: Arc<DeploymentSeries>,
+    /// What another endpoint needs to go on with the stream, where one may.
+    pub(super) resume: Option<Box<Resume>>,
 }
 
 /// A reply of which enough was read to stay with it.
@@ -151,10 +154,7 @@ pub(super) async fn open(
     let media = head.fields.get(&CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let is_stream = terms.carry.is_stream(media, terms.stream);
     let is_page = media.starts_with(b"text/html");
-    let is_coded = head
-        .fields
-        .get(&CONTENT_ENCODING)
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let is_coded = is_coded(head);
     context.upstream_id = upstream_id(head);
     context.phase = When::FirstToken;
     match (status, is_stream) {
@@ -177,8 +177,38 @@ pub(super) async fn open(
     }
 }
 
+/// Looks whether the upstream answers with the rest of a stream.
+///
+/// # Errors
+/// What it answers instead.
+pub(super) async fn rest(
+    upstream: Upstream,
+    client: &mut Client<'_>,
+    context: &mut Context,
+    terms: &Terms,
+) -> Result<Upstream, Box<Failed>> {
+    let Some(head) = upstream.response() else {
+        return Err(Error::gateway(Kind::Internal, "the reply has no head").into());
+    };
+    let media = head.fields.get(&CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    context.upstream_id = upstream_id(head);
+    context.phase = When::FirstToken;
+    match (head.status, terms.carry.is_stream(media, true)) {
+        (status @ 400.., _) => Err(failure::failure(upstream, client, context, terms, status).await),
+        (200, true) if !is_coded(head) => Ok(upstream),
+        _ => unfit(upstream, "the upstream answered with no stream that can be gone on with"),
+    }
+}
+
+/// Whether a reply is compressed.
+fn is_coded(head: &Reply) -> bool {
+    head.fields
+        .get(&CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
 /// The upstream answered with what no client can be given.
-fn unfit(mut upstream: Upstream, why: &'static str) -> Result<Opened, Box<Failed>> {
+fn unfit<T>(mut upstream: Upstream, why: &'static str) -> Result<T, Box<Failed>> {
     upstream.judge(Outcome::Bad);
     Err(Error::upstream(Kind::UpstreamFailed, why).because(&upstream.endpoint().name).again().into())
 }

@@ -196,6 +196,28 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// A plan for the rest of a stream that broke off at `lost`, after so many attempts: over the deployments that `fit`,
+    /// and within the budget of the cluster that was asked.
+    pub(super) fn resuming(
+        mut self,
+        made: u32,
+        (cluster, lost): (&Cluster, &Arc<Endpoint>),
+        fit: impl Fn(&Deployment) -> bool,
+    ) -> Self {
+        self.made = made;
+        self.last = Some(Cause::Broken);
+        self.tired.push(Arc::clone(lost));
+        for (index, deployment) in self.alias.deployments.iter().enumerate() {
+            if !fit(deployment) {
+                self.barred.push(index);
+            }
+            if std::ptr::eq(&*deployment.cluster, cluster) {
+                self.asked_before.push(&deployment.cluster);
+            }
+        }
+        self
+    }
+
     /// Whether no deployment can be asked at all.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
@@ -261,14 +283,22 @@ impl<'a> Plan<'a> {
         self.made -= 1;
     }
 
+    /// It waited so long for a place at that deployment, and got it or not.
+    pub fn turned(&mut self, index: usize, turn: Result<Permit, Refusal>, waited: Duration) {
+        match turn {
+            Ok(permit) => self.admitted(index, permit, waited),
+            Err(refusal) => self.refused(index, refusal),
+        }
+    }
+
     /// A place at that deployment came free after so long: it is the next to be tried.
-    pub fn admitted(&mut self, index: usize, permit: Permit, waited: Duration) {
+    fn admitted(&mut self, index: usize, permit: Permit, waited: Duration) {
         self.tell(index, Passed::Queued(waited));
         self.place = Some((index, permit));
     }
 
     /// There is no place at that deployment for this exchange: another may have one.
-    pub fn refused(&mut self, index: usize, refusal: Refusal) {
+    fn refused(&mut self, index: usize, refusal: Refusal) {
         self.tell(index, Passed::Refused(refusal));
         self.barred.push(index);
         let after = refusal.after();
@@ -585,6 +615,31 @@ mod tests {
         assert!(rest.is_some_and(|rest| rest > Duration::from_secs(6)), "{rest:?}");
         let (seen, rest) = visit(&alias, RETRY, None, None);
         assert!(seen.is_empty() && rest.is_some(), "the next exchange does not even ask");
+    }
+
+    #[test]
+    fn the_rest_of_a_stream_is_sought_elsewhere_within_attempts_and_budget() {
+        let alias = alias();
+        let (now, first) = (Instant::now(), &alias.deployments[1].cluster);
+        let lost = Arc::clone(&first.endpoints()[0]);
+        let seek = |made, fit: fn(&Deployment) -> bool| {
+            let rules = rules(Retry { attempts: 3, ..RETRY }, now + Duration::from_secs(60));
+            let plan = Plan::new(&alias, Operation::ChatCompletions, None, &|_| true, rules, now);
+            let mut plan = plan.resuming(made, (first, &lost), fit);
+            match plan.next(now) {
+                Next::Try(deployment, flight) => {
+                    assert!(!Arc::ptr_eq(flight.endpoint(), &lost), "not where it broke off");
+                    Some(deployment.cluster.name().to_owned())
+                }
+                Next::Queue(..) | Next::Wait(_) | Next::Over(_) => None,
+            }
+        };
+        assert_eq!(seek(1, |_| true).as_deref(), Some("first"));
+        assert_eq!(seek(1, |deployment| deployment.cluster.name() == "spare").as_deref(), Some("spare"));
+        assert_eq!(seek(1, |_| false), None);
+        assert_eq!(seek(3, |_| true), None, "all attempts are made");
+        while first.budget.take() {}
+        assert_eq!(seek(1, |deployment| deployment.cluster.name() == "first"), None, "its budget is used up");
     }
 
     #[test]

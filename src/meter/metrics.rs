@@ -24,6 +24,8 @@ pub struct Metrics {
     pub drains: Drains,
     /// Second attempts made beside slow ones, by cluster and what became of them: `won`, `lost`, `failed`.
     pub hedges: IntCounterVec,
+    /// Streams that broke off where they may be gone on with elsewhere, by cluster and outcome.
+    pub continuations: IntCounterVec,
 }
 
 /// Families of the client's side.
@@ -423,6 +425,12 @@ impl Metrics {
             hedges: make.counters(
                 "forebay_hedges_total",
                 "Second attempts made while the first was slow, by what became of them: won, lost, failed",
+                &["cluster", "outcome"],
+            ),
+            continuations: make.counters(
+                "forebay_continuations_total",
+                "Streams that broke off where they may be gone on with elsewhere: continued, failed (nobody could), \
+                 refused (it could not be exact)",
                 &["cluster", "outcome"],
             ),
             registry: make.registry,

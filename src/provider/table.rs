@@ -40,6 +40,7 @@ fn cloud(name: &'static str, address: Address) -> Provider {
         speaks: CHAT_EMBEDDINGS.into(),
         form: Form::Own,
         fold: false,
+        continues: false,
         probe: FreeProbe::Connect,
         idle: Duration::from_secs(55),
         headers: Vec::new(),
@@ -178,10 +179,15 @@ fn amazon() -> Vec<Provider> {
 /// Software that people run themselves.
 fn engines() -> Vec<Provider> {
     vec![
-        engine("vllm", EVERY, "/health"),
-        engine("sglang", OPENAI, "/health"),
+        Provider { continues: true, ..engine("vllm", EVERY, "/health") },
+        Provider { continues: true, ..engine("sglang", OPENAI, "/health") },
         // llama.cpp holds a thread for every idle connection and closes it after 5 s.
-        Provider { idle: Duration::from_secs(3), fold: true, ..engine("llamacpp", EVERY, "/health") },
+        Provider {
+            idle: Duration::from_secs(3),
+            fold: true,
+            continues: true,
+            ..engine("llamacpp", EVERY, "/health")
+        },
         engine("ollama", ALL_BUT_COUNT, "/api/version"),
         Provider { prefix: "".into(), ..engine("ollama-native", &[OllamaChat, OllamaEmbed], "/api/version") },
         engine("lmstudio", ALL_BUT_COUNT, "/v1/models"),
@@ -190,7 +196,7 @@ fn engines() -> Vec<Provider> {
         engine("triton", CHAT_OLD_EMBEDDINGS, "/health/ready"),
         engine("tensorrt-llm", &[ChatCompletions, Completions], "/health"),
         Provider { kind: Kind::Any, speaks: EVERY.into(), ..cloud("compatible", Address::Own) },
-        Provider { idle: Duration::from_secs(30), ..engine("simulator", EVERY, "/health") },
+        Provider { idle: Duration::from_secs(30), continues: true, ..engine("simulator", EVERY, "/health") },
     ]
 }
 

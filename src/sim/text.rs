@@ -127,6 +127,11 @@ impl Prompt {
         }
     }
 
+    /// Adds the tokens of an answer that is to be gone on with. They say nothing of what is asked.
+    pub(crate) fn begun(&mut self, text: &str) {
+        self.tokens += tokens(text).count() as u64;
+    }
+
     /// A number that depends on every token.
     pub(crate) fn identity(&self) -> u64 {
         self.digest.finish()

@@ -46,6 +46,8 @@ pub struct ClusterSpec {
     pub form: Form,
     /// Whether it is asked for a stream where a client asks for a whole reply.
     pub fold: bool,
+    /// Whether a stream of it that breaks off is gone on with elsewhere.
+    pub continues: bool,
     /// Where the proof comes from that requests carry besides the headers below.
     pub credential: Source,
     /// Headers put on every request: the credential, and what the configuration adds. Marked sensitive where secret.
@@ -309,6 +311,7 @@ pub(crate) mod tests {
             region: None,
             form: Form::Own,
             fold: false,
+            continues: false,
             credential: Source::Headers,
             speaks: crate::provider::find("vllm").unwrap().speaks.to_vec(),
             headers: Vec::new(),

@@ -21,6 +21,8 @@ mod draining;
 #[cfg(test)]
 mod embeddings;
 #[cfg(test)]
+mod engine;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod failover;
@@ -45,6 +47,8 @@ mod policy;
 mod raw;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod resume;
 #[cfg(test)]
 mod retries;
 #[cfg(test)]

@@ -71,15 +71,18 @@ fn compile(
     credential::in_the_clear(&credential, &endpoints, path, check);
     endpoints::tls_effect(cluster, &endpoints, path, check);
     let probing = health::probing(cluster, &row, &headers, path, check);
+    let speaks = speaks(cluster, &row, &path.key("speaks"), check);
+    let continues = continues(cluster, &row, &speaks, &path.key("continuation"), check);
     if check.diagnostics.has_errors() {
         return None;
     }
     let spec = ClusterSpec {
         name: name.to_owned(),
         region: site.region(),
-        speaks: speaks(cluster, &row, &path.key("speaks"), check),
+        speaks,
         form,
         fold: cluster.fold.unwrap_or(row.fold),
+        continues,
         headers,
         credential,
         endpoints,
@@ -157,6 +160,27 @@ fn speaks(cluster: &schema::Cluster, row: &Provider, path: &Path, check: &mut Ch
         Some(named) => operations(named, path, check),
         None => row.speaks.to_vec(),
     }
+}
+
+/// Whether streams that break off are gone on with, which is not for every engine.
+fn continues(
+    cluster: &schema::Cluster,
+    row: &Provider,
+    speaks: &[Operation],
+    path: &Path,
+    check: &mut Check<'_>,
+) -> bool {
+    if !cluster.continuation {
+        return false;
+    }
+    if !row.continues {
+        let message = format!("`{}` cannot go on with an answer that another began", row.name);
+        check.error(path, message, "leave it out; vllm, sglang and llamacpp can");
+    } else if !speaks.contains(&Operation::ChatCompletions) {
+        let message = "an answer is gone on with in chat, which the cluster does not speak";
+        check.error(path, message, "add `chat_completions` to `speaks`, or leave it out");
+    }
+    true
 }
 
 /// The operations of those names.

@@ -71,6 +71,13 @@ pub struct Cluster {
     /// noticed by engines that notice it only on streams, and the clocks of a stream hold. Members of a reply that no
     /// dialect knows are lost. Left out: true for llama.cpp.
     pub fold: Option<bool>,
+    /// Go on with a stream whose endpoint dies in the midst of it: another endpoint, of this cluster or of another that
+    /// continues and has the same model, is asked the same with what the client has as the beginning of the answer. The
+    /// client sees one stream, and one usage. For vLLM, SGLang and llama.cpp, whose chat is asked whatever the client
+    /// speaks; a stream that calls a tool, thinks in sight, tells likelihoods or keeps a shape ends with an error as
+    /// ever. Members of a stream's events that no dialect knows are lost.
+    #[serde(default)]
+    pub continuation: bool,
     /// Headers added to every request to this cluster. A value may be `env:NAME` or `file:PATH`.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretRef>,

@@ -1,5 +1,6 @@
 //! A stream on its way from an upstream of one dialect to a client of another.
 
+use super::script::{Begun, Script};
 use super::{Client, Decoder, Encoder, Upstream};
 use crate::dialect::ir::{Block, Event, Notes, ReplyTo, update};
 use crate::dialect::usage::Usage;
@@ -11,6 +12,8 @@ pub struct Stream {
     decoder: Decoder,
     encoder: Encoder,
     seen: Seen,
+    /// What was told, where another upstream may have to go on with it.
+    script: Option<Box<Script>>,
 }
 
 /// What the upstream said so far.
@@ -39,25 +42,44 @@ impl Seen {
 impl Stream {
     /// A stream of `upstream` that answers `client`.
     pub fn new(upstream: Upstream, client: Client, to: ReplyTo) -> Self {
-        Self { decoder: upstream.decoder(), encoder: client.encoder(to), seen: Seen::default() }
+        Self { decoder: upstream.decoder(), encoder: client.encoder(to), seen: Seen::default(), script: None }
+    }
+
+    /// Keeps the text that the client is told from now on, so that another upstream can go on with it.
+    pub fn keep(&mut self) {
+        self.script = Some(Box::default());
+    }
+
+    /// What another upstream is to go on with; nothing where the answer is over.
+    ///
+    /// # Errors
+    ///
+    /// Why no other could.
+    pub fn begun(&self) -> Result<Option<Begun<'_>>, &'static str> {
+        match &self.script {
+            Some(script) => script.begun(),
+            None => Err("what was said was not kept"),
+        }
+    }
+
+    /// Another upstream of that dialect goes on with what was said. What came of the last one's next event is gone with it.
+    pub fn go_on(&mut self, upstream: Upstream) {
+        if let Some(script) = &mut self.script {
+            script.go_on();
+            self.decoder = upstream.decoder();
+        }
     }
 
     /// Takes the upstream's next bytes, and appends what the client is sent.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let Self { decoder, encoder, seen } = self;
-        decoder.push(bytes, &mut |event| {
-            seen.note(&event);
-            encoder.push(event, out);
-        });
+        let Self { decoder, encoder, seen, script } = self;
+        decoder.push(bytes, &mut |event| tell(event, script, &mut |event| say(event, seen, encoder, out)));
     }
 
     /// The upstream closed the stream: appends the end.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        let Self { decoder, encoder, seen } = self;
-        decoder.finish(&mut |event| {
-            seen.note(&event);
-            encoder.push(event, out);
-        });
+        let Self { decoder, encoder, seen, script } = self;
+        decoder.finish(&mut |event| tell(event, script, &mut |event| say(event, seen, encoder, out)));
     }
 
     /// The exchange failed: appends what tells the client, unless it was told the end already.
@@ -84,4 +106,16 @@ impl Stream {
     pub fn notes(&self) -> &Notes {
         self.encoder.notes()
     }
+}
+
+fn tell<'e>(event: Event<'e>, script: &mut Option<Box<Script>>, out: &mut impl FnMut(Event<'e>)) {
+    match script {
+        None => out(event),
+        Some(script) => script.pass(event, out),
+    }
+}
+
+fn say(event: Event<'_>, seen: &mut Seen, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    seen.note(&event);
+    encoder.push(event, out);
 }

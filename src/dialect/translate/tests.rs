@@ -12,6 +12,7 @@ mod matrix;
 mod recorded;
 mod replies;
 mod requests;
+mod resumed;
 
 fn facts() -> Facts {
     Facts { thinking: Knob::Effort, ..Facts::default() }

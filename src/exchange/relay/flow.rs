@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::dialect::Operation;
 use crate::dialect::ir::{Notes, Reply};
 use crate::dialect::stream::error_event;
-use crate::dialect::translate;
+use crate::dialect::translate::{self, Begun};
 use crate::dialect::usage::{End, StreamTap, Usage};
 use crate::error::{Error, Kind};
 use crate::exchange::carry::Carry;
@@ -126,6 +126,31 @@ impl Flow {
         match self {
             Self::Verbatim(tap) => tap.at_boundary(),
             Self::Translated(_) | Self::Folded(_) => true,
+        }
+    }
+
+    /// Keeps what the client is told, so that another upstream can go on with it.
+    pub(super) fn keep(&mut self) {
+        if let Self::Translated(stream) = self {
+            stream.keep();
+        }
+    }
+
+    /// What another upstream is to go on with; nothing where the answer is over.
+    ///
+    /// # Errors
+    /// Why no other could.
+    pub(super) fn begun(&self) -> Result<Option<Begun<'_>>, &'static str> {
+        match self {
+            Self::Translated(stream) => stream.begun(),
+            Self::Verbatim(_) | Self::Folded(_) => Ok(None),
+        }
+    }
+
+    /// Another upstream goes on with it.
+    pub(super) fn go_on(&mut self, upstream: translate::Upstream) {
+        if let Self::Translated(stream) = self {
+            stream.go_on(upstream);
         }
     }
 

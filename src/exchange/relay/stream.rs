@@ -12,15 +12,17 @@ use super::{Answer, Opened, Terms, joined};
 use crate::dialect::ir::{Notes, ReplyTo};
 use crate::dialect::translate;
 use crate::dialect::usage::End;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Retry};
 use crate::exchange::attempt::Upstream;
 use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::headers;
+use crate::exchange::resume::{self, Rest, Why};
 use crate::exchange::verdict::Failed;
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::meter::series::DeploymentSeries;
+use crate::meter::timeline::Timeline;
 use crate::snapshot::Cause;
 use crate::upstream::cluster::Outcome;
 
@@ -116,7 +118,11 @@ pub(super) async fn open(
     context: &mut Context,
     terms: &Terms,
 ) -> Result<Opened, Box<Failed>> {
-    let mut streaming = Streaming::new(upstream, terms, Flow::new(terms.operation, &terms.carry));
+    let mut flow = Flow::new(terms.operation, &terms.carry);
+    if terms.resume.is_some() {
+        flow.keep();
+    }
+    let mut streaming = Streaming::new(upstream, terms, flow);
     let sent = context.timeline.sent.unwrap_or(context.timeline.began);
     let mut clocks = StreamClocks::new(terms, streaming.upstream.endpoint(), context.timeline.tried, sent);
     while streaming.is_silent() {
@@ -186,7 +192,72 @@ pub(super) async fn deliver(
     terms: &Terms,
 ) -> Result<(), Error> {
     context.tally.stream = true;
-    let ended = streaming.pump(client, context, terms).await;
+    let moved = streaming.pump(client, context, terms).await;
+    if terms.resume.is_some() {
+        // What is seldom done is not part of every stream's memory.
+        return Box::pin(resumed(streaming, moved, client, context, terms)).await;
+    }
+    conclude(streaming, moved, client, context, terms).await
+}
+
+/// Has others go on with a stream for as long as it breaks off, and ends it.
+async fn resumed(
+    mut streaming: Streaming,
+    mut moved: Result<(), Error>,
+    client: &mut Client<'_>,
+    context: &mut Context,
+    terms: &Terms,
+) -> Result<(), Error> {
+    let begun = context.timeline;
+    let mut own: Option<Box<Terms>> = None;
+    let done = loop {
+        let present = own.as_deref().unwrap_or(terms);
+        let Some(why) = streaming.lost(&moved) else {
+            break conclude(streaming, moved, client, context, present).await;
+        };
+        let error = moved.err().unwrap_or_else(|| streaming.broken());
+        let Streaming { upstream, mut flow, _counted, .. } = streaming;
+        // The place is free, and what is still to come from there is for nobody.
+        drop(upstream);
+        let rest = match flow.begun() {
+            Ok(Some(begun)) => resume::elsewhere(why, Ok(begun), terms, client, context).await,
+            Ok(None) => Ok(Rest::Nowhere),
+            Err(cannot) => resume::elsewhere(why, Err(cannot), terms, client, context).await,
+        };
+        match rest {
+            Ok(Rest::Elsewhere(upstream, next)) => {
+                flow.go_on(resume::DIALECT);
+                streaming = *Streaming::new(*upstream, &next, flow);
+                moved = streaming.pump(client, context, &next).await;
+                own = Some(next);
+            }
+            Ok(Rest::Nowhere) => {
+                context.phase = When::Data;
+                context.tally.usage = flow.usage();
+                cut(client, context, present, &mut flow, &error).await;
+                break Err(error);
+            }
+            Err(gone) => break Err(gone),
+        }
+    };
+    // The client's stream began with its first part.
+    let Timeline { last_token, own, .. } = context.timeline;
+    context.timeline = Timeline { last_token: last_token.or(begun.last_token), own, ..begun };
+    done
+}
+
+/// Ends a stream that nothing more comes of.
+async fn conclude(
+    mut streaming: Streaming,
+    moved: Result<(), Error>,
+    client: &mut Client<'_>,
+    context: &mut Context,
+    terms: &Terms,
+) -> Result<(), Error> {
+    let ended = match moved {
+        Ok(()) => streaming.finish(client, context, terms).await,
+        Err(error) => Err(error),
+    };
     context.tally.usage = streaming.flow.usage();
     if let Some(notes) = streaming.flow.notes() {
         context.lose(notes);
@@ -241,7 +312,31 @@ impl Streaming {
         self.gaps.last.is_none() && self.over.is_none() && held < HELD
     }
 
-    /// Relays to the end.
+    /// Why another is to go on with it; nothing where it is over, or its client is gone.
+    fn lost(&self, moved: &Result<(), Error>) -> Option<Why> {
+        let is_over = matches!(self.flow.begun(), Ok(None)) || self.flow.is_closed();
+        match moved {
+            _ if is_over => None,
+            Ok(()) => Some(Why::Broken),
+            // The exchange's own time is up where no other attempt would do better.
+            Err(error) if error.kind == Kind::UpstreamTimeout && error.retry == Retry::Again => {
+                Some(Why::Slow)
+            }
+            Err(error) if error.retry == Retry::Moved => Some(Why::Evicted),
+            Err(_) => None,
+        }
+    }
+
+    /// The error for a stream that ended before its end.
+    fn broken(&mut self) -> Error {
+        self.upstream.judge(Outcome::Bad);
+        match self.over.take() {
+            Some(Over::Broken(error)) => error,
+            Some(Over::Closed) | None => truncated(&self.upstream.endpoint().name),
+        }
+    }
+
+    /// Relays to where nothing more comes.
     async fn pump(
         &mut self,
         client: &mut Client<'_>,
@@ -258,7 +353,7 @@ impl Streaming {
                 self.gaps.sent();
             }
         }
-        self.finish(client, context, terms).await
+        Ok(())
     }
 
     /// Waits for what happens next, and takes it in.

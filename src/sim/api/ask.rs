@@ -3,7 +3,7 @@
 use super::{Env, flag};
 use crate::sim::config::Config;
 use crate::sim::stats::Request;
-use crate::sim::text::{Prompt, id, pieces, salad, sample, tokens};
+use crate::sim::text::{Digest, Prompt, id, pieces, salad, sample, tokens};
 use fastrand::Rng;
 use memchr::{memchr, memmem};
 use serde_json::{Map, Value};
@@ -18,6 +18,8 @@ pub(crate) struct Ask {
     pub(crate) choices: u64,
     pub(crate) max_tokens: Option<u64>,
     pub(crate) stops: Vec<String>,
+    /// The beginning of the answer, where the client has it already.
+    pub(crate) begun: Option<String>,
     pub(crate) want: Want,
     pub(crate) thinking: Thinking,
     pub(crate) knobs: Knobs,
@@ -178,6 +180,7 @@ impl Ask {
             choices: 1,
             max_tokens: None,
             stops: Vec::new(),
+            begun: None,
             want: Want::Text,
             thinking: Thinking::Hidden,
             knobs: Knobs::read(env.request, Some(body), env.config),
@@ -227,8 +230,23 @@ impl Ask {
             *first = "x".repeat(bytes);
         }
         self.stop(&mut answer);
+        self.go_on(&mut answer);
         self.shorten(&mut answer);
         answer
+    }
+
+    /// Leaves out of the answer what the client has of it. After a beginning that is not its own, other words follow.
+    fn go_on(&self, answer: &mut Answer) {
+        let Some(begun) = &self.begun else { return };
+        answer.reasoning.clear();
+        answer.text = match answer.full_text().strip_prefix(begun.as_str()) {
+            Some(rest) => tokens(rest).map(str::to_owned).collect(),
+            None => {
+                let mut other = Digest::new(self.prompt.identity());
+                other.write(begun.as_bytes());
+                salad(&mut Rng::with_seed(other.finish()), answer.text.len() as u64)
+            }
+        };
     }
 
     /// Ends the text before the first stop sequence.
@@ -303,6 +321,7 @@ mod tests {
             choices: 1,
             max_tokens: None,
             stops: Vec::new(),
+            begun: None,
             want,
             thinking: Thinking::Hidden,
             knobs: Knobs::default(),
@@ -360,6 +379,20 @@ mod tests {
             (answer.full_text().as_str(), answer.finish),
             ("one t", Finish::StopSequence("wo".into()))
         );
+    }
+
+    #[test]
+    fn an_answer_goes_on_where_its_beginning_ends() {
+        let mut asked = ask(Want::Text);
+        asked.knobs.text = Some("one two three four".into());
+        asked.begun = Some("one tw".into());
+        assert_eq!(only(&asked).text, ["o", " three", " four"]);
+        asked.max_tokens = Some(2);
+        assert_eq!((only(&asked).text.len(), only(&asked).finish), (2, Finish::Length));
+        asked.begun = Some("one two three four".into());
+        assert_eq!((only(&asked).text.len(), only(&asked).finish), (0, Finish::Stop));
+        asked.begun = Some("no such words".into());
+        assert!(!"one two three four".contains(only(&asked).text[0].as_str()), "it is no answer's beginning");
     }
 
     #[test]

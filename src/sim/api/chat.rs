@@ -34,14 +34,19 @@ pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Chat, Refusal> {
     if env.config.strict {
         rules::chat(body)?;
     }
+    let begun = begun(body, messages)?;
+    let asked = messages.get(..messages.len() - usize::from(begun.is_some())).unwrap_or_default();
     let mut prompt = Prompt::new(env.config.seed, &model);
-    messages.iter().for_each(|message| add_message(&mut prompt, message));
+    asked.iter().for_each(|message| add_message(&mut prompt, message));
     for key in ["tools", "functions"] {
         if let Some(tools) = body.get(key) {
             prompt.text(&tools.to_string());
         }
     }
-    let answered = messages.last().and_then(|last| last.get("role")).and_then(Value::as_str) == Some("tool");
+    if let Some(begun) = &begun {
+        prompt.begun(begun);
+    }
+    let answered = asked.last().and_then(|last| last.get("role")).and_then(Value::as_str) == Some("tool");
     let max_tokens = match limit(body, "max_completion_tokens")? {
         None => limit(body, "max_tokens")?,
         some => some,
@@ -51,10 +56,28 @@ pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Chat, Refusal> {
         choices: limit(body, "n")?.unwrap_or(1).min(128),
         max_tokens,
         stops: strings(body.get("stop")),
+        begun,
         want: want(body, answered),
         ..Ask::new(model, prompt, body, env)
     };
     Ok(Chat { ask, family: env.place.family })
+}
+
+/// The beginning of the answer that is to be gone on with, as engines are told of it.
+fn begun(body: &Value, messages: &[Value]) -> Result<Option<String>, Refusal> {
+    const FLAG: &str = "continue_final_message";
+    if !flag(body, FLAG) {
+        return Ok(None);
+    }
+    if body.get("add_generation_prompt") != Some(&Value::Bool(false)) {
+        let why = "Cannot set both `continue_final_message` and `add_generation_prompt` to True.";
+        return Err(Refusal::invalid(why, Some(FLAG)));
+    }
+    let last = messages.last().filter(|last| last.get("role").and_then(Value::as_str) == Some("assistant"));
+    match last.and_then(|last| last.get("content")).and_then(Value::as_str) {
+        Some(begun) => Ok(Some(begun.to_owned())),
+        None => Err(Refusal::invalid("The last message must be the assistant's, and text.", Some(FLAG))),
+    }
 }
 
 /// A call where tools are offered and none was just answered; else text, or JSON where that is asked for.

@@ -1,0 +1,216 @@
+//! What a client was told of an answer, so that another node can go on with it: the text, and what it came to.
+
+use crate::dialect::ir::{Block, Event, Text, broken, update};
+use crate::dialect::usage::Usage;
+
+/// The most text that is kept, bytes.
+const TEXT: usize = 1 << 20;
+
+/// What a client was told of an answer.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    state: State,
+    /// The text's block, once it has begun.
+    block: Option<u32>,
+    text: String,
+    /// What is still to come again of the end of the text: blanks, which templates cut off.
+    owed: String,
+    /// Tokens that earlier nodes made of the text.
+    before: u64,
+    /// The prompt's tokens, where they are known.
+    prompt: Option<u64>,
+    /// What the present node reports.
+    reported: Usage,
+    /// Pieces of text that it sent.
+    pieces: u64,
+    /// How many of them in a row were blank, at the end.
+    blanks: u64,
+    /// How often another node has gone on.
+    times: u32,
+}
+
+/// How the present node's answer stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// It is text, which another could go on with.
+    #[default]
+    Telling,
+    /// It is to go on with the text of another.
+    Joining,
+    /// It is complete, or has failed.
+    Done,
+    /// It holds what no other could go on with.
+    Unfit(&'static str),
+}
+
+/// What another node is to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun<'s> {
+    /// The text so far, but for blanks at its end: many templates cut them off, and they come again.
+    pub text: &'s str,
+    /// The tokens that it is, as far as they were counted.
+    pub tokens: u64,
+    /// How often another node has gone on already.
+    pub times: u32,
+}
+
+impl Script {
+    /// What another node is to go on with; nothing where the answer is over.
+    ///
+    /// # Errors
+    ///
+    /// Why no other could.
+    pub(super) fn begun(&self) -> Result<Option<Begun<'_>>, &'static str> {
+        match self.state {
+            State::Done => return Ok(None),
+            State::Unfit(why) => return Err(why),
+            State::Telling | State::Joining => {}
+        }
+        let text = self.text.trim_end();
+        if text.is_empty() {
+            return Err("nothing was said");
+        }
+        Ok(Some(Begun { text, tokens: self.tokens(), times: self.times }))
+    }
+
+    /// The tokens that the text is, without blanks at its end.
+    fn tokens(&self) -> u64 {
+        let own = self.reported.output.total.unwrap_or(self.pieces);
+        self.before + own.saturating_sub(self.blanks)
+    }
+
+    /// Another node goes on.
+    pub(super) fn go_on(&mut self) {
+        let kept = self.text.trim_end().len();
+        self.before = self.tokens();
+        let blanks = self.text.split_off(kept);
+        self.owed.insert_str(0, &blanks);
+        (self.reported, self.pieces, self.blanks) = (Usage::default(), 0, 0);
+        self.state = State::Joining;
+        self.times += 1;
+    }
+
+    /// Notes what the node tells, and lets out what the client is told of it.
+    pub(super) fn pass<'e>(&mut self, event: Event<'e>, out: &mut impl FnMut(Event<'e>)) {
+        let event = match event {
+            Event::Usage(usage) => Event::Usage(self.usage(usage)),
+            event => event,
+        };
+        match self.state {
+            State::Joining => self.join(event, out),
+            State::Telling => {
+                self.note(&event);
+                out(event);
+            }
+            State::Done | State::Unfit(_) => {
+                if matches!(event, Event::Finish(_) | Event::End | Event::Failed(_)) {
+                    self.state = State::Done;
+                }
+                out(event);
+            }
+        }
+    }
+
+    fn note(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Start(start) => self.prompt = start.usage.and_then(|usage| usage.input.total),
+            Event::Open { block, kind: Block::Text } if self.block.is_none() => self.block = Some(*block),
+            Event::Delta { block, text } if self.block == Some(*block) => self.add(&text.plain()),
+            Event::Finish(_) | Event::End | Event::Failed(_) => self.state = State::Done,
+            Event::Open { kind: Block::ToolCall { .. }, .. } => self.unfit("a tool was being called"),
+            Event::Open { kind: Block::Reasoning(_) | Block::Redacted { .. }, .. } => {
+                self.unfit("the model had thought before it spoke");
+            }
+            Event::Open { .. } | Event::Attach { .. } => {
+                self.unfit("the answer holds more than text");
+            }
+            Event::Close { .. } | Event::Delta { .. } | Event::Usage(_) | Event::KeepAlive => {}
+        }
+    }
+
+    fn add(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        if self.text.len() + text.len() > TEXT {
+            return self.unfit("the text is too long to be kept");
+        }
+        // Half of a character that came in two pieces.
+        if text.contains('\u{fffd}') {
+            return self.unfit("the text holds a character that cannot be read");
+        }
+        self.pieces += 1;
+        self.blanks = if text.trim_start().is_empty() { self.blanks + 1 } else { 0 };
+        self.text.push_str(text);
+    }
+
+    fn unfit(&mut self, why: &'static str) {
+        self.state = State::Unfit(why);
+        self.text = String::new();
+    }
+
+    /// Takes what a node tells that goes on with another's text: its opening is none to the client, and the blanks that it
+    /// says again are not told again.
+    fn join<'e>(&mut self, event: Event<'e>, out: &mut impl FnMut(Event<'e>)) {
+        match event {
+            Event::Start(_) => {}
+            Event::Open { block, kind: Block::Text } if self.block == Some(block) => {}
+            Event::Delta { block, text } if self.block == Some(block) => {
+                let said = text.plain();
+                if said.is_empty() {
+                    return;
+                }
+                let same = self.owed.len().min(said.len());
+                match (self.owed.get(..same), said.get(..same)) {
+                    (Some(owed), Some(again)) if owed == again => {}
+                    _ => return self.fail(out),
+                }
+                self.owed.drain(..same);
+                if self.owed.is_empty() {
+                    self.state = State::Telling;
+                }
+                self.add(&said);
+                let rest = said.get(same..).unwrap_or_default();
+                if !rest.is_empty() {
+                    out(Event::Delta { block, text: Text::new(rest.to_owned()) });
+                }
+            }
+            Event::KeepAlive | Event::Usage(_) | Event::Failed(_) => out(event),
+            // The model would have said the blanks first.
+            _ if !self.owed.is_empty() => self.fail(out),
+            Event::Open { kind: Block::ToolCall { .. }, .. } => {
+                // It may have the number of the text, which is complete.
+                out(Event::Close { block: self.block.unwrap_or_default() });
+                self.note(&event);
+                out(event);
+            }
+            Event::Open { .. } => self.fail(out),
+            event => {
+                self.note(&event);
+                out(event);
+            }
+        }
+    }
+
+    fn fail<'e>(&mut self, out: &mut impl FnMut(Event<'e>)) {
+        self.state = State::Done;
+        out(Event::Failed(broken("the node that was to go on with the answer began another")));
+    }
+
+    /// What all nodes together used: the prompt once, and the answer whole. What earlier nodes said is part of the present
+    /// node's prompt.
+    fn usage(&mut self, usage: Usage) -> Usage {
+        update(&mut self.reported, usage);
+        let mut all = usage;
+        if self.times == 0 {
+            self.prompt = usage.input.total.or(self.prompt);
+            return all;
+        }
+        let prompt = self.prompt.or_else(|| Some(usage.input.total?.saturating_sub(self.before)));
+        self.prompt = prompt;
+        all.input.total = prompt;
+        all.input.cached = usage.input.cached.map(|cached| cached.min(prompt.unwrap_or(cached)));
+        all.output.total = usage.output.total.map(|total| total + self.before);
+        all
+    }
+}
