@@ -7,6 +7,7 @@
 pub mod balance;
 pub mod breaker;
 pub mod cluster;
+mod connector;
 pub mod discover;
 pub mod endpoint;
 pub mod fetch;

@@ -252,9 +252,10 @@ impl Upstream {
         self.cluster.links.release(self.link, &self.peer).await;
     }
 
-    /// The upstream was too slow.
+    /// The upstream was too slow, or its connection is dead: nobody else is to wait on it.
     pub fn slow(&mut self, public: &'static str) -> Error {
         self.judge(Outcome::Bad);
+        self.cluster.links.retire(&self.link, &self.peer);
         Error::upstream(Kind::UpstreamTimeout, public).because(&self.flight.endpoint().name).again()
     }
 
