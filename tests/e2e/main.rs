@@ -32,6 +32,8 @@ mod health;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod models;
 #[cfg(test)]
 mod policy;
