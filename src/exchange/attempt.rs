@@ -18,7 +18,7 @@ use crate::provider::credential::{self, Proof, Proved};
 use crate::upstream::cluster::{Cluster, Outcome};
 use crate::upstream::endpoint::{Endpoint, InFlight, PeerHandle};
 use crate::upstream::http1::Pieces;
-use crate::upstream::link::{Broken, Head, Link};
+use crate::upstream::link::{Broken, Head, Lease, Link};
 use crate::upstream::outgoing::Outgoing;
 
 /// A connection with a request on it. Dropping it closes an HTTP/1 connection and resets an HTTP/2 stream, so that
@@ -26,6 +26,8 @@ use crate::upstream::outgoing::Outgoing;
 #[derive(Debug)]
 pub struct Upstream {
     link: Link,
+    /// Dropped after the link.
+    _lease: Option<Box<Lease>>,
     peer: PeerHandle,
     flight: InFlight,
     cluster: Arc<Cluster>,
@@ -68,7 +70,8 @@ impl Upstream {
         })?;
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
-        Ok(Self { link, peer, flight, cluster, reused, sent: None, reply: None, unframed: None })
+        let _lease = cluster.links.lease(&link, &peer);
+        Ok(Self { link, _lease, peer, flight, cluster, reused, sent: None, reply: None, unframed: None })
     }
 
     /// Whether the connection carried other exchanges before.

@@ -1,9 +1,12 @@
 //! Pingora's connectors of both versions. Pingora's own union of them gives no way to take a connection out of use.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::connectors::http::{v1, v2};
+use pingora_core::protocols::UniqueIDType;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 
@@ -38,6 +41,24 @@ impl Connector {
             HttpSession::H1(session) => self.one.release_http_session(session, peer, Some(idle)).await,
             HttpSession::H2(session) => self.two.release_http_session(session, peer, Some(idle)),
             HttpSession::Custom(()) => {}
+        }
+    }
+
+    /// The connection with that number has lost a session that was given up, not released. Where it was the last, the
+    /// connection is idle from now on, which Pingora notices of released sessions only: without this it would stay open
+    /// for as long as its peer lets it.
+    pub(super) fn given_up(&self, id: UniqueIDType, peer: &HttpPeer, idle: Duration) {
+        let key = peer.reuse_hash();
+        let Some(connection) = self.two.in_use_pool().release(key, id).filter(|c| !c.is_closed()) else {
+            return;
+        };
+        if !connection.is_idle() {
+            return self.two.in_use_pool().insert(key, connection);
+        }
+        // Nothing is sent for a session that is released unused.
+        let taken = pin!(connection.spawn_stream()).poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(Ok(Some(session))) = taken {
+            self.two.release_http_session(session, peer, Some(idle));
         }
     }
 

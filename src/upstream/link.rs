@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+use pingora_core::protocols::UniqueIDType;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::{ErrorType, RetryType};
@@ -19,6 +20,7 @@ use prometheus::IntGauge;
 use tokio::net::TcpStream;
 
 use super::connector::Connector;
+use super::endpoint::PeerHandle;
 use super::http1::{Http1, Pieces, Wire};
 use super::outgoing::Outgoing;
 use super::pool::Pool;
@@ -291,6 +293,14 @@ impl Links {
         }
     }
 
+    /// What looks after the connection of an exchange that may be given up. To be dropped after `link`; nothing where
+    /// there is nothing to look after.
+    pub fn lease(self: &Arc<Self>, link: &Link, peer: &PeerHandle) -> Option<Box<Lease>> {
+        let Link::Any(session) = link else { return None };
+        let HttpSession::H2(session) = &session.0 else { return None };
+        Some(Box::new(Lease { links: Arc::clone(self), peer: peer.clone(), id: session.fd() }))
+    }
+
     /// Lets no other exchange onto the connection of this one, which may be dead without anybody having said so.
     pub fn retire(&self, link: &Link, peer: &Prepared) {
         match link {
@@ -298,6 +308,25 @@ impl Links {
             Link::One(_) => {}
             Link::Any(session) => self.any().retire(&session.0, &peer.peer),
         }
+    }
+}
+
+/// A place on an HTTP/2 connection.
+pub struct Lease {
+    links: Arc<Links>,
+    peer: PeerHandle,
+    id: UniqueIDType,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.links.any().given_up(self.id, &self.peer.peer, self.links.idle);
     }
 }
 
