@@ -15,43 +15,43 @@ use crate::dialects::{Dialect, events};
 use crate::faults::Asker;
 use crate::faults::Sees::{self, Answer};
 use crate::support::{Edge, Reply, soon};
-use site::{Case, Sick, Site};
+use site::{Case, SHORT, Sick, Site};
 use table::{BROKEN, Billed, Cell, Row, SILENT, TOLD, UNREACHABLE};
 
 #[tokio::test]
 async fn no_connection_or_none_that_serves() {
-    judge_all(UNREACHABLE).await;
+    judge_all(UNREACHABLE, SHORT).await;
 }
 
 #[tokio::test]
 async fn replies_that_break_off_or_cannot_be_read() {
-    judge_all(BROKEN).await;
+    judge_all(BROKEN, "").await;
 }
 
 #[tokio::test]
 async fn errors_that_are_told() {
-    judge_all(TOLD).await;
+    judge_all(TOLD, "").await;
 }
 
 #[tokio::test]
 async fn silence_and_slowness() {
-    judge_all(SILENT).await;
+    judge_all(SILENT, SHORT).await;
 }
 
 /// Tries all rows at once, streams and whole replies of each on an edge of their own.
-async fn judge_all(rows: &'static [Row]) {
+async fn judge_all(rows: &'static [Row], clocks: &'static str) {
     let mut judging = JoinSet::new();
     for row in rows {
-        judging.spawn(judge_row(row, true));
-        judging.spawn(judge_row(row, false));
+        judging.spawn(judge_row(row, true, clocks));
+        judging.spawn(judge_row(row, false, clocks));
     }
     let wrong: Vec<String> = judging.join_all().await.into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// Tries the cells of a row one after the other, so that what their edge counts is one cell's.
-async fn judge_row(row: &'static Row, stream: bool) -> Vec<String> {
-    let Site { edge, cases } = Site::start(row.sick, stream).await;
+async fn judge_row(row: &'static Row, stream: bool, clocks: &'static str) -> Vec<String> {
+    let Site { edge, cases } = Site::start(row.sick, stream, clocks).await;
     let (kind, courses) = if stream { ("stream", &row.stream) } else { ("whole", &row.whole) };
     let mut wrong = Vec::new();
     for mut case in cases {

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use forebay::sim::{Config, FaultRule, Sim};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::support::{DEADLINE, Edge, sim};
+use crate::support::absent::{BlackHole, Closed};
+use crate::support::{Edge, sim};
 
 /// What is wrong with the upstream that is asked first.
 #[derive(Clone, Copy)]
@@ -67,15 +66,9 @@ pub(super) struct Upstream {
 
 enum State {
     Sim(Sim),
-    /// Keeps the address.
-    Bound {
-        _socket: TcpSocket,
-    },
-    /// Its queue is full of these.
-    Full {
-        _listener: TcpListener,
-        _queued: Vec<TcpStream>,
-    },
+    Closed { _keeps: Closed },
+    BlackHole { _keeps: BlackHole },
+    Cured,
 }
 
 /// An edge, and the cells that are tried on it.
@@ -84,13 +77,16 @@ pub(super) struct Site {
     pub(super) cases: Vec<Case>,
 }
 
-/// Short clocks, for faults that last for ever. Breakers are left out: they have tests of their own.
-const SETTINGS: &str = "balance: priority, breaker: {failures: 0, failure_rate: 0}, health: {check: none}, \
-    clocks: {connect: 400ms, head: 400ms, first_token: 400ms, gap: 400ms, attempt: 1s}";
+/// Breakers are left out: they have tests of their own.
+const SETTINGS: &str = "balance: priority, breaker: {failures: 0, failure_rate: 0}, health: {check: none}";
+
+/// Clocks for what would last for ever.
+pub(super) const SHORT: &str =
+    ", clocks: {connect: 800ms, head: 800ms, first_token: 800ms, gap: 800ms, attempt: 1200ms}";
 
 impl Site {
-    /// The cells of a fault, for streams or for whole replies.
-    pub(super) async fn start(sick: Sick, stream: bool) -> Self {
+    /// The cells of a fault, for streams or for whole replies, in clusters with these clocks.
+    pub(super) async fn start(sick: Sick, stream: bool, clocks: &str) -> Self {
         let mut cases = Vec::new();
         for http in [Http::One, Http::Two] {
             for left in [Left::Endpoint, Left::Deployment, Left::Nothing] {
@@ -103,7 +99,7 @@ impl Site {
             }
         }
         let (clusters, models): (Vec<String>, Vec<String>) =
-            cases.iter().map(|case| (case.clusters(), case.model())).unzip();
+            cases.iter().map(|case| (case.clusters(clocks), case.model())).unzip();
         let config = format!(
             "retry: {{attempts: 3, delay: 1ms}}\nclusters:\n{}models:\n{}",
             clusters.concat(),
@@ -114,7 +110,7 @@ impl Site {
 }
 
 impl Case {
-    fn clusters(&self) -> String {
+    fn clusters(&self, clocks: &str) -> String {
         let http = match self.http {
             Http::One => "1.1",
             Http::Two => "2",
@@ -127,7 +123,7 @@ impl Case {
                 .collect();
             let endpoints = endpoints.join(", ");
             format!(
-                "  {name}: {{provider: simulator, http: \"{http}\", endpoints: [{endpoints}], {SETTINGS}}}\n"
+                "  {name}: {{provider: simulator, http: \"{http}\", endpoints: [{endpoints}], {SETTINGS}{clocks}}}\n"
             )
         };
         let (name, first) = (&self.name, self.sick.addr);
@@ -169,13 +165,12 @@ impl Upstream {
                 upstream
             }
             Sick::Refuses => {
-                let (addr, socket) = bound();
-                Self { addr, state: State::Bound { _socket: socket } }
+                let closed = Closed::new();
+                Self { addr: closed.addr, state: State::Closed { _keeps: closed } }
             }
             Sick::BlackHole => {
-                let (addr, socket) = bound();
-                let listener = socket.listen(1).unwrap();
-                Self { addr, state: State::Full { _listener: listener, _queued: fill(addr).await } }
+                let hole = BlackHole::new().await;
+                Self { addr: hole.addr, state: State::BlackHole { _keeps: hole } }
             }
         }
     }
@@ -202,8 +197,9 @@ impl Upstream {
     /// From now on nothing is wrong with it.
     pub(super) async fn cure(&mut self) {
         self.strikes(false);
-        if !matches!(self.state, State::Sim(_)) {
-            self.state = State::Bound { _socket: TcpSocket::new_v4().unwrap() };
+        if self.sim().is_none() {
+            // What keeps the address must be gone before another can have it.
+            self.state = State::Cured;
             self.state = State::Sim(Sim::start(Config::default(), self.addr).await.unwrap());
         }
     }
@@ -212,29 +208,7 @@ impl Upstream {
     pub(super) fn sim(&self) -> Option<&Sim> {
         match &self.state {
             State::Sim(sim) => Some(sim),
-            State::Bound { .. } | State::Full { .. } => None,
+            State::Closed { .. } | State::BlackHole { .. } | State::Cured => None,
         }
     }
-}
-
-/// A socket with an address that nobody else gets.
-fn bound() -> (SocketAddr, TcpSocket) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    (socket.local_addr().unwrap(), socket)
-}
-
-/// Connects until no more connections are taken.
-async fn fill(addr: SocketAddr) -> Vec<TcpStream> {
-    let mut queued = Vec::new();
-    let filling = async {
-        while let Ok(connected) =
-            tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(addr)).await
-        {
-            queued.push(connected.unwrap());
-        }
-    };
-    tokio::time::timeout(DEADLINE, filling).await.expect("a queue of connections has an end");
-    queued
 }

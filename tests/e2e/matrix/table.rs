@@ -164,5 +164,4 @@ pub(super) const SILENT: &[Row] = &[
     // A byte a second.
     all(Sick::Always("slow_head=1000"), over("slow", LATE)),
     all(Sick::Always("slow_body=1000"), over("slow", LATE)),
-    all(Sick::Always("one_byte"), FINE),
 ];
