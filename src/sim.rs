@@ -64,18 +64,20 @@ use fastrand::Rng;
 use fault::Rule;
 use provider::Provider;
 use replay::Player;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use text::Digest;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// A running simulator. Dropping it stops it.
-#[derive(Debug)]
 pub struct Sim {
     addr: SocketAddr,
+    shared: Arc<Shared>,
     stats: Arc<Stats>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -100,8 +102,8 @@ impl Sim {
         let addr = listener.local_addr()?;
         let stats = Arc::clone(&shared.stats);
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(server::serve(listener, shared, stopped));
-        Ok(Self { addr, stats, stop: Some(stop), task })
+        let task = tokio::spawn(server::serve(listener, Arc::clone(&shared), stopped));
+        Ok(Self { addr, shared, stats, stop: Some(stop), task })
     }
 
     /// Serves recorded replies on a free port of the loopback address.
@@ -129,11 +131,22 @@ impl Sim {
         self.stats.requests()
     }
 
+    /// Whether the configured faults strike from now on; at first they do. Those that a request asks for always do.
+    pub fn strikes(&self, on: bool) {
+        self.shared.strikes.store(on, Ordering::Release);
+    }
+
     /// Stops listening and closes every connection; both have happened when it returns.
     pub async fn shutdown(mut self) {
         drop(self.stop.take());
         // It ends by itself now; that it was aborted or panicked changes nothing for the caller.
         let _ = (&mut self.task).await;
+    }
+}
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
@@ -149,7 +162,9 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) provider: Provider,
-    pub(crate) rules: Vec<Rule>,
+    rules: Vec<Rule>,
+    /// Whether the rules are in force.
+    strikes: AtomicBool,
     fixed: Option<fixed::Rendered>,
     player: Option<Player>,
 }
@@ -171,10 +186,16 @@ impl Shared {
             provider: Provider::new(config.provider.clone()),
             stats,
             rules: Vec::new(),
+            strikes: AtomicBool::new(true),
             fixed: None,
             player: None,
             config,
         }
+    }
+
+    /// The rules in force.
+    fn striking(&self) -> &[Rule] {
+        if self.strikes.load(Ordering::Acquire) { &self.rules } else { &[] }
     }
 
     /// The generator for draw number `number`.

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod balance;
 pub mod breaker;
 pub mod cluster;
+mod connector;
 pub mod discover;
 pub mod endpoint;
 pub mod fetch;

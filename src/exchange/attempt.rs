@@ -18,7 +18,7 @@ use crate::provider::credential::{self, Proof, Proved};
 use crate::upstream::cluster::{Cluster, Outcome};
 use crate::upstream::endpoint::{Endpoint, InFlight, PeerHandle};
 use crate::upstream::http1::Pieces;
-use crate::upstream::link::{Broken, Head, Link};
+use crate::upstream::link::{Broken, Head, Lease, Link};
 use crate::upstream::outgoing::Outgoing;
 
 /// A connection with a request on it. Dropping it closes an HTTP/1 connection and resets an HTTP/2 stream, so that
@@ -26,6 +26,8 @@ use crate::upstream::outgoing::Outgoing;
 #[derive(Debug)]
 pub struct Upstream {
     link: Link,
+    /// Dropped after the link.
+    _lease: Option<Box<Lease>>,
     peer: PeerHandle,
     flight: InFlight,
     cluster: Arc<Cluster>,
@@ -73,7 +75,8 @@ impl Upstream {
         })?;
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
-        Ok(Self { link, peer, flight, cluster, reused, sent: None, reply: None, unframed: None })
+        let _lease = cluster.links.lease(&link, &peer);
+        Ok(Self { link, _lease, peer, flight, cluster, reused, sent: None, reply: None, unframed: None })
     }
 
     /// Whether the connection carried other exchanges before.
@@ -258,9 +261,10 @@ impl Upstream {
         self.cluster.links.release(self.link, &self.peer).await;
     }
 
-    /// The upstream was too slow.
+    /// The upstream was too slow, or its connection is dead: nobody else is to wait on it.
     pub fn slow(&mut self, public: &'static str) -> Error {
         self.judge(Outcome::Bad);
+        self.cluster.links.retire(&self.link, &self.peer);
         Error::upstream(Kind::UpstreamTimeout, public).because(&self.flight.endpoint().name).again()
     }
 

@@ -282,6 +282,8 @@ impl Exchange {
         self.faults.find(|fault| match *fault {
             Fault::Status(status) => Some(Refusal::simulated(status).after(retry_after).reply(self.family)),
             Fault::Html(status) => Some(html(status)),
+            Fault::Quota => Some(Refusal::quota().after(retry_after).reply(self.family)),
+            Fault::ErrorBody => Some(Reply { status: 200, ..Refusal::simulated(500).reply(self.family) }),
             _ => None,
         })
     }
@@ -293,6 +295,9 @@ impl Exchange {
         }
         if self.faults.has(Fault::Gzip) {
             reply.headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+        }
+        if self.faults.has(Fault::EmptyBody) {
+            reply.body = Body::Whole(Bytes::new());
         }
         match &mut reply.body {
             Body::Whole(bytes) => {
@@ -406,7 +411,7 @@ fn find_faults(
         Some(list) => Faults::parse(list)?,
         None => Faults::default(),
     };
-    for rule in &shared.rules {
+    for rule in shared.striking() {
         if let Some(more) = rule.strike(path, api::is_model_call(request), rng.f64()) {
             faults.extend(more);
         }

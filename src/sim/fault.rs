@@ -5,6 +5,7 @@
 
 use super::config::FaultRule;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// One thing to go wrong. Counts of events are of SSE events already sent when the fault strikes; a reply that
 /// is not a stream counts as two events, the halves of its body.
@@ -30,6 +31,12 @@ pub enum Fault {
     RetryAfter(u64),
     /// `html[=NNN]`: an HTML error page with that status (502).
     Html(u16),
+    /// `quota`: 429 because the account's money or quota is used up, with OpenAI's code for it.
+    Quota,
+    /// `error_body`: an error as the API writes it, with status 200.
+    ErrorBody,
+    /// `empty_body`: the head of the reply with its status 200, and no body.
+    EmptyBody,
     /// `stall[=head|N[,MS]]`: silence before the head (default) or after `N` events, for `MS` milliseconds or,
     /// without `MS`, until the client leaves.
     Stall(Point, Option<u64>),
@@ -54,6 +61,11 @@ pub enum Fault {
     /// `one_byte`: everything written one byte at a time. HTTP/2: one byte a DATA frame, which peers that count
     /// small frames may take for an attack.
     OneByte,
+    /// `slow_body[=MS]`: the body one byte at a time, `MS` (1000) milliseconds apart.
+    SlowBody(u64),
+    /// `vanish`: from the request on, the connection is neither read nor written nor closed, as if its peer had lost
+    /// power. HTTP/2: with all its streams.
+    Vanish,
     /// `wrong_length=long|short|+N|-N`: a Content-Length off by `N` (10) bytes.
     WrongLength(i64),
     /// `close_delimited`: neither a length nor chunks; the end is the end of the connection. HTTP/1 only.
@@ -119,6 +131,15 @@ impl Faults {
             Fault::Reset(n) if events >= n => Some(Break::Reset),
             Fault::BadChunk(n) if events >= n => Some(Break::BadChunk),
             Fault::Goaway(n) if events >= n => Some(Break::Goaway),
+            _ => None,
+        })
+    }
+
+    /// How long to wait after each byte of the body; nothing where it is written in one go.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        self.find(|fault| match *fault {
+            Fault::OneByte => Some(Duration::ZERO),
+            Fault::SlowBody(ms) => Some(Duration::from_millis(ms)),
             _ => None,
         })
     }
@@ -222,6 +243,9 @@ fn parse_one(text: &str) -> Result<Fault, String> {
         "status" => Fault::Status(status(None)?),
         "retry_after" => Fault::RetryAfter(number(1)?),
         "html" => Fault::Html(status(Some(502))?),
+        "quota" => Fault::Quota,
+        "error_body" => Fault::ErrorBody,
+        "empty_body" => Fault::EmptyBody,
         "stall" => parse_stall(argument)?,
         "cut" => Fault::Cut(number(3)?),
         "reset" => Fault::Reset(number(3)?),
@@ -235,6 +259,8 @@ fn parse_one(text: &str) -> Result<Fault, String> {
         "empty_stream" => Fault::EmptyStream,
         "no_done" => Fault::NoDone,
         "one_byte" => Fault::OneByte,
+        "slow_body" => Fault::SlowBody(number(1000)?),
+        "vanish" => Fault::Vanish,
         "wrong_length" => parse_length(argument)?,
         "close_delimited" => Fault::CloseDelimited,
         "gzip" => Fault::Gzip,
@@ -268,8 +294,8 @@ fn parse_length(argument: Option<&str>) -> Result<Fault, String> {
 }
 
 const NAMES: &str = "refuse, reset_before_head, reset_after_head, garbage_head, slow_head, info_flood, switching, \
-    status, retry_after, html, stall, cut, reset, bad_chunk, goaway, error_event, bad_event, huge_event, empty_stream, no_done, \
-    one_byte, wrong_length, close_delimited, gzip";
+    status, retry_after, html, quota, error_body, empty_body, stall, cut, reset, bad_chunk, goaway, error_event, bad_event, \
+    huge_event, empty_stream, no_done, one_byte, slow_body, vanish, wrong_length, close_delimited, gzip";
 
 #[cfg(test)]
 mod tests {

@@ -36,6 +36,7 @@ pub(crate) async fn run(
             After::Close => return connection.stream.shutdown().await,
             After::Drain => return connection.drain().await,
             After::Reset => return connection.stream.set_zero_linger(),
+            After::Vanish => std::future::pending().await,
             After::Gone => return Ok(()),
         }
     }
@@ -56,6 +57,8 @@ enum After {
     /// Close, but read on for a while so that the client gets to see the reply.
     Drain,
     Reset,
+    /// Nothing is read or written any more, and nothing closed.
+    Vanish,
     Gone,
 }
 
@@ -126,7 +129,7 @@ impl Connection {
         let reply = refusal.reply(Family::OpenAi);
         let Body::Whole(body) = reply.body else { return After::Close };
         let head = write::head(reply.status, &reply.headers, Framing::Length(body.len() as u64), false);
-        let wire = Wire { stream: &self.stream, one_byte: false };
+        let wire = Wire { stream: &self.stream, pause: None };
         match wire.send_both(&head, &body).await {
             Ok(()) => After::Drain,
             Err(_) => After::Gone,
@@ -173,11 +176,14 @@ impl Connection {
         if faults.has(Fault::Refuse) {
             return Some(After::Close);
         }
+        if faults.has(Fault::Vanish) {
+            return Some(After::Vanish);
+        }
         if faults.has(Fault::ResetBeforeHead) {
             return Some(After::Reset);
         }
         if faults.has(Fault::GarbageHead) {
-            let wire = Wire { stream: &self.stream, one_byte: false };
+            let wire = Wire { stream: &self.stream, pause: None };
             let _ = wire.send(b"\x00\x16\x03garbage, not HTTP\r\n\r\n").await;
             return Some(After::Close);
         }
@@ -186,7 +192,7 @@ impl Connection {
 
     /// Faults that put other heads before the reply's.
     async fn before_reply(&self, faults: &Faults) -> io::Result<()> {
-        let wire = Wire { stream: &self.stream, one_byte: false };
+        let wire = Wire { stream: &self.stream, pause: None };
         let flood = faults.find(|fault| match *fault {
             Fault::InfoFlood(n) => Some(n),
             _ => None,
@@ -210,13 +216,15 @@ impl Connection {
         let wrong = matches!(framing, Framing::Length(n) if Some(n) != length);
         let reuse = manner.reuse && !wrong && framing != Framing::Close;
         let head = write::head(reply.status, &reply.headers, framing, reuse);
-        let wire = Wire { stream: &self.stream, one_byte: exchange.faults.has(Fault::OneByte) };
+        let wire = Wire { stream: &self.stream, pause: exchange.faults.pause() };
         let after = if reuse { After::Reuse } else { After::Close };
 
         let body = exchange.open(reply.body);
         let bodiless = manner.head_only || matches!(reply.status, 204 | 304);
         let dribble = exchange.faults.find(|fault| match *fault {
-            Fault::SlowHead(ms) => Some(ms),
+            Fault::SlowHead(ms) => Some(Duration::from_millis(ms)),
+            // Only what follows the head is slow.
+            Fault::SlowBody(_) => Some(Duration::ZERO),
             _ => None,
         });
         let stream_or_slow = body.is_none() || dribble.is_some();
@@ -253,7 +261,7 @@ impl Connection {
                 next = exchange.next() => next,
                 () = gone(&self.stream, &mut self.buffer) => return Ok(After::Gone),
             };
-            let wire = Wire { stream: &self.stream, one_byte: exchange.faults.has(Fault::OneByte) };
+            let wire = Wire { stream: &self.stream, pause: exchange.faults.pause() };
             match next {
                 Next::Piece(piece) => wire.piece(&piece, framing).await?,
                 Next::End => {

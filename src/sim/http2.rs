@@ -53,6 +53,7 @@ pub(crate) async fn run(
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                     cut_off.push(stream);
                 }
+                Command::Vanish(_kept) => std::future::pending().await,
             },
             Some(_) = streams.join_next(), if !streams.is_empty() => {}
         }
@@ -70,6 +71,8 @@ struct Stream {
 enum Command {
     Reset(SendStream<Bytes>, Reason),
     Goaway(SendStream<Bytes>),
+    /// Nothing more is read or written.
+    Vanish(SendResponse<Bytes>),
 }
 
 /// The client reset the stream, or the connection is no more.
@@ -125,6 +128,11 @@ impl Stream {
             exchange.broken();
             return Ok(());
         }
+        if faults.has(Fault::Vanish) {
+            self.break_off(Command::Vanish(respond));
+            exchange.broken();
+            return Ok(());
+        }
         let reply = tokio::select! {
             biased;
             reply = exchange.reply() => reply,
@@ -151,8 +159,7 @@ impl Stream {
         }
         match body {
             Some(body) => {
-                let one_byte = exchange.faults.has(Fault::OneByte);
-                send(&mut stream, body, one_byte).await?;
+                send(&mut stream, body, exchange.faults.pause()).await?;
                 stream.send_data(Bytes::new(), true)?;
                 exchange.finish();
                 Ok(())
@@ -165,7 +172,7 @@ impl Stream {
         let head = head(&reply, None).map_err(|_| Gone)?;
         let mut stream = respond.send_response(head, false)?;
         if let Body::Whole(body) = reply.body {
-            send(&mut stream, body, false).await?;
+            send(&mut stream, body, None).await?;
         }
         stream.send_data(Bytes::new(), true)?;
         // The rest of the request is not wanted.
@@ -179,7 +186,7 @@ impl Stream {
     }
 
     async fn send_stream(&self, mut exchange: Exchange, mut stream: SendStream<Bytes>) -> Result<(), Gone> {
-        let one_byte = exchange.faults.has(Fault::OneByte);
+        let pause = exchange.faults.pause();
         loop {
             let next = tokio::select! {
                 biased;
@@ -187,7 +194,7 @@ impl Stream {
                 _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(Gone),
             };
             match next {
-                Next::Piece(piece) => send(&mut stream, piece, one_byte).await?,
+                Next::Piece(piece) => send(&mut stream, piece, pause).await?,
                 Next::End => {
                     stream.send_data(Bytes::new(), true)?;
                     exchange.finish();
@@ -244,10 +251,10 @@ fn head(reply: &Reply, wrong: Option<i64>) -> http::Result<Response<()>> {
     builder.body(())
 }
 
-/// Sends as the client's window allows.
-async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, one_byte: bool) -> Result<(), Gone> {
+/// Sends as the client's window allows; with a pause, byte by byte, with it after each.
+async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, pause: Option<Duration>) -> Result<(), Gone> {
     while !data.is_empty() {
-        let want = if one_byte { 1 } else { data.len() };
+        let want = if pause.is_some() { 1 } else { data.len() };
         stream.reserve_capacity(want);
         let room = match poll_fn(|cx| stream.poll_capacity(cx)).await {
             Some(room) => room?,
@@ -257,9 +264,14 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, one_byte: bool) -
         if n > 0 {
             stream.send_data(data.split_to(n), false)?;
         }
-        if one_byte {
+        match pause {
+            None => {}
             // Lets the connection write and the client read: unread frames of no size look like an attack.
-            tokio::task::yield_now().await;
+            Some(Duration::ZERO) => tokio::task::yield_now().await,
+            Some(pause) => tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(Gone),
+            },
         }
     }
     Ok(())

@@ -34,7 +34,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: 
 fn accept(stream: TcpStream, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
     let number = shared.stats.add(Counter::ConnectionsAccepted, 1) + 1;
     let mut rng = shared.draw(u64::MAX - number);
-    if shared.rules.iter().any(|rule| rule.refuses(rng.f64())) {
+    if shared.striking().iter().any(|rule| rule.refuses(rng.f64())) {
         shared.stats.add(Counter::Broken, 1);
         return;
     }

@@ -348,6 +348,10 @@ fn micros(duration: Duration) -> u64 {
 const H2_STREAM_WINDOW: u32 = 1 << 20;
 const H2_CONNECTION_WINDOW: u32 = 1 << 24;
 
+/// How often an HTTP/2 peer is asked whether it is still there; Pingora waits 5 seconds for the answer. One that has
+/// vanished would otherwise be given every exchange of its endpoint, as long as clients leave before a clock runs out.
+const H2_PING: Duration = Duration::from_secs(10);
+
 fn peer(address: SocketAddr, spec: &EndpointSpec) -> HttpPeer {
     let name = spec.tls.server_name.as_ref().unwrap_or(&spec.origin.host);
     let mut peer = HttpPeer::new(address, spec.origin.tls, name.clone());
@@ -364,6 +368,7 @@ fn peer(address: SocketAddr, spec: &EndpointSpec) -> HttpPeer {
     options.max_h2_streams = 100;
     options.h2_stream_window_size = Some(H2_STREAM_WINDOW);
     options.h2_connection_window_size = Some(H2_CONNECTION_WINDOW);
+    options.h2_ping_interval = Some(H2_PING);
     // The pool's key holds neither the HTTP version nor the CA: keep such connections apart.
     peer.group_key = spec.http as u64;
     peer

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pingora_core::connectors::http::Connector;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+use pingora_core::protocols::UniqueIDType;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use pingora_core::{ErrorType, RetryType};
@@ -19,6 +19,8 @@ use pingora_timeout::timeout;
 use prometheus::IntGauge;
 use tokio::net::TcpStream;
 
+use super::connector::Connector;
+use super::endpoint::PeerHandle;
 use super::http1::{Http1, Pieces, Wire};
 use super::outgoing::Outgoing;
 use super::pool::Pool;
@@ -249,7 +251,7 @@ impl Links {
     }
 
     fn any(&self) -> &Connector {
-        self.any.get_or_init(|| Connector::new(Some(self.options.clone())))
+        self.any.get_or_init(|| Connector::new(&self.options))
     }
 
     fn tls(&self) -> &TransportConnector {
@@ -269,7 +271,7 @@ impl Links {
     pub async fn connect(&self, peer: &HttpPeer) -> Result<(Link, bool), String> {
         // Connecting takes a future of 18 KiB, which no stream shall carry with it for its whole life.
         if !is_one(peer) {
-            let found = Box::pin(self.any().get_http_session(peer)).await.map_err(text)?;
+            let found = Box::pin(self.any().session(peer)).await.map_err(text)?;
             return Ok((Link::Any(Box::new(Any(found.0))), found.1));
         }
         let wire = match peer._address.as_inet() {
@@ -287,10 +289,44 @@ impl Links {
     pub async fn release(&self, link: Link, peer: &Prepared) {
         match link {
             Link::One(connection) => self.pool.put(peer.key, connection),
-            Link::Any(session) => {
-                Box::pin(self.any().release_http_session(session.0, &peer.peer, Some(self.idle))).await;
-            }
+            Link::Any(session) => Box::pin(self.any().release(session.0, &peer.peer, self.idle)).await,
         }
+    }
+
+    /// What looks after the connection of an exchange that may be given up. To be dropped after `link`; nothing where
+    /// there is nothing to look after.
+    pub fn lease(self: &Arc<Self>, link: &Link, peer: &PeerHandle) -> Option<Box<Lease>> {
+        let Link::Any(session) = link else { return None };
+        let HttpSession::H2(session) = &session.0 else { return None };
+        Some(Box::new(Lease { links: Arc::clone(self), peer: peer.clone(), id: session.fd() }))
+    }
+
+    /// Lets no other exchange onto the connection of this one, which may be dead without anybody having said so.
+    pub fn retire(&self, link: &Link, peer: &Prepared) {
+        match link {
+            // It carries nothing else.
+            Link::One(_) => {}
+            Link::Any(session) => self.any().retire(&session.0, &peer.peer),
+        }
+    }
+}
+
+/// A place on an HTTP/2 connection.
+pub struct Lease {
+    links: Arc<Links>,
+    peer: PeerHandle,
+    id: UniqueIDType,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.links.any().given_up(self.id, &self.peer.peer, self.links.idle);
     }
 }
 

@@ -11,11 +11,14 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::dialects::{Dialect, events};
+use crate::support::absent::BlackHole;
 use crate::support::{DEADLINE, Edge, cluster_of, listener, post, sim, soon};
 
 /// A moment to leave in.
 struct Moment {
     fault: &'static str,
+    /// How many tokens it asks for, where that matters; the reply says `canary sings` otherwise.
+    tokens: Option<u64>,
     stream: bool,
     /// What the client waits for before it leaves, if it gets to see anything.
     sees: Option<&'static str>,
@@ -24,11 +27,25 @@ struct Moment {
     status: u64,
 }
 
-const HEAD: Moment = Moment { fault: "stall=head", stream: true, sees: None, end: "CH", status: 499 };
-const WHOLE: Moment = Moment { fault: "stall=head", stream: false, sees: None, end: "CH", status: 499 };
-const HALF: Moment = Moment { fault: "stall=1", stream: false, sees: None, end: "CT", status: 499 };
-const FIRST: Moment = Moment { fault: "stall=0", stream: true, sees: None, end: "CT", status: 499 };
-const MIDST: Moment = Moment { fault: "stall=3", stream: true, sees: Some("canary"), end: "CD", status: 200 };
+const HEAD: Moment =
+    Moment { fault: "stall=head", tokens: None, stream: true, sees: None, end: "CH", status: 499 };
+const WHOLE: Moment =
+    Moment { fault: "stall=head", tokens: None, stream: false, sees: None, end: "CH", status: 499 };
+const HALF: Moment =
+    Moment { fault: "stall=1", tokens: None, stream: false, sees: None, end: "CT", status: 499 };
+const FIRST: Moment =
+    Moment { fault: "stall=0", tokens: None, stream: true, sees: None, end: "CT", status: 499 };
+const MIDST: Moment =
+    Moment { fault: "stall=3", tokens: None, stream: true, sees: Some("canary"), end: "CD", status: 200 };
+/// The half of a reply that is too large to be held.
+const PASSING: Moment = Moment {
+    fault: "stall=1",
+    tokens: Some(400_000),
+    stream: false,
+    sees: Some("assistant"),
+    end: "CD",
+    status: 200,
+};
 
 /// How often each moment is tried.
 const RUNS: usize = 30;
@@ -45,6 +62,15 @@ async fn site(cluster: &str) -> (Edge, Sim) {
 impl Moment {
     fn body(&self) -> String {
         Dialect::Chat.ask("m", self.stream)
+    }
+
+    /// What tells the simulator what to do.
+    fn fields(&self) -> [(&'static str, String); 2] {
+        let said = match self.tokens {
+            Some(tokens) => ("x-sim-tokens", tokens.to_string()),
+            None => ("x-sim-text", "canary sings".to_owned()),
+        };
+        [("x-sim-fault", self.fault.to_owned()), said]
     }
 
     /// Waits until the edge is in this moment, for the exchange of that number.
@@ -86,7 +112,7 @@ async fn leave(what: &str, moment: &Moment) {
 
 async fn leave_cluster(what: &str, moment: &Moment, cluster: &str) {
     let (edge, sim) = site(cluster).await;
-    let fields = format!("x-sim-fault: {}\r\nx-sim-text: canary sings\r\n", moment.fault);
+    let fields: String = moment.fields().iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let request = post(Dialect::Chat.path(), &fields, moment.body());
     let mut times = Vec::new();
     for number in 1..=RUNS as u64 {
@@ -118,6 +144,11 @@ async fn a_client_that_leaves_in_the_middle_of_a_whole_reply_stops_the_upstream(
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_a_large_reply_on_its_way_stops_the_upstream() {
+    leave("HTTP/1, whole reply, half of it passed on", &PASSING).await;
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_before_the_first_event_stops_the_upstream() {
     leave("HTTP/1, stream, before the first event", &FIRST).await;
 }
@@ -129,9 +160,71 @@ async fn a_client_that_leaves_in_midst_of_a_stream_stops_the_upstream() {
 
 #[tokio::test]
 async fn a_client_that_leaves_resets_its_stream_of_an_http2_upstream() {
-    for (what, moment) in [("before the head", &HEAD), ("in its midst", &MIDST)] {
-        leave_cluster(&format!("HTTP/2 upstream, stream, {what}"), moment, "http: \"2\"").await;
+    for (what, moment) in [
+        ("stream, before the head", &HEAD),
+        ("stream, before the first event", &FIRST),
+        ("stream, in its midst", &MIDST),
+        ("whole reply, before the head", &WHOLE),
+        ("whole reply, half of it held", &HALF),
+        ("whole reply, half of it passed on", &PASSING),
+    ] {
+        leave_cluster(&format!("HTTP/2 upstream, {what}"), moment, "http: \"2\"").await;
     }
+}
+
+#[tokio::test]
+async fn an_http2_connection_whose_last_client_has_left_is_kept_no_longer_than_another() {
+    let (edge, sim) = site("http: \"2\", pool: {idle: 300ms}").await;
+    let mut client = edge.connect().await;
+    client.send(&post(Dialect::Chat.path(), "x-sim-fault: stall=head\r\n", HEAD.body())).await;
+    HEAD.come(&edge, &sim, 1).await;
+    drop(client);
+    noticed(&sim, 1).await;
+    // The next exchange has it, and then nobody.
+    let reply = edge.connect().await.ask(&post(Dialect::Chat.path(), "", HEAD.body())).await;
+    assert_eq!((reply.status, sim.stats().snapshot().connections_accepted), (200, 1), "{reply:?}");
+    let mut client = edge.connect().await;
+    client.send(&post(Dialect::Chat.path(), "x-sim-fault: stall=head\r\n", HEAD.body())).await;
+    HEAD.come(&edge, &sim, 3).await;
+    drop(client);
+    sim.stats().wait_until(|stats| stats.connections_open == 0, DEADLINE).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_a_connection_is_made_ends_that() {
+    let hole = BlackHole::new().await;
+    for http in ["1.1", "2"] {
+        let settings = format!("http: \"{http}\", clocks: {{connect: 60s}}");
+        let edge = Edge::start(&cluster_of(&[hole.addr], &settings)).await;
+        let mut times = Vec::new();
+        for _ in 0..RUNS {
+            let mut client = edge.connect().await;
+            client.send(&post(Dialect::Chat.path(), "", HEAD.body())).await;
+            let endpoint = async || edge.total("forebay_endpoint_in_flight", &[]).await;
+            soon("an attempt", async { while endpoint().await < 1.0 {} }).await;
+            drop(client);
+            let left = Instant::now();
+            soon("its end", async { while endpoint().await > 0.0 {} }).await;
+            times.push(left.elapsed());
+        }
+        let connecting = Moment { end: "CC", ..HEAD };
+        settle(&format!("HTTP/{http} upstream, connecting"), &connecting, &edge, times).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_does_not_read_stops_the_upstream() {
+    let (edge, sim) = site("").await;
+    let fields = "x-sim-fault: huge_event=20000000\r\n";
+    for number in 1..=2 {
+        let mut client = edge.connect().await;
+        client.send(&post(Dialect::Chat.path(), fields, MIDST.body())).await;
+        client.saw("data: ").await;
+        // It has read but the beginning: the edge waits with the rest.
+        drop(client);
+        assert!(noticed(&sim, number).await <= WORST);
+    }
+    edge.idle().await;
 }
 
 #[tokio::test]
@@ -214,11 +307,11 @@ async fn connect(edge: &Edge) -> Connection {
 
 async fn send(sender: &SendRequest<Bytes>, moment: &Moment) -> ResponseFuture {
     let mut sender = sender.clone().ready().await.unwrap();
-    let request = Request::post(format!("http://edge{}", Dialect::Chat.path()))
-        .header("x-sim-fault", moment.fault)
-        .header("x-sim-text", "canary sings")
-        .body(())
-        .unwrap();
+    let mut request = Request::post(format!("http://edge{}", Dialect::Chat.path()));
+    for (name, value) in moment.fields() {
+        request = request.header(name, value);
+    }
+    let request = request.body(()).unwrap();
     let (response, mut upload) = sender.send_request(request, false).unwrap();
     upload.send_data(moment.body().into(), true).unwrap();
     response
@@ -276,6 +369,7 @@ async fn an_http2_stream_that_is_reset_before_the_first_event_stops_the_upstream
 
 #[tokio::test]
 async fn an_http2_stream_that_is_reset_in_its_midst_stops_the_upstream() {
+    leave_h2("HTTP/2, whole reply, half of it passed on", &PASSING, Way::Reset).await;
     leave_h2("HTTP/2, stream, in its midst", &MIDST, Way::Reset).await;
 }
 

@@ -12,7 +12,7 @@ use crate::support::{Edge, ONE_TRY, Reply, cluster_of, listener, post, sim};
 
 /// What a client sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sees {
+pub(crate) enum Sees {
     /// What it asked for, complete.
     Answer,
     /// An error in its dialect, with this status (that of OpenAI's dialects).
@@ -93,14 +93,14 @@ async fn site() -> (Edge, Sim) {
 }
 
 /// The client's side of a case.
-struct Asker<'a> {
-    edge: &'a Edge,
-    dialect: Dialect,
-    over_h2: bool,
+pub(crate) struct Asker<'a> {
+    pub(crate) edge: &'a Edge,
+    pub(crate) dialect: Dialect,
+    pub(crate) over_h2: bool,
 }
 
 impl Asker<'_> {
-    async fn ask(&self, model: &str, stream: bool, fields: &[(&str, &str)]) -> Reply {
+    pub(crate) async fn ask(&self, model: &str, stream: bool, fields: &[(&str, &str)]) -> Reply {
         let (path, body) = (self.dialect.path(), self.dialect.ask(model, stream));
         let version = [("anthropic-version", "2023-06-01")];
         let version = if self.dialect == Dialect::Messages { &version[..] } else { &[] };
@@ -117,7 +117,7 @@ impl Asker<'_> {
         self.edge.connect().await.ask(&post(path, &lines, body)).await
     }
 
-    fn sees(&self, stream: bool, reply: &Reply) -> Sees {
+    pub(crate) fn sees(&self, stream: bool, reply: &Reply) -> Sees {
         let events = events(&reply.body);
         match (reply.status, stream) {
             (200, _) if !reply.whole => Cut,

@@ -40,6 +40,8 @@ mod hedge;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod models;
 #[cfg(test)]
 mod policy;

@@ -3,11 +3,11 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use forebay::sim::{Config, EngineConfig, Sim};
+use forebay::sim::{Config, EngineConfig, FaultRule, Sim};
 
 use crate::dialects::Dialect;
 use crate::support::scripted::{Scripted, Turn, answer};
-use crate::support::{Client, Edge, ONE_TRY, Reply, cluster_of, post, sim};
+use crate::support::{Client, DEADLINE, Edge, ONE_TRY, Reply, cluster_of, post, sim};
 
 /// An address that nobody listens at.
 fn dead() -> SocketAddr {
@@ -244,6 +244,25 @@ async fn an_http2_connection_that_is_ended_politely_is_no_clients_trouble() {
             panic!("request {number}: {reply:?}\n{}", edge.access(|line| line["status"] != 200).await);
         }
     }
+    edge.idle().await;
+}
+
+#[tokio::test]
+async fn an_http2_connection_whose_peer_has_vanished_is_found_out_while_clients_come_and_go() {
+    let rule = FaultRule { fault: "vanish".into(), first: Some(1), ..FaultRule::default() };
+    let sim = sim(Config { faults: vec![rule], ..Config::default() }).await;
+    let edge = Edge::start(&cluster_of(&[sim.addr()], "http: \"2\"")).await;
+    let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("m", false));
+    // The first client leaves long before a clock runs out, which says nothing of the upstream.
+    let mut impatient = edge.connect().await;
+    impatient.send(&request).await;
+    sim.stats().wait_until(|stats| stats.requests == 1, DEADLINE).await.unwrap();
+    drop(impatient);
+    // The second comes onto the same connection, and is given another as soon as that is seen to be dead.
+    let reply = ask(&edge, Dialect::Chat, "").await;
+    assert_eq!((reply.status, sim.stats().snapshot().requests), (200, 2), "{reply:?}");
+    let line = edge.access(|line| line["status"] == 200).await;
+    assert_eq!((&line["attempts"], &line["passed"]), (&2.into(), &"sim: broken".into()), "{line}");
     edge.idle().await;
 }
 

@@ -1,5 +1,6 @@
 //! What every test needs: the edge as a process, simulated upstreams, and clients.
 
+pub(crate) mod absent;
 pub(crate) mod client;
 pub(crate) mod edge;
 pub(crate) mod h2client;

@@ -94,6 +94,10 @@ fn verbatim(
         return Ok((pieces, Content::Part(tap)));
     }
     let body = joined(pieces);
+    if body.trim_ascii().is_empty() {
+        upstream.judge(Outcome::Bad);
+        return Err(unanswered(upstream).again());
+    }
     // A whole reading is for replies whose end is only the connection's; for the others the last byte tells.
     let cut = if upstream.ends_by_close() { !is_whole(&body) } else { is_open(&body) };
     if cut {
@@ -261,6 +265,11 @@ async fn gather(
 fn too_large(upstream: &mut Upstream) -> Error {
     upstream.judge(Outcome::Bad);
     Error::upstream(Kind::UpstreamFailed, "the upstream's reply is too large to be translated")
+}
+
+fn unanswered(upstream: &Upstream) -> Error {
+    Error::upstream(Kind::UpstreamFailed, "the upstream answered without a body")
+        .because(&upstream.endpoint().name)
 }
 
 fn cut_off(upstream: &Upstream) -> Error {

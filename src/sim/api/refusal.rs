@@ -16,6 +16,9 @@ pub(crate) struct Refusal {
     retry_after: Option<u64>,
 }
 
+/// The code of an account without money or quota.
+const QUOTA: &str = "insufficient_quota";
+
 impl Refusal {
     fn new(status: u16, code: Option<&'static str>, message: impl Into<String>) -> Self {
         Self { status, code, param: None, message: message.into(), retry_after: None }
@@ -105,6 +108,11 @@ impl Refusal {
 
     pub(crate) fn overloaded(status: u16) -> Self {
         Self::new(status, Some("server_is_overloaded"), "Overloaded")
+    }
+
+    /// No money is left, as OpenAI says it.
+    pub(crate) fn quota() -> Self {
+        Self::new(429, Some(QUOTA), "No quota is left. Look at your plan and your bill.")
     }
 
     pub(crate) fn server(message: &str) -> Self {
@@ -205,6 +213,7 @@ impl Refusal {
 
     fn openai_type(&self) -> &'static str {
         match self.status {
+            429 if self.code == Some(QUOTA) => QUOTA,
             429 => "requests",
             503 | 529 => "service_unavailable_error",
             500.. => "server_error",
@@ -215,6 +224,7 @@ impl Refusal {
     fn azure_code(&self) -> Cow<'static, str> {
         match (self.status, self.code) {
             (404, Some("model_not_found")) => "DeploymentNotFound".into(),
+            (429, Some(QUOTA)) => QUOTA.into(),
             (429, _) => "RateLimitReached".into(),
             (status, _) => status.to_string().into(),
         }

@@ -77,7 +77,7 @@ pub(super) async fn read_body(
         _ => {}
     }
     if head.expects && buffer.is_empty() {
-        let wire = super::write::Wire { stream, one_byte: false };
+        let wire = super::write::Wire { stream, pause: None };
         wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
     match head.length {

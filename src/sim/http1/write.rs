@@ -73,22 +73,17 @@ pub(super) fn head(status: u16, headers: &[Header], framing: Framing, keep_alive
 #[derive(Clone, Copy)]
 pub(super) struct Wire<'a> {
     pub(super) stream: &'a TcpStream,
-    /// Write every byte by itself.
-    pub(super) one_byte: bool,
+    /// Write every byte by itself, and wait so long after each.
+    pub(super) pause: Option<Duration>,
 }
 
 impl Wire<'_> {
     /// Writes all of `bytes`.
     pub(super) async fn send(self, bytes: &[u8]) -> io::Result<()> {
-        if !self.one_byte {
-            return self.write(bytes).await;
+        match self.pause {
+            Some(pause) => self.one_by_one(bytes, pause).await,
+            None => self.write(bytes).await,
         }
-        for byte in bytes {
-            self.write(std::slice::from_ref(byte)).await?;
-            // Lets the reader run, so that bytes are not merged in its buffer when both share a thread.
-            tokio::task::yield_now().await;
-        }
-        Ok(())
     }
 
     /// Writes a head and its body with one call where that is worth the copy.
@@ -103,12 +98,23 @@ impl Wire<'_> {
         self.send(&both).await
     }
 
-    /// Writes a head, byte by byte `ms` milliseconds apart if so asked.
-    pub(super) async fn dribble(self, head: &[u8], ms: Option<u64>) -> io::Result<()> {
-        let Some(ms) = ms else { return self.send(head).await };
-        for byte in head {
+    /// Writes a head, byte by byte with a pause after each if so asked.
+    pub(super) async fn dribble(self, head: &[u8], pause: Option<Duration>) -> io::Result<()> {
+        match pause {
+            Some(pause) => self.one_by_one(head, pause).await,
+            None => self.send(head).await,
+        }
+    }
+
+    async fn one_by_one(self, bytes: &[u8], pause: Duration) -> io::Result<()> {
+        for byte in bytes {
             self.write(std::slice::from_ref(byte)).await?;
-            tokio::time::sleep(Duration::from_millis(ms)).await;
+            if pause.is_zero() {
+                // Lets the reader run, so that bytes are not merged in its buffer when both share a thread.
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(pause).await;
+            }
         }
         Ok(())
     }

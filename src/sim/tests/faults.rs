@@ -269,3 +269,37 @@ async fn nonsense_settings_are_refused_with_help() {
     assert!(start("cut=soon").await.unwrap_err().to_string().contains("whole number"));
     assert!(start("").await.unwrap_err().to_string().contains("cut=3"));
 }
+
+#[tokio::test]
+async fn what_is_good_by_its_status_alone() {
+    let sim = sim(|_| {}).await;
+    let path = "/v1/chat/completions";
+    for body in [chat("x"), streamed(chat("x"))] {
+        let error = survive(&sim, "error_body", path, &body).await;
+        assert!(error.status == 200 && error.json()["error"]["message"].is_string(), "{error:?}");
+        let empty = survive(&sim, "empty_body", path, &body).await;
+        assert_eq!((empty.status, empty.body.len()), (200, 0), "{empty:?}");
+    }
+    let quota = survive(&sim, "quota;retry_after=3", path, &chat("x")).await;
+    assert_eq!((quota.status, quota.json()["error"]["code"].clone()), (429, json!("insufficient_quota")));
+}
+
+#[tokio::test]
+async fn a_body_comes_byte_by_byte_and_its_head_at_once() {
+    let sim = sim(|_| {}).await;
+    let began = std::time::Instant::now();
+    let got = survive(&sim, "slow_body=1", "/v1/chat/completions", &chat("x")).await;
+    assert_eq!(got.status, 200);
+    assert!(began.elapsed() >= Duration::from_millis(got.body.len() as u64));
+}
+
+#[tokio::test]
+async fn configured_faults_strike_when_they_are_to() {
+    let rule = FaultRule { fault: "status=500".into(), ..FaultRule::default() };
+    let sim = sim(|config| config.faults = vec![rule]).await;
+    for on in [true, false, true] {
+        sim.strikes(on);
+        let got = ask(&sim, "/v1/chat/completions", "", &chat("x")).await;
+        assert_eq!(got.status, if on { 500 } else { 200 });
+    }
+}

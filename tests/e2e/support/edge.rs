@@ -156,6 +156,19 @@ impl Edge {
         self.log.text()
     }
 
+    /// The sum of the samples of a family of `/metrics` that have all these labels.
+    pub(crate) async fn total(&self, family: &str, labels: &[&str]) -> f64 {
+        let reply = self.look("/metrics").await;
+        let text = String::from_utf8(reply.body).unwrap();
+        let values = text.lines().filter_map(|line| {
+            let (sample, value) = line.strip_prefix(family)?.rsplit_once(' ')?;
+            let meant = sample.is_empty() || sample.starts_with('{');
+            (meant && labels.iter().all(|label| sample.contains(label)))
+                .then(|| value.parse::<f64>().unwrap())
+        });
+        values.sum()
+    }
+
     /// A sample of `/metrics`, by its name and labels as they are printed.
     pub(crate) async fn metric(&self, sample: &str) -> f64 {
         let reply = Client::try_connect(self.admin).await.unwrap().ask(&get("/metrics", "")).await;
@@ -223,8 +236,16 @@ pub(crate) fn endpoints(snapshot: &Value) -> impl Iterator<Item = &Value> {
     clusters.iter().flat_map(|cluster| cluster["endpoints"].as_array().unwrap())
 }
 
-/// Two addresses that were free a moment ago.
+/// Two addresses that were free a moment ago, of those that the system gives to nobody who does not name them: a test
+/// that starts many servers at once would else take them before the edge does.
 fn free_addresses() -> [SocketAddr; 2] {
-    let bound = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    let bound = [(); 2].map(|()| {
+        loop {
+            // Below the ports that Linux gives out by default (`net.ipv4.ip_local_port_range`).
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", fastrand::u16(10_000..32_000))) {
+                break listener;
+            }
+        }
+    });
     bound.map(|listener| listener.local_addr().unwrap())
 }
