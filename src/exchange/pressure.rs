@@ -46,6 +46,8 @@ impl Pressure {
     /// Looks from now on, on the event loop that this is called on. Whoever calls later finds it done.
     pub fn watch(self: &Arc<Self>, overload: Overload) {
         self.watched.get_or_init(|| {
+            // All series are there from the first request on: a scrape shows what is looked at.
+            tell([0.0; 3]);
             tokio::spawn(watch(Arc::clone(self), overload));
         });
     }
@@ -94,10 +96,15 @@ async fn watch(pressure: Arc<Pressure>, overload: Overload) {
         // One late turn is no state of things: it counts a quarter.
         late += (due.elapsed().as_secs_f64() - late) / 4.0;
         let shares = [late / overload.delay.as_secs_f64(), counted[0], counted[1]];
-        for (name, share) in ["delay", "memory", "files"].into_iter().zip(shares) {
-            METRICS.admission.pressure.with_label_values(&[name]).set(share);
-        }
+        tell(shares);
         pressure.set(shares.into_iter().fold(0.0, f64::max));
+    }
+}
+
+/// Shows how late the loop is, and how much of memory and files is taken, as shares of their bounds.
+fn tell(shares: [f64; 3]) {
+    for (name, share) in ["delay", "memory", "files"].into_iter().zip(shares) {
+        METRICS.admission.pressure.with_label_values(&[name]).set(share);
     }
 }
 
