@@ -4,6 +4,7 @@
 //! own pipeline, into which [`Edge`] hangs the steps of [`raw`].
 
 pub mod admit;
+mod affinity;
 pub mod attempt;
 mod bring;
 pub mod carry;
@@ -160,7 +161,8 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     if operation == Operation::Models {
         return list_models(shared, session, context).await;
     }
-    let body = receive(shared, session, context).await?;
+    let mut body = receive(shared, session, context).await?;
+    body.bytes = affinity::unmarked(operation, body.bytes, context)?;
     let envelope =
         Envelope::parse(&body.bytes).map_err(|fault| dialect::request::fault_error(operation, fault))?;
     dialect::request::check(operation, &envelope)?;
@@ -174,6 +176,7 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     if !alias.carries(operation) {
         return count_here(session, (&envelope, body.bytes.len()), context).await;
     }
+    affinity::check(operation, &body.bytes, &alias, context)?;
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let betas = betas(operation, session.head());

@@ -173,6 +173,9 @@ pub struct Server {
     /// Near these bounds requests are refused with 503, those of priority `low` from nine tenths on, those of `normal` at
     /// the bound, and never those of `high`.
     pub overload: Overload,
+    /// What is signed with that only one upstream knows, such as the ids of responses, where a model has several: `env:NAME`
+    /// or `file:PATH`, the same on all nodes. Left out: it comes from each cluster's own key, and changes with that.
+    pub seal: Option<super::value::SecretRef>,
     /// A file of endpoints that are to be drained, for what runs beside the edge and hears that a node is going away. A
     /// line is an endpoint as `forebay drain` takes it, and `deadline=30s` behind it if what still runs there is to be
     /// ended; `#` begins a comment. It is looked at every second and need not be there. What leaves it is put back into
@@ -206,6 +209,7 @@ impl Default for Server {
             lame_duck: Period::seconds(2),
             drain: Period::seconds(600),
             overload: Overload::default(),
+            seal: None,
             drain_file: None,
         }
     }

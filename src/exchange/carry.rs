@@ -15,6 +15,7 @@ use super::headers::{put, translate_quotas};
 use crate::dialect::ir::media::{Kind as MediaKind, Medium};
 use crate::dialect::ir::target::Taken;
 use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target, Text};
+use crate::dialect::owned::Seal;
 use crate::dialect::translate::{Client, Passage, Upstream};
 use crate::dialect::{self, Operation, chat, embed};
 use crate::error::{Error, Kind};
@@ -34,6 +35,8 @@ pub enum Carry {
         operation: Operation,
         /// Whether usage was asked for by Forebay alone, so that the client must not see it.
         strip: bool,
+        /// What is marked with that its upstream alone knows; nothing where nobody else could be asked.
+        seal: Option<Box<Seal>>,
     },
     /// From one dialect to another.
     Translated {
@@ -237,7 +240,7 @@ impl<'a> Asked<'a> {
         let edits = reshaped.unwrap_or(rewrite.edits);
         let length = spliced_len(self.body.len(), &edits);
         let pieces = joined_if_small(splice(self.body, &edits), length);
-        let carry = Carry::Verbatim { operation: self.operation, strip };
+        let carry = Carry::Verbatim { operation: self.operation, strip, seal: None };
         let path = cluster.form.path(self.operation, model.unwrap_or(self.model), self.stream);
         Ok(Written { outgoing: Outgoing { path, pieces, length }, carry, resumes: false })
     }

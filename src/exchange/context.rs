@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::log_enabled;
 
 use super::Shared;
+use super::affinity::Owner;
 use super::carry::lost;
 use super::intake::Share;
 use crate::access::Principal;
@@ -77,6 +78,8 @@ pub struct Context {
     pub route: Option<Arc<Route>>,
     /// Who asks.
     pub principal: Option<Arc<Principal>>,
+    /// Who keeps what it refers to, where that is known.
+    pub owner: Option<Arc<Owner>>,
     /// How important it is where not all can go at once.
     pub priority: Priority,
     /// The model that the client named.
@@ -131,6 +134,7 @@ impl Context {
             operation: None,
             route: None,
             principal: None,
+            owner: None,
             priority: Priority::default(),
             model: String::new(),
             alias: None,
@@ -166,6 +170,7 @@ impl Context {
             operation: self.operation,
             route: self.route.clone(),
             principal: self.principal.clone(),
+            owner: self.owner.clone(),
             priority: self.priority,
             model: self.model.clone(),
             alias: self.alias.clone(),
@@ -209,9 +214,12 @@ impl Context {
         self.note.clear();
     }
 
-    /// Whether the request may go to that cluster, as far as regions are concerned: those that the route permits, and
-    /// those that the caller does.
+    /// Whether the request may go to that cluster: only to the owner of what it refers to, and only to regions that both
+    /// the route and the caller permit.
     pub fn permits(&self, cluster: &Cluster) -> bool {
+        if self.owner.as_ref().is_some_and(|owner| owner.cluster != cluster.name()) {
+            return false;
+        }
         let region = cluster.spec.region.as_deref();
         self.route.as_ref().is_none_or(|route| route.regions.permits(region))
             && self.principal.as_ref().is_none_or(|principal| principal.regions.permits(region))

@@ -9,9 +9,10 @@ use http::HeaderMap;
 use pingora_timeout::timeout;
 use smallvec::SmallVec;
 
+use super::affinity;
 use super::attempt::Upstream;
 use super::bring::bring;
-use super::carry::{Asked, Outgoing, Written};
+use super::carry::{Asked, Carry, Outgoing, Written};
 use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
@@ -100,7 +101,14 @@ async fn along(
     let rules = Rules { retry, deadline, spills: context.spills() };
     let mut plan = Plan::new(&ask.alias, ask.asked.operation, sticky.as_deref(), &permitted, rules, now);
     if plan.is_empty() {
-        return Err(out_of_region(&context.model).into());
+        let error = match context.owner {
+            Some(_) => affinity::out_of_reach(&context.model),
+            None => out_of_region(&context.model),
+        };
+        return Err(error.into());
+    }
+    if let Some(endpoint) = context.owner.as_ref().and_then(|owner| owner.endpoint.clone()) {
+        plan.only_at(endpoint);
     }
     let reached = follow(ask, &mut plan, (deadline, now), client, context).await;
     let story = plan.story();
@@ -217,7 +225,10 @@ fn set_out(
         model,
         series: Some(Arc::clone(&deployment.series)),
     });
-    let (terms, request) = terms(ask, deployment, written, deadline, context);
+    let (mut terms, request) = terms(ask, deployment, written, deadline, context);
+    if let Carry::Verbatim { operation: Operation::Responses, seal, .. } = &mut terms.carry {
+        *seal = affinity::seal(&ask.alias, &deployment.cluster, flight.endpoint()).map(Box::new);
+    }
     context.lost = terms.carry.lost().to_owned();
     (terms, Outbound { flight, request, fresh: false })
 }

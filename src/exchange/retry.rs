@@ -34,6 +34,8 @@ pub struct Plan<'a> {
     tired: Vec<Arc<Endpoint>>,
     /// Deployments that cannot serve the exchange.
     barred: SmallVec<[usize; 4]>,
+    /// The one endpoint that can be asked, where it is no matter of choice.
+    only: Option<String>,
     /// A place that was waited for, and whose deployment's it is.
     place: Option<(usize, Permit)>,
     /// After what time there may be a place where there was none, the soonest.
@@ -190,6 +192,7 @@ impl<'a> Plan<'a> {
             dead: Vec::new(),
             tired: Vec::new(),
             barred: SmallVec::new(),
+            only: None,
             place: None,
             full: None,
             story: Vec::new(),
@@ -216,6 +219,11 @@ impl<'a> Plan<'a> {
             }
         }
         self
+    }
+
+    /// Nothing but that endpoint can be asked, whatever becomes of it.
+    pub fn only_at(&mut self, endpoint: String) {
+        self.only = Some(endpoint);
     }
 
     /// Whether no deployment can be asked at all.
@@ -332,18 +340,22 @@ impl<'a> Plan<'a> {
     fn pick_admitted(&mut self, now: Instant) -> Option<Pick<'a>> {
         let (index, permit) = self.place.take()?;
         let deployment = self.alias.deployments.get(index)?;
-        let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &self.out())?;
+        let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &self.out(deployment))?;
         Some(Pick::There(index, deployment, flight.permitted(Some(permit))))
     }
 
-    /// The endpoints that are not tried for now.
-    fn out(&self) -> SmallVec<[Arc<Endpoint>; 4]> {
-        self.dead.iter().chain(&self.tired).cloned().collect()
+    /// The endpoints of a deployment that are not tried for now.
+    fn out(&self, deployment: &Deployment) -> SmallVec<[Arc<Endpoint>; 4]> {
+        let mut out: SmallVec<_> = self.dead.iter().chain(&self.tired).cloned().collect();
+        if let Some(only) = &self.only {
+            let endpoints = deployment.cluster.endpoints();
+            out.extend(endpoints.iter().filter(|endpoint| endpoint.name != *only).cloned());
+        }
+        out
     }
 
     fn pick_among(&mut self, now: Instant, usable: impl Fn(&Cluster, Instant) -> bool) -> Option<Pick<'a>> {
         let mut line = Line::Nowhere;
-        let out = self.out();
         for at in 0..self.order.len() {
             let index = self.order[at];
             let Some(deployment) =
@@ -363,6 +375,7 @@ impl<'a> Plan<'a> {
             if matches!(line, Line::Here(_, priority, _) if deployment.priority > priority) {
                 continue;
             }
+            let out = self.out(deployment);
             let gate = deployment.cluster.gate.as_ref();
             let permit = gate.and_then(|gate| gate.enter(now));
             if let (Some(gate), None) = (gate, &permit) {
@@ -410,6 +423,9 @@ impl<'a> Plan<'a> {
         now: Instant,
         takes: impl Fn(&Deployment) -> bool,
     ) -> Option<(&'a Deployment, InFlight)> {
+        if self.only.is_some() {
+            return None;
+        }
         let out: Vec<Arc<Endpoint>> =
             self.dead.iter().chain(&self.tired).chain([endpoint]).cloned().collect();
         let equal =

@@ -52,6 +52,8 @@ pub struct ClusterSpec {
     pub credential: Source,
     /// Headers put on every request: the credential, and what the configuration adds. Marked sensitive where secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What ids are signed with that only it knows. It says nothing of the credential that it may come from.
+    pub seal: [u8; 32],
     /// Where it is, to begin with.
     pub endpoints: Vec<EndpointSpec>,
     /// Where its endpoints are found later.
@@ -313,6 +315,7 @@ pub(crate) mod tests {
             fold: false,
             continues: false,
             credential: Source::Headers,
+            seal: [0; 32],
             speaks: crate::provider::find("vllm").unwrap().speaks.to_vec(),
             headers: Vec::new(),
             endpoints: urls.iter().map(|url| spec(url)).collect(),

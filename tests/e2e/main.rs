@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admission;
 #[cfg(test)]
+mod affinity;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod breaker;

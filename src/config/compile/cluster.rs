@@ -16,6 +16,7 @@ use crate::config::schema::{self, Balance, Config, Speaks};
 use crate::dialect::Operation;
 use crate::dialect::form::Form;
 use crate::provider::Provider;
+use crate::secret::Secret;
 use crate::upstream::balance::Strategy;
 use crate::upstream::breaker::Policy;
 use crate::upstream::cluster::{Cluster, ClusterSpec};
@@ -31,21 +32,30 @@ pub(super) fn clusters(config: &Config, check: &mut Check<'_>) -> Clusters {
         check.error(&root, "there is nowhere to send anything", help);
     }
     let known = Known::new(config, check);
+    let seal = seal(config, check);
     let mut clusters = Clusters::new();
     for (name, cluster) in &config.clusters {
         let path = root.key(name);
         check.name(&path, name);
-        if let Some(compiled) = compile(name, cluster, &known, &path, check) {
+        if let Some(compiled) = compile(name, cluster, (&known, seal.as_ref()), &path, check) {
             clusters.insert(name.clone(), Arc::new(compiled));
         }
     }
     clusters
 }
 
+/// What ids are signed with, where that is configured.
+fn seal(config: &Config, check: &mut Check<'_>) -> Option<Secret> {
+    let path = Path::root().key("server").key("seal");
+    let reference = config.server.seal.as_ref()?;
+    check.warn_of_literal(&path, reference);
+    check.secret(&path, reference)
+}
+
 fn compile(
     name: &str,
     cluster: &schema::Cluster,
-    known: &Known,
+    (known, seal): (&Known, Option<&Secret>),
     path: &Path,
     check: &mut Check<'_>,
 ) -> Option<Cluster> {
@@ -83,6 +93,7 @@ fn compile(
         form,
         fold: cluster.fold.unwrap_or(row.fold),
         continues,
+        seal: credential::seal(name, seal, &headers),
         headers,
         credential,
         endpoints,

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::dialect::Operation;
 use crate::dialect::ir::{Notes, Reply};
+use crate::dialect::owned::Marking;
 use crate::dialect::stream::error_event;
 use crate::dialect::translate::{self, Begun};
 use crate::dialect::usage::{End, StreamTap, Usage};
@@ -17,19 +18,50 @@ pub(super) type Let = SmallVec<[Bytes; 2]>;
 
 /// A stream on its way.
 pub(super) enum Flow {
-    Verbatim(Box<StreamTap>),
+    Verbatim(Box<Verbatim>),
     Translated(Box<translate::Stream>),
     /// Nothing is let out: the client is to have it whole.
     Folded(Box<translate::Folding>),
+}
+
+/// A stream that passes as it is, but for marks of what its upstream alone knows.
+pub(super) struct Verbatim {
+    tap: StreamTap,
+    marking: Option<Marking>,
+}
+
+impl Verbatim {
+    fn push(&mut self, chunk: &Bytes, out: &mut Let) -> u32 {
+        match &mut self.marking {
+            None => self.tap.push(chunk, &mut |piece| out.push(piece)).content,
+            Some(marking) => {
+                let marked = marking.push(chunk);
+                self.tap.push(&marked, &mut |piece| out.push(piece)).content
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut Let) -> End {
+        if let Some(marking) = &mut self.marking {
+            let rest = marking.finish();
+            self.tap.push(&rest, &mut |piece| out.push(piece));
+        }
+        self.tap.finish(&mut |piece| out.push(piece))
+    }
 }
 
 impl Flow {
     /// A flow at the start of a stream that answers `operation`.
     pub(super) fn new(operation: Operation, carry: &Carry) -> Self {
         match carry {
-            Carry::Verbatim { strip, .. } => Self::Verbatim(Box::new(StreamTap::new(operation, *strip))),
+            Carry::Verbatim { strip, seal, .. } => {
+                let marking = seal.as_deref().map(|seal| Marking::new(seal.clone()));
+                Self::Verbatim(Box::new(Verbatim { tap: StreamTap::new(operation, *strip), marking }))
+            }
             // Embeddings have no streams.
-            Carry::Embedded { .. } => Self::Verbatim(Box::new(StreamTap::new(operation, false))),
+            Carry::Embedded { .. } => {
+                Self::Verbatim(Box::new(Verbatim { tap: StreamTap::new(operation, false), marking: None }))
+            }
             Carry::Translated { upstream, client, to, .. } => {
                 Self::Translated(Box::new(translate::Stream::new(*upstream, *client, to.clone())))
             }
@@ -52,7 +84,7 @@ impl Flow {
     /// Takes the next chunk, and lets out what the client is sent. Says how many events had content.
     pub(super) fn push(&mut self, chunk: &Bytes, out: &mut Let) -> u32 {
         match self {
-            Self::Verbatim(tap) => tap.push(chunk, &mut |piece| out.push(piece)).content,
+            Self::Verbatim(verbatim) => verbatim.push(chunk, out),
             Self::Translated(stream) => {
                 let before = stream.seen().content;
                 let mut told = Vec::with_capacity(chunk.len() + 256);
@@ -73,7 +105,7 @@ impl Flow {
     /// The upstream's stream is over: lets out what was held, and says how it ended.
     pub(super) fn finish(&mut self, out: &mut Let) -> End {
         match self {
-            Self::Verbatim(tap) => tap.finish(&mut |piece| out.push(piece)),
+            Self::Verbatim(verbatim) => verbatim.finish(out),
             Self::Translated(stream) => {
                 let mut told = Vec::new();
                 stream.finish(&mut told);
@@ -93,7 +125,10 @@ impl Flow {
     /// What tells the client of an error in the midst of its stream; nothing where it cannot be told.
     pub(super) fn fail(&mut self, operation: Operation, error: &Error, id: &str) -> Option<Bytes> {
         match self {
-            Self::Verbatim(tap) => tap.at_boundary().then(|| error_event(operation, error, id, tap.mark())),
+            Self::Verbatim(verbatim) => {
+                let tap = &verbatim.tap;
+                tap.at_boundary().then(|| error_event(operation, error, id, tap.mark()))
+            }
             Self::Translated(stream) => {
                 let mut told = Vec::new();
                 stream.fail(error, &mut told);
@@ -115,7 +150,7 @@ impl Flow {
     /// Whether nothing worth waiting for follows.
     pub(super) fn is_closed(&self) -> bool {
         match self {
-            Self::Verbatim(tap) => tap.is_closed(),
+            Self::Verbatim(verbatim) => verbatim.tap.is_closed(),
             Self::Translated(stream) => stream.is_over(),
             Self::Folded(folding) => folding.is_over(),
         }
@@ -124,7 +159,7 @@ impl Flow {
     /// Whether another event can be put behind what was let out.
     pub(super) fn at_boundary(&self) -> bool {
         match self {
-            Self::Verbatim(tap) => tap.at_boundary(),
+            Self::Verbatim(verbatim) => verbatim.tap.at_boundary(),
             Self::Translated(_) | Self::Folded(_) => true,
         }
     }
@@ -170,7 +205,7 @@ impl Flow {
     /// The usage that was reported last.
     pub(super) fn usage(&self) -> Option<Usage> {
         match self {
-            Self::Verbatim(tap) => tap.usage(),
+            Self::Verbatim(verbatim) => verbatim.tap.usage(),
             Self::Translated(stream) => stream.seen().usage,
             Self::Folded(folding) => folding.seen().usage,
         }

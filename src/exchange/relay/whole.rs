@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::{Opened, Terms, joined};
 use crate::dialect::ir::{self, Notes, ReplyTo};
+use crate::dialect::owned::marked_reply;
 use crate::dialect::translate;
 use crate::dialect::usage::{ReplyTap, Usage};
 use crate::error::{Error, Kind};
@@ -57,8 +58,9 @@ pub(super) async fn open(
     terms: &Terms,
 ) -> Result<Opened, Box<Failed>> {
     let bound = match terms.carry {
-        Carry::Verbatim { .. } => HELD,
-        Carry::Translated { .. } | Carry::Embedded { .. } => TRANSLATED,
+        Carry::Verbatim { seal: None, .. } => HELD,
+        // What is marked must be seen whole, too.
+        Carry::Verbatim { .. } | Carry::Translated { .. } | Carry::Embedded { .. } => TRANSLATED,
     };
     let (pieces, complete) = gather(&mut upstream, client, context, terms, bound).await?;
     let read = Instant::now();
@@ -108,6 +110,10 @@ fn verbatim(
         upstream.judge(Outcome::Bad);
         return Err(ir::reported(&body).because("an error with status 200").again());
     }
+    let body = match &terms.carry {
+        Carry::Verbatim { seal: Some(seal), .. } => marked_reply(&body, seal),
+        _ => body,
+    };
     Ok((SmallVec::from_iter([body]), Content::Whole(tap.finish())))
 }
 

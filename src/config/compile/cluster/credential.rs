@@ -1,6 +1,7 @@
 //! Where a cluster is in its cloud, and where the proofs of its requests come from.
 
-use http::HeaderName;
+use aws_lc_rs::digest::{self, SHA256};
+use http::{HeaderName, HeaderValue};
 
 use crate::config::compile::Check;
 use crate::config::diagnostic::Path;
@@ -8,6 +9,7 @@ use crate::config::schema;
 use crate::dialect::form::Form;
 use crate::provider::credential::Source;
 use crate::provider::{Address, Auth, Location, Provider};
+use crate::secret::Secret;
 use crate::upstream::endpoint::EndpointSpec;
 
 /// Where the cluster is, as far as it is said.
@@ -137,6 +139,24 @@ pub(super) fn in_the_clear(source: &Source, endpoints: &[EndpointSpec], path: &P
         let help = "write `https://`";
         check.error(&path.key("base_url"), "an access token would cross the network in the clear", help);
     }
+}
+
+/// What a cluster's ids are signed with: from the fleet's own secret, or else from the cluster's key. None of it can be found
+/// from what it signs.
+pub(super) fn seal(name: &str, secret: Option<&Secret>, headers: &[(HeaderName, HeaderValue)]) -> [u8; 32] {
+    let mut context = digest::Context::new(&SHA256);
+    context.update(b"forebay seal");
+    match secret {
+        Some(secret) => context.update(secret.expose().as_bytes()),
+        None => {
+            context.update(name.as_bytes());
+            let secrets = headers.iter().filter(|(_, value)| value.is_sensitive());
+            secrets.for_each(|(_, value)| context.update(value.as_bytes()));
+        }
+    }
+    let mut seal = [0; 32];
+    seal.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    seal
 }
 
 #[cfg(test)]
