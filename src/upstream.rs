@@ -21,6 +21,7 @@ pub mod outgoing;
 pub mod pool;
 pub mod probe;
 pub mod resolve;
+pub mod rest;
 pub mod spill;
 pub mod wanted;
 pub mod wrap;

@@ -26,7 +26,7 @@ use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::provider::credential::{Proof, Source};
-use crate::route::alias::{Alias, Deployment, Sticky};
+use crate::route::alias::{Alias, Deployment, Named, Sticky};
 use crate::snapshot::Cause;
 use crate::upstream::admission::{Gate, Permit, Refusal};
 use crate::upstream::cluster::Cluster;
@@ -98,8 +98,11 @@ async fn along(
     let mut retry = context.snapshot.retry;
     retry.attempts = retry.attempts.max(1).saturating_sub(context.attempts).max(1);
     let permitted = |cluster: &Cluster| context.permits(cluster);
-    let rules = Rules { retry, deadline, spills: context.spills() };
-    let mut plan = Plan::new(&ask.alias, ask.asked.operation, sticky.as_deref(), &permitted, rules, now);
+    let starred = context.starred.clone();
+    let named = Named { model: ask.asked.model, starred: &starred };
+    let rules = Rules { named, retry, deadline, spills: context.spills() };
+    let wanted = (ask.asked.operation, sticky.as_deref());
+    let mut plan = Plan::new(&ask.alias, wanted, &permitted, rules, now);
     if plan.is_empty() {
         let error = match context.owner {
             Some(_) => affinity::out_of_reach(&context.model),

@@ -23,7 +23,7 @@ use crate::dialect::translate::{self, Begun};
 use crate::dialect::{Operation, chat};
 use crate::error::{Error, Kind};
 use crate::meter::metrics::METRICS;
-use crate::route::alias::{Alias, Deployment};
+use crate::route::alias::{Alias, Deployment, Named};
 use crate::snapshot::Cause;
 use crate::upstream::http1::Pieces;
 
@@ -175,11 +175,13 @@ impl Seeking<'_> {
         let mut now = Instant::now();
         let sticky = sticky_value(alias, client.headers(), context);
         let snapshot = Arc::clone(&context.snapshot);
+        let (model, starred) = (context.model.clone(), context.starred.clone());
+        let named = Named { model: &model, starred: &starred };
         let plan = {
             let permitted = |cluster: &_| context.permits(cluster);
             let (retry, deadline) = (snapshot.retry, self.terms.deadline);
-            let bounds = Rules { retry, deadline, spills: context.spills() };
-            Plan::new(alias, self.terms.operation, sticky.as_deref(), &permitted, bounds, now)
+            let rules = Rules { named, retry, deadline, spills: context.spills() };
+            Plan::new(alias, (self.terms.operation, sticky.as_deref()), &permitted, rules, now)
         };
         let place = (&*lost.cluster, &lost.endpoint);
         let mut plan =

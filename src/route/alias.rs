@@ -1,9 +1,9 @@
 //! Model aliases: the names clients send, and the deployments they stand for.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
@@ -14,6 +14,7 @@ use crate::dialect::Operation;
 use crate::meter::series::DeploymentSeries;
 use crate::pattern::Pattern;
 use crate::upstream::cluster::Cluster;
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::hedge::Waits;
 
 /// A place an alias can go.
@@ -29,38 +30,8 @@ pub struct Deployment {
     pub priority: u32,
     /// Its series.
     pub series: Arc<DeploymentSeries>,
-    /// Until when its rate is used up.
-    pub rest: Arc<Rest>,
     /// How long its attempts took of late; kept only where its cluster makes second attempts beside slow ones.
     pub waits: Option<Arc<Waits>>,
-}
-
-/// Until when a model is left alone that its upstream has refused for a rate or a quota. It is the model's at that
-/// cluster's credential, never the host's.
-#[derive(Debug, Default)]
-pub struct Rest {
-    /// Milliseconds since [`EPOCH`]; 0 is never.
-    until: AtomicU64,
-}
-
-/// The zero of the times kept in atomics.
-static EPOCH: LazyLock<Instant> = LazyLock::new(|| Instant::now() - Duration::from_millis(1));
-
-impl Rest {
-    /// It is left alone until then, or longer if it was to be already.
-    pub fn until(&self, at: Instant) {
-        let millis = at.saturating_duration_since(*EPOCH).as_millis();
-        self.until.fetch_max(u64::try_from(millis).unwrap_or(u64::MAX), Relaxed);
-    }
-
-    /// How much longer it is left alone.
-    pub fn left(&self, now: Instant) -> Option<Duration> {
-        let until = self.until.load(Relaxed);
-        if until == 0 {
-            return None;
-        }
-        (*EPOCH + Duration::from_millis(until)).checked_duration_since(now).filter(|left| !left.is_zero())
-    }
 }
 
 impl Deployment {
@@ -68,8 +39,32 @@ impl Deployment {
     pub fn new(alias: &str, cluster: Arc<Cluster>, model: UpstreamModel) -> Self {
         let series = Arc::new(DeploymentSeries::new(&cluster.spec.provider.name, cluster.name(), alias));
         let waits = cluster.spec.hedge.map(|_| Arc::default());
-        Self { cluster, model, weight: 1, priority: 0, series, rest: Arc::default(), waits }
+        Self { cluster, model, weight: 1, priority: 0, series, waits }
     }
+
+    /// How much longer the model is left alone there for its rate.
+    pub fn rests(&self, named: Named<'_>, now: Instant) -> Option<Duration> {
+        self.cluster.rests(&|| self.model.name(named), now)
+    }
+
+    /// The model is left alone there until then, by what was said at that endpoint.
+    pub fn rest_until(&self, (named, endpoint): (Named<'_>, &Endpoint), at: Instant, now: Instant) {
+        self.cluster.rest_until((&self.model.name(named), endpoint), at, now);
+    }
+
+    /// Adds the endpoints at which the model is left alone for its rate.
+    pub fn leave_out(&self, named: Named<'_>, now: Instant, out: &mut impl Extend<Arc<Endpoint>>) {
+        self.cluster.leave_out(&|| self.model.name(named), now, out);
+    }
+}
+
+/// A model as a client named it.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// The name.
+    pub model: &'a str,
+    /// What the alias's star stands for.
+    pub starred: &'a str,
 }
 
 /// What a model is called upstream.
@@ -82,6 +77,15 @@ pub enum UpstreamModel {
 }
 
 impl UpstreamModel {
+    /// Its name upstream.
+    pub fn name<'a>(&'a self, named: Named<'a>) -> Cow<'a, str> {
+        match self {
+            Self::AsSent => Cow::Borrowed(named.model),
+            Self::Named(Pattern::Exact(name)) => Cow::Borrowed(name),
+            Self::Named(Pattern::Star(..)) => Cow::Owned(self.resolve(named.starred).unwrap_or_default()),
+        }
+    }
+
     /// The name to put in the place of the client's; `None` leaves it.
     pub fn resolve(&self, starred: &str) -> Option<String> {
         match self {
@@ -131,6 +135,21 @@ pub struct Fallbacks {
     pub filtered: Option<String>,
 }
 
+/// What is wanted of an alias, and by whom.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What it is asked for.
+    pub operation: Operation,
+    /// The model, as the client named it.
+    pub named: Named<'a>,
+    /// What the draw goes by: the same for the same value. Nothing for chance.
+    pub sticky: Option<&'a str>,
+    /// Where the request may go.
+    pub permitted: &'a dyn Fn(&Cluster) -> bool,
+    /// Whether it goes past clusters whose requests go elsewhere.
+    pub spills: bool,
+}
+
 /// Indexes into [`Alias::deployments`], in the order in which they are to be tried.
 pub type Order = SmallVec<[usize; 4]>;
 
@@ -138,23 +157,17 @@ pub type Order = SmallVec<[usize; 4]>;
 type Rank = (bool, u32, f64);
 
 impl Alias {
-    /// The deployments that can be asked `operation` and are permitted, in the order in which they are to be tried: by priority, then drawn by
-    /// weight; those without an available endpoint last, and where it `spills`, those whose requests go elsewhere. With `sticky` the draw is the same for the same value.
-    pub fn order(
-        &self,
-        operation: Operation,
-        sticky: Option<&str>,
-        (permitted, spills): (&dyn Fn(&Cluster) -> bool, bool),
-        now: Instant,
-    ) -> Order {
+    /// The deployments that can be asked what is wanted, and are permitted, in the order in which they are to be tried: by
+    /// priority, then drawn by weight; those without an available endpoint last.
+    pub fn order(&self, wanted: &Wanted<'_>, now: Instant) -> Order {
         let carries = |index: &usize| {
             let cluster = &self.deployments[*index].cluster;
-            cluster.spec.passage(operation).is_some() && permitted(cluster)
+            cluster.spec.passage(wanted.operation).is_some() && (wanted.permitted)(cluster)
         };
         let mut order: Order = (0..self.deployments.len()).filter(carries).collect();
         if order.len() > 1 {
             let mut keyed: SmallVec<[(Rank, usize); 4]> =
-                order.iter().map(|index| (self.rank(*index, sticky, spills, now), *index)).collect();
+                order.iter().map(|index| (self.rank(*index, wanted, now), *index)).collect();
             keyed.sort_by(|(a, _), (b, _)| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
             order = keyed.into_iter().map(|(_, index)| index).collect();
         }
@@ -163,9 +176,9 @@ impl Alias {
 
     /// Lower is tried first. Drawing an exponential deviate over the weight for each and sorting by it orders them as
     /// repeated weighted draws without replacement would; with a hash in the place of chance it is a rendezvous hash.
-    fn rank(&self, index: usize, sticky: Option<&str>, spills: bool, now: Instant) -> Rank {
+    fn rank(&self, index: usize, wanted: &Wanted<'_>, now: Instant) -> Rank {
         let deployment = &self.deployments[index];
-        let uniform = match sticky {
+        let uniform = match wanted.sticky {
             Some(value) => {
                 let mut hasher = DefaultHasher::new();
                 (value, deployment.cluster.name(), index, &self.name).hash(&mut hasher);
@@ -177,8 +190,8 @@ impl Alias {
         let unavailable = !deployment.cluster.available(now)
             || !deployment.cluster.has_key(now)
             || deployment.weight == 0
-            || deployment.rest.left(now).is_some()
-            || (spills && deployment.cluster.is_away(now));
+            || deployment.rests(wanted.named, now).is_some()
+            || (wanted.spills && deployment.cluster.is_away(now));
         (unavailable, deployment.priority, draw)
     }
 
@@ -259,6 +272,12 @@ mod tests {
         Deployment { weight, priority, ..Deployment::new("m", cluster, UpstreamModel::AsSent) }
     }
 
+    const NAMED: Named<'_> = Named { model: "m", starred: "" };
+
+    fn wanted(operation: Operation, sticky: Option<&str>) -> Wanted<'_> {
+        Wanted { operation, named: NAMED, sticky, permitted: &|_| true, spills: true }
+    }
+
     const CHAT: Operation = Operation::ChatCompletions;
 
     #[test]
@@ -288,7 +307,7 @@ mod tests {
             alias("m", vec![deployment("spare", 1, 1), deployment("most", 9, 0), deployment("few", 1, 0)]);
         let mut first = [0; 3];
         for _ in 0..10_000 {
-            let order = alias.order(CHAT, None, (&|_| true, true), Instant::now());
+            let order = alias.order(&wanted(CHAT, None), Instant::now());
             assert_eq!(order[2], 0, "the spare is last");
             first[order[0]] += 1;
         }
@@ -299,7 +318,7 @@ mod tests {
     fn a_sticky_value_always_draws_the_same_and_values_spread() {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 0)]);
         let now = Instant::now();
-        let pick = |value: &str| alias.order(CHAT, Some(value), (&|_| true, true), now)[0];
+        let pick = |value: &str| alias.order(&wanted(CHAT, Some(value)), now)[0];
         assert!((0..20).all(|_| pick("alice") == pick("alice")));
         let on_a = (0..1000).filter(|i| pick(&format!("user-{i}")) == 0).count();
         assert!((430..=570).contains(&on_a), "{on_a}");
@@ -309,28 +328,30 @@ mod tests {
     fn a_deployment_that_is_down_goes_last() {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 5)]);
         alias.deployments[0].cluster.endpoints()[0].probed(Health::Down, Duration::ZERO);
-        assert_eq!(alias.order(CHAT, None, (&|_| true, true), Instant::now()).as_slice(), [1, 0]);
+        assert_eq!(alias.order(&wanted(CHAT, None), Instant::now()).as_slice(), [1, 0]);
     }
 
     #[test]
     fn a_deployment_that_rests_goes_last_and_comes_back() {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 5)]);
         let now = Instant::now();
-        alias.deployments[0].rest.until(now + Duration::from_secs(10));
-        alias.deployments[0].rest.until(now + Duration::from_secs(2));
-        assert_eq!(alias.order(CHAT, None, (&|_| true, true), now).as_slice(), [1, 0]);
-        let left = alias.deployments[0].rest.left(now).unwrap();
+        let endpoint = Arc::clone(&alias.deployments[0].cluster.endpoints()[0]);
+        let until = |seconds| {
+            let at = now + Duration::from_secs(seconds);
+            alias.deployments[0].rest_until((NAMED, &endpoint), at, now);
+        };
+        until(10);
+        until(2);
+        assert_eq!(alias.order(&wanted(CHAT, None), now).as_slice(), [1, 0]);
+        let left = alias.deployments[0].rests(NAMED, now).unwrap();
         assert!(left > Duration::from_secs(9) && left <= Duration::from_secs(10), "{left:?}");
-        assert_eq!(
-            alias.order(CHAT, None, (&|_| true, true), now + Duration::from_secs(11)).as_slice(),
-            [0, 1]
-        );
+        assert_eq!(alias.order(&wanted(CHAT, None), now + Duration::from_secs(11)).as_slice(), [0, 1]);
     }
 
     #[test]
     fn only_deployments_that_speak_the_operation_are_tried() {
         let alias = alias("m", vec![deployment("a", 1, 0)]);
         assert!(alias.carries(CHAT) && !alias.carries(Operation::Models));
-        assert!(alias.order(Operation::Models, None, (&|_| true, true), Instant::now()).is_empty());
+        assert!(alias.order(&wanted(Operation::Models, None), Instant::now()).is_empty());
     }
 }

@@ -3,6 +3,7 @@
 mod breakers;
 mod drains;
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use super::endpoint::{Endpoint, EndpointSpec, InFlight};
 use super::hedge::Hedging;
 use super::link::Links;
 use super::probe::Probing;
+use super::rest::Rests;
 use super::spill::{self, Spill};
 use crate::clocks::Overrides;
 use crate::dialect::Operation;
@@ -101,6 +103,7 @@ pub struct Cluster {
     pub gate: Option<Arc<Gate>>,
     /// Whether requests go elsewhere, where they ever do.
     pub spill: Option<Spill>,
+    rests: Rests,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     drains: Drains,
     /// Whether any endpoint is left alone, tried or still coming back, as of when the lock below was last held.
@@ -161,6 +164,7 @@ impl Cluster {
             budget: Budget::default(),
             hedges: Budget::default(),
             key: Arc::default(),
+            rests: Rests::new(is_keyless(&spec)),
             gate: spec.admission.map(|policy| Arc::new(Gate::new(&spec.name, policy))),
             spill: spec.spill.map(Spill::new),
             drains: Drains::default(),
@@ -263,6 +267,26 @@ impl Cluster {
         }
     }
 
+    /// How much longer a model is left alone for its rate, wherever it could be asked.
+    pub fn rests<'m>(&self, model: &dyn Fn() -> Cow<'m, str>, now: Instant) -> Option<Duration> {
+        self.rests.left(model, &self.endpoints.load(), now)
+    }
+
+    /// A model is left alone until then, by what was said at that endpoint.
+    pub fn rest_until(&self, (model, endpoint): (&str, &Endpoint), at: Instant, now: Instant) {
+        self.rests.until((model, endpoint), at, now);
+    }
+
+    /// Adds the endpoints at which a model is left alone for its rate.
+    pub fn leave_out<'m>(
+        &self,
+        model: &dyn Fn() -> Cow<'m, str>,
+        now: Instant,
+        out: &mut impl Extend<Arc<Endpoint>>,
+    ) {
+        self.rests.leave_out(model, &self.endpoints.load(), now, out);
+    }
+
     /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges. One that
     /// drains goes on draining, also where its weight has changed, and is kept in sight until it is idle.
     pub fn replace(&self, specs: Vec<EndpointSpec>) {
@@ -289,6 +313,12 @@ fn is_untried(endpoint: &Endpoint, tried: &[Arc<Endpoint>]) -> bool {
     !tried.iter().any(|tried| std::ptr::eq(&**tried, endpoint))
 }
 
+/// Whether nothing proves its requests: what refuses them for a rate is then a node, not an account.
+fn is_keyless(spec: &ClusterSpec) -> bool {
+    let bears_none = !spec.headers.iter().any(|(_, value)| value.is_sensitive());
+    bears_none && matches!(spec.credential, Source::Headers)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::breaker::Pass;
@@ -307,7 +337,20 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn cluster(name: &str, urls: &[&str]) -> Cluster {
-        let spec = ClusterSpec {
+        Cluster::new(cluster_spec(name, urls), Links::new(name, 4, Duration::from_secs(1), None))
+    }
+
+    /// One whose requests are proved by a key.
+    pub(crate) fn keyed(name: &str, urls: &[&str]) -> Cluster {
+        let mut key = HeaderValue::from_static("Bearer key");
+        key.set_sensitive(true);
+        let headers = vec![(http::header::AUTHORIZATION, key)];
+        let spec = ClusterSpec { headers, ..cluster_spec(name, urls) };
+        Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
+    }
+
+    fn cluster_spec(name: &str, urls: &[&str]) -> ClusterSpec {
+        ClusterSpec {
             name: name.to_owned(),
             provider: Arc::clone(crate::provider::find("vllm").unwrap()),
             region: None,
@@ -328,8 +371,7 @@ pub(crate) mod tests {
             probing: Probing::off(),
             pool_idle: Duration::from_secs(1),
             clocks: Overrides::default(),
-        };
-        Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
+        }
     }
 
     /// So many exchanges fail there.

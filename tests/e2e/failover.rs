@@ -109,12 +109,12 @@ async fn a_rate_is_a_models_at_a_cluster_and_another_deployment_takes_over() {
     let cluster = |name: &str, sim: &Sim| {
         let addr = sim.addr();
         format!(
-            "  {name}: {{provider: simulator, endpoints: [\"http://{addr}\"], health: {{check: none}}}}\n"
+            "  {name}: {{provider: simulator, endpoints: [\"http://{addr}\"], health: {{check: none}}, api_key: k-0123456789abcdef}}\n"
         )
     };
     let clusters = ["clusters:\n", &cluster("a", &limited), &cluster("b", &spare)].concat();
     let models = "models:\n  m: {deployments: [{cluster: a}, {cluster: b, priority: 1}]}\n  \
-                  only: {deployments: [{cluster: a}]}\n";
+                  only: {deployments: [{cluster: a}]}\n  same: {deployments: [{cluster: a, model: m}]}\n";
     let edge = Edge::start(&(clusters + models)).await;
     for _ in 0..3 {
         assert_eq!(ask(&edge, Dialect::Chat, false, "").await.status, 200);
@@ -125,9 +125,13 @@ async fn a_rate_is_a_models_at_a_cluster_and_another_deployment_takes_over() {
         let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("only", false));
         let reply = edge.connect().await.ask(&request).await;
         let wait: u32 = reply.header("retry-after").unwrap().parse().unwrap();
-        assert!(reply.status == 429 && (28..=30).contains(&wait), "{reply:?}");
+        assert!(reply.status == 429 && (28..=33).contains(&wait), "{reply:?}");
         assert_eq!(requests(&limited), asked);
     }
+    // Another name for the same model there has the same rate.
+    let request = post(Dialect::Chat.path(), "", Dialect::Chat.ask("same", false));
+    assert_eq!(edge.connect().await.ask(&request).await.status, 429);
+    assert_eq!(requests(&limited), 2);
 }
 
 #[tokio::test]

@@ -75,9 +75,8 @@ const fn unserved(last: Sees) -> Course {
     [vain("unserved", last, 1, 1), spare("unserved", 1), vain("unserved", last, 1, 1)]
 }
 
-/// Its rate is exceeded, which is one rate for all endpoints: they are asked again when its time has come.
-const LIMITED: Course =
-    [vain("limited", Status(429), 3, 3), spare("limited", 1), vain("limited", Status(429), 3, 3)];
+/// Its rate is exceeded, which without a key is that node's: another is asked, and the same again when its time has come.
+const LIMITED: Course = [spare("limited", 1), spare("limited", 1), vain("limited", Status(429), 3, 3)];
 
 /// Only a connection is sick: a new one serves where there is no other place.
 const fn reconnects(cause: &'static str) -> Course {
