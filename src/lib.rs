@@ -74,6 +74,12 @@
 //!   client only on streams are asked for streams on purpose ([`upstream::cluster::ClusterSpec::fold`]).
 //! - A stream with which another endpoint may have to go on ([`upstream::cluster::ClusterSpec::continues`]) is asked in chat
 //!   and read through the intermediate representation too: only there is it known what the client was told.
+//! - A queue's wait is foretold by how long places are held on average, not by a model of the engine: that holds for any.
+//!   A cluster's limit is sought by the time to first token of its streams, whose quiet value is never learnt in a crowd.
+//! - What goes elsewhere because of load is decided in two ways ([`upstream::spill`]): a long queue sends away only what
+//!   finds no place, so that GPUs stay in use; every other sign sets the cluster aside as a whole.
+//! - Ids that one upstream alone knows carry a signed mark only where a model has several owners
+//!   ([`dialect::owned`]): a lone upstream's replies pass untouched.
 //! - The table of losses is found by running the translators on a probe for each field ([`dialect::loss`]), not kept
 //!   beside them.
 
