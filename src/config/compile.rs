@@ -49,6 +49,7 @@ pub(super) fn compile(
     check.intake(config);
     let clocks = clocks::Clocks::default().with(&check.clocks(&Path::root().key("clocks"), &config.clocks));
     check.limits(config);
+    check.positive(&Path::root().key("server").key("overload").key("delay"), config.server.overload.delay);
     let access = check.access(config);
     let clusters = cluster::clusters(config, &mut check);
     let aliases = model::aliases(config, &clusters, &mut check);

@@ -117,23 +117,44 @@ pub fn may_be_marked(body: &[u8]) -> bool {
     memchr::memmem::find(body, SIGN.as_bytes()).is_some()
 }
 
-/// What a request refers to: the response before it, and every item with a mark. What cannot be read refers to nothing: its
-/// upstream will say what is wrong with it.
-pub fn references(body: &[u8]) -> Vec<Reference<'_>> {
-    let Some((text, request)) = read::<Request<'_>>(body) else { return Vec::new() };
+/// A request may refer to something, but it cannot be said to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+/// What a request refers to: the response before it, and every item with a mark.
+///
+/// # Errors
+/// [`Unreadable`] where that cannot be said: members twice, ids with escapes. Then nobody is to be asked.
+pub fn references(body: &[u8]) -> Result<Vec<Reference<'_>>, Unreadable> {
+    let Some((text, request)) = read::<Request<'_>>(body) else { return Err(Unreadable) };
     let mut found = Vec::new();
-    let reference = |at, value| {
-        let span = inside(text, value)?;
-        Some(Reference { at, marked: Marked::read(text.get(span.clone())?), span })
-    };
-    found.extend(request.previous_response_id.and_then(|value| reference("previous_response_id", value)));
-    let items = request.input.and_then(|input| serde_json::from_str::<Vec<Item<'_>>>(input.get()).ok());
-    for item in items.unwrap_or_default() {
-        let values = [item.id, item.encrypted_content].into_iter().flatten();
-        let marked = values.filter_map(|value| reference("input", value));
-        found.extend(marked.filter(|reference| reference.marked.is_some()));
+    if let Some(value) = request.previous_response_id {
+        found.extend(reference(text, "previous_response_id", value)?);
     }
-    found
+    let input = request.input.filter(|input| input.get().starts_with('['));
+    let Some(input) = input else { return Ok(found) };
+    let items: Vec<&RawValue> = serde_json::from_str(input.get()).map_err(|_| Unreadable)?;
+    for item in items.into_iter().filter(|item| item.get().starts_with('{')) {
+        let item: Item<'_> = serde_json::from_str(item.get()).map_err(|_| Unreadable)?;
+        for value in [item.id, item.encrypted_content].into_iter().flatten() {
+            found.extend(reference(text, "input", value)?.filter(|reference| reference.marked.is_some()));
+        }
+    }
+    Ok(found)
+}
+
+/// What a value refers to; nothing where it is no string: its upstream will say what is wrong with it.
+fn reference<'a>(
+    text: &'a str,
+    at: &'static str,
+    value: &RawValue,
+) -> Result<Option<Reference<'a>>, Unreadable> {
+    if !value.get().starts_with('"') {
+        return Ok(None);
+    }
+    let span = inside(text, value).ok_or(Unreadable)?;
+    let marked = text.get(span.clone()).and_then(Marked::read);
+    Ok(Some(Reference { at, span, marked }))
 }
 
 #[derive(Deserialize)]

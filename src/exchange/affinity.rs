@@ -25,6 +25,19 @@ pub struct Owner {
     pub endpoint: Option<String>,
 }
 
+impl Owner {
+    /// The owner of what both keep; nothing where they are two.
+    fn and(&self, other: Self) -> Option<Self> {
+        let same = self.cluster == other.cluster;
+        match (&self.endpoint, &other.endpoint) {
+            // From when the cluster had but one endpoint.
+            (Some(_), None) if same => Some(Self { endpoint: self.endpoint.clone(), ..other }),
+            (one, another) if same && (one.is_none() || one == another) => Some(other),
+            _ => None,
+        }
+    }
+}
+
 /// The request as its owner knows it. Who that is stands in the context from then on.
 ///
 /// # Errors
@@ -34,14 +47,18 @@ pub(super) fn unmarked(operation: Operation, body: Bytes, context: &mut Context)
         return Ok(body);
     }
     let mut edits = Edits::new();
-    for Reference { at, span, marked } in owned::references(&body) {
+    for Reference { at, span, marked } in owned::references(&body).map_err(|_| unclear())? {
         let Some(marked) = marked else { continue };
         let owner = owner(&marked, &context.snapshot.clusters).ok_or_else(|| nobodys(at))?;
-        if context.owner.as_ref().is_some_and(|known| **known != owner) {
+        let both = match &context.owner {
+            None => Some(owner),
+            Some(known) => known.and(owner),
+        };
+        let Some(both) = both else {
             let why = "it refers to what several upstreams keep, and none of them knows all of it";
             return Err(Error::client(Kind::InvalidRequest, why).param(at));
-        }
-        context.owner = Some(Arc::new(owner));
+        };
+        context.owner = Some(Arc::new(both));
         // Values do not overlap.
         let _ = edits.push(span, marked.plain.to_owned());
     }
@@ -61,8 +78,21 @@ pub(super) fn check(
     if operation != Operation::Responses || context.owner.is_some() || !is_shared(alias) {
         return Ok(());
     }
-    let unknown = owned::references(body).into_iter().find(|reference| reference.marked.is_none());
+    let references = match owned::references(body) {
+        Ok(references) => references,
+        // One that cannot refer to anything is its upstream's to refuse.
+        Err(_) if memchr::memmem::find(body, b"previous_response_id").is_none() => return Ok(()),
+        Err(_) => return Err(unclear()),
+    };
+    let unknown = references.into_iter().find(|reference| reference.marked.is_none());
     unknown.map_or(Ok(()), |reference| Err(nobodys(reference.at)))
+}
+
+/// It cannot be said whom to ask.
+fn unclear() -> Error {
+    let why = "what `previous_response_id` and the items of `input` refer to cannot be read: name each member once, and write \
+               ids without escapes";
+    Error::client(Kind::InvalidRequest, why)
 }
 
 fn nobodys(at: &'static str) -> Error {

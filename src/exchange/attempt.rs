@@ -11,14 +11,14 @@ use pingora_timeout::timeout;
 use super::headers::{self, Request};
 use crate::clocks::Clocks;
 use crate::dialect::form::Unframed;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Retry};
 use crate::frame::http1::Reply;
 use crate::meter::metrics::METRICS;
 use crate::provider::credential::{self, Proof, Proved};
 use crate::upstream::cluster::{Cluster, Outcome};
 use crate::upstream::endpoint::{Endpoint, InFlight, PeerHandle};
 use crate::upstream::http1::Pieces;
-use crate::upstream::link::{Broken, Head, Lease, Link};
+use crate::upstream::link::{Broken, Head, Lease, Link, lacks_files};
 use crate::upstream::outgoing::Outgoing;
 
 /// A connection with a request on it. Dropping it closes an HTTP/1 connection and resets an HTTP/2 stream, so that
@@ -62,16 +62,19 @@ impl Upstream {
     /// Takes a connection from the pool, unless it is to be `fresh`, or connects.
     ///
     /// # Errors
-    /// Always one that another endpoint may do better than: nothing was sent.
+    /// One that another endpoint may do better than, since nothing was sent; unless the exchange's time is over, or the
+    /// process can open no connection at all.
     pub async fn connect(
         cluster: Arc<Cluster>,
         mut flight: InFlight,
-        clocks: &Clocks,
+        (clocks, deadline): (&Clocks, Instant),
         fresh: bool,
     ) -> Result<Self, Error> {
-        let opened = open(&cluster, flight.endpoint(), clocks, fresh).await;
+        flight.begins();
+        let opened = open(&cluster, flight.endpoint(), (clocks, deadline), fresh).await;
         let (link, peer, reused) = opened.inspect_err(|error| {
-            judge(&cluster, &mut flight, Outcome::Bad, Some(error));
+            let outcome = if is_its_fault(error) { Outcome::Bad } else { Outcome::Neutral };
+            judge(&cluster, &mut flight, outcome, Some(error));
         })?;
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
@@ -110,12 +113,15 @@ impl Upstream {
         &mut self,
         head: Head,
         body: Pieces,
-        clocks: &Clocks,
+        (clocks, deadline): (&Clocks, Instant),
         now: Instant,
     ) -> Result<(), Error> {
         self.sent = Some(now);
         match self.link.send(head, body, clocks.write).await {
             Ok(()) => Ok(()),
+            Err(Broken::Slow) if Instant::now() >= deadline => {
+                Err(self.late("the upstream did not take the request in time"))
+            }
             Err(Broken::Slow) => Err(self.slow("the upstream did not take the request in time")),
             Err(broken) => {
                 let at = Instant::now();
@@ -347,7 +353,7 @@ fn proven(proof: &Proof<'_>, endpoint: &Endpoint, target: [&str; 3], body: &[Byt
 async fn open(
     cluster: &Cluster,
     endpoint: &Endpoint,
-    clocks: &Clocks,
+    (clocks, deadline): (&Clocks, Instant),
     fresh: bool,
 ) -> Result<(Link, PeerHandle, bool), Error> {
     let mut failed = None;
@@ -356,11 +362,17 @@ async fn open(
         if !fresh && let Some(link) = cluster.links.reuse(&peer) {
             return Ok((link, peer, true));
         }
-        let connected = connect(cluster, endpoint, &peer, clocks).await;
-        endpoint.reached(&peer, connected.is_ok());
-        match connected {
-            Ok((link, reused)) => return Ok((link, peer, reused)),
-            Err(error) => failed = Some(error),
+        match connect(cluster, endpoint, &peer, (clocks, deadline)).await {
+            Ok((link, reused)) => {
+                endpoint.reached(&peer, true);
+                return Ok((link, peer, reused));
+            }
+            // No other address would do better.
+            Err(error) if !is_its_fault(&error) => return Err(error),
+            Err(error) => {
+                endpoint.reached(&peer, false);
+                failed = Some(error);
+            }
         }
     }
     Err(failed.unwrap_or_else(|| {
@@ -374,17 +386,25 @@ async fn connect(
     cluster: &Cluster,
     endpoint: &Endpoint,
     peer: &PeerHandle,
-    clocks: &Clocks,
+    (clocks, deadline): (&Clocks, Instant),
 ) -> Result<(Link, bool), Error> {
     let limit = clocks.connect + if endpoint.spec.origin.tls { clocks.tls } else { Duration::ZERO };
     match tokio::time::timeout(limit, cluster.links.connect(&peer.peer)).await {
         Ok(connected) => connected.map_err(|why| unreachable(endpoint, &why)),
         Err(_) => {
-            Err(Error::upstream(Kind::UpstreamTimeout, "the upstream did not accept a connection in time")
-                .because(format!("{} did not connect within {limit:?}", endpoint.name))
-                .elsewhere())
+            let slow =
+                Error::upstream(Kind::UpstreamTimeout, "the upstream did not accept a connection in time")
+                    .because(format!("{} did not connect within {limit:?}", endpoint.name));
+            // A client that has no patience says nothing of the upstream.
+            Err(if Instant::now() >= deadline { slow } else { slow.elsewhere() })
         }
     }
+}
+
+/// Whether it is the endpoint that could not be connected to: not the exchange whose time was over, nor the process that
+/// may open no more files.
+fn is_its_fault(error: &Error) -> bool {
+    error.retry != Retry::Never
 }
 
 fn judge(cluster: &Cluster, flight: &mut InFlight, outcome: Outcome, error: Option<&Error>) {
@@ -400,6 +420,10 @@ fn judge(cluster: &Cluster, flight: &mut InFlight, outcome: Outcome, error: Opti
 }
 
 fn unreachable(endpoint: &Endpoint, why: &str) -> Error {
+    if lacks_files(why) {
+        let public = "the gateway has no room for another connection; try again in a moment";
+        return Error::gateway(Kind::Overloaded, public).because(why).after(1);
+    }
     Error::upstream(Kind::UpstreamFailed, "the upstream cannot be reached")
         .because(format!("{}: {why}", endpoint.name))
         .elsewhere()

@@ -235,6 +235,11 @@ impl Context {
     pub fn tenant(&self) -> Arc<str> {
         let name = self.principal.as_ref().map_or("", |principal| principal.name.as_str());
         match (name, self.client) {
+            ("" | "anonymous", Some(IpAddr::V6(address))) => {
+                // Whoever has one address has the other 2^64 beside it.
+                let [a, b, c, d, ..] = address.segments();
+                Arc::from(format!("{a:x}:{b:x}:{c:x}:{d:x}::/64"))
+            }
             ("" | "anonymous", Some(address)) => Arc::from(address.to_string()),
             (name, _) => Arc::from(name),
         }

@@ -100,7 +100,7 @@ async fn along(
     let permitted = |cluster: &Cluster| context.permits(cluster);
     let starred = context.starred.clone();
     let named = Named { model: ask.asked.model, starred: &starred };
-    let rules = Rules { named, retry, deadline, spills: context.spills() };
+    let rules = Rules { named, retry, deadline, spills: context.spills(), explained: context.explain };
     let wanted = (ask.asked.operation, sticky.as_deref());
     let mut plan = Plan::new(&ask.alias, wanted, &permitted, rules, now);
     if plan.is_empty() {
@@ -390,7 +390,7 @@ pub(super) async fn begin(
     let Some(place) = &context.place else { return Err(unplaced().into()) };
     let cluster = Arc::clone(&place.cluster);
     let proof = proof(&cluster, client, clocks.connect).await?;
-    let connecting = Upstream::connect(Arc::clone(&cluster), flight, &clocks, fresh);
+    let connecting = Upstream::connect(Arc::clone(&cluster), flight, (&clocks, terms.deadline), fresh);
     let mut upstream = client.unless_gone(connecting).await?;
     // Taking a connection from the pool takes no time.
     let connected = if upstream.is_reused() { began } else { Instant::now() };
@@ -408,7 +408,7 @@ pub(super) async fn begin(
         length: request.length,
     };
     let head = upstream.request(&asked, &proof, &request.pieces)?;
-    let sending = upstream.send(head, request.pieces, &clocks, connected);
+    let sending = upstream.send(head, request.pieces, (&clocks, terms.deadline), connected);
     client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;

@@ -89,7 +89,8 @@ async fn watch(pressure: Arc<Pressure>, overload: Overload) {
     let (mut late, mut counted) = (0.0_f64, [0.0_f64; 2]);
     for turn in 0_u32.. {
         if turn.is_multiple_of(COUNTED) {
-            counted = bounds.counted();
+            // Counting files walks a folder, where the system cannot tell their number.
+            counted = tokio::task::spawn_blocking(move || bounds.counted(counted)).await.unwrap_or(counted);
         }
         let due = Instant::now() + LOOK;
         tokio::time::sleep_until(due.into()).await;
@@ -109,7 +110,7 @@ fn tell(shares: [f64; 3]) {
 }
 
 /// What the process may have; nothing where that is not known, or not bounded.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Bounds {
     memory: Option<f64>,
     files: Option<f64>,
@@ -124,13 +125,14 @@ impl Bounds {
         }
     }
 
-    /// The shares of memory and of files that are taken.
-    fn counted(&self) -> [f64; 2] {
-        let share = |bound: Option<f64>, taken: Option<u64>| match (bound, taken) {
-            (Some(bound), Some(taken)) if bound > 0.0 => taken as f64 / bound,
-            _ => 0.0,
+    /// The shares of memory and of files that are taken; `before` they were that.
+    fn counted(&self, before: [f64; 2]) -> [f64; 2] {
+        let share = |bound: Option<f64>, taken: Option<u64>| {
+            Some(taken? as f64 / bound.filter(|bound| *bound > 0.0)?)
         };
-        [share(self.memory, resident()), share(self.files, open_files())]
+        // Where even looking takes a file that is not to be had, there are none left.
+        let files = if self.files.is_some() { share(self.files, open_files()).unwrap_or(1.0) } else { 0.0 };
+        [share(self.memory, resident()).unwrap_or(before[0]), files]
     }
 }
 
@@ -182,7 +184,7 @@ mod tests {
     #[test]
     fn what_the_process_has_is_found() {
         let bounds = Bounds::of(&Overload { memory: None, files: 0.9, delay: Duration::from_secs(1) });
-        let [memory, files] = bounds.counted();
+        let [memory, files] = bounds.counted([0.0; 2]);
         assert!(memory > 0.0 && memory < 1.0, "{memory}");
         assert!(files > 0.0 && files < 1.0, "{files}");
         assert_eq!(field("VmRSS:\t  1234 kB\n", "VmRSS:"), Some(1234));

@@ -180,7 +180,7 @@ impl Seeking<'_> {
         let plan = {
             let permitted = |cluster: &_| context.permits(cluster);
             let (retry, deadline) = (snapshot.retry, self.terms.deadline);
-            let rules = Rules { named, retry, deadline, spills: context.spills() };
+            let rules = Rules { named, retry, deadline, spills: context.spills(), explained: false };
             Plan::new(alias, (self.terms.operation, sticky.as_deref()), &permitted, rules, now)
         };
         let place = (&*lost.cluster, &lost.endpoint);

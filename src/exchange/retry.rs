@@ -1,6 +1,7 @@
 //! What may be tried next, where, and how often.
 
-use std::fmt;
+mod story;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use crate::snapshot::{Cause, Retry};
 use crate::upstream::admission::{Gate, Permit, Refusal};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::{Endpoint, InFlight};
+use story::Story;
+pub use story::{Hedged, Passed};
 
 /// The deployments and endpoints of one exchange that are still to be tried.
 #[derive(Debug)]
@@ -36,12 +39,14 @@ pub struct Plan<'a> {
     barred: SmallVec<[usize; 4]>,
     /// The one endpoint that can be asked, where it is no matter of choice.
     only: Option<String>,
-    /// A place that was waited for, and whose deployment's it is.
-    place: Option<(usize, Permit)>,
-    /// After what time there may be a place where there was none, the soonest.
-    full: Option<Duration>,
-    /// Which deployments were passed over or failed, and why, in this order.
-    story: Vec<(usize, Passed)>,
+    /// The place that it has at a cluster's gate, which it keeps for as long as it stays with the cluster.
+    held: Option<(&'a Cluster, Arc<Permit>)>,
+    /// The deployment for whose place it has waited: the next to be tried.
+    next_at: Option<usize>,
+    /// The deployments that had no place: after what time there may be one, and from which priority number on others are not
+    /// there to take its load.
+    full: Option<Full>,
+    story: Story,
 }
 
 /// How often an exchange may be tried, and where.
@@ -55,73 +60,17 @@ pub struct Rules<'a> {
     pub deadline: Instant,
     /// Whether it may go to a later deployment because of load.
     pub spills: bool,
+    /// Whether its caller is told of everything that was passed over.
+    pub explained: bool,
 }
 
-/// Why the exchange went on from a deployment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Passed {
-    /// It rests after a refusal for a rate or a quota, for that long.
-    Rests(Duration),
-    /// Its credential was refused a moment ago.
-    NoKey,
-    /// All of its endpoints are drained.
-    Draining,
-    /// None of its endpoints is healthy and was not tried.
-    NoEndpoint,
-    /// Its cluster's budget for further attempts is used up.
-    NoBudget,
-    /// As many exchanges are under way there as may be, and it goes elsewhere.
-    Full,
-    /// It waited there in vain.
-    Refused(Refusal),
-    /// It waited that long for a place, and got it.
-    Queued(Duration),
-    /// The request cannot be written for it.
-    Unwritten,
-    /// It failed.
-    Failed(Cause),
-    /// It was slow, and another attempt was made beside it, at that endpoint.
-    Hedged(Hedged, String),
-}
-
-/// What became of a second attempt beside a slow one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hedged {
-    /// It had content first, and was stayed with.
-    Won,
-    /// The first had content before, or nobody waited any longer.
-    Lost,
-    /// It failed.
-    Failed,
-}
-
-impl Hedged {
-    /// Its name in the log and in metric labels.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Won => "won",
-            Self::Lost => "lost",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl fmt::Display for Passed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rests(left) => write!(f, "rests for {:.1} s more", left.as_secs_f64()),
-            Self::NoKey => f.write_str("no key"),
-            Self::Draining => f.write_str("draining"),
-            Self::NoEndpoint => f.write_str("no endpoint"),
-            Self::NoBudget => f.write_str("no budget for another attempt"),
-            Self::Full => f.write_str("no free place"),
-            Self::Refused(refusal) => write!(f, "no place: {}", refusal.name()),
-            Self::Queued(waited) => write!(f, "queued for {:.3} s", waited.as_secs_f64()),
-            Self::Unwritten => f.write_str("cannot be asked this"),
-            Self::Failed(cause) => f.write_str(cause.name()),
-            Self::Hedged(hedged, endpoint) => write!(f, "hedged: {} at {endpoint}", hedged.name()),
-        }
-    }
+/// What is known of deployments without a free place.
+#[derive(Clone, Copy, Debug)]
+struct Full {
+    /// The soonest that one may be free.
+    after: Duration,
+    /// Their lowest priority number.
+    priority: u32,
 }
 
 /// Where an exchange can go at once, or wait.
@@ -174,6 +123,13 @@ const JITTER: f64 = 0.1;
 /// How long one rests that has no quota left, or whose credential is refused.
 const UNSERVED: Duration = Duration::from_secs(30);
 
+/// Why a deployment is none that the exchange could go to.
+fn why_not(alias: &Alias, index: usize, operation: Operation) -> Passed {
+    let deployment = alias.deployments.get(index);
+    let can = deployment.is_some_and(|place| place.cluster.spec.passage(operation).is_some());
+    if can { Passed::Forbidden } else { Passed::Unwritten }
+}
+
 impl<'a> Plan<'a> {
     /// A plan over the deployments of `alias` that can be asked `operation`.
     pub fn new(
@@ -185,9 +141,15 @@ impl<'a> Plan<'a> {
     ) -> Self {
         let Rules { named, spills, .. } = rules;
         let wanted = Wanted { operation, named, sticky, permitted, spills };
+        let mut story = Story::default();
+        let order = alias.order(&wanted, now, &mut |index| story.tell(index, Passed::Away));
+        if rules.explained {
+            let left_out = (0..alias.deployments.len()).filter(|index| !order.contains(index));
+            left_out.for_each(|index| story.tell(index, why_not(alias, index, operation)));
+        }
         Self {
             alias,
-            order: alias.order(&wanted, now),
+            order,
             rules,
             made: 0,
             asked_before: SmallVec::new(),
@@ -198,9 +160,10 @@ impl<'a> Plan<'a> {
             tired: Vec::new(),
             barred: SmallVec::new(),
             only: None,
-            place: None,
+            held: None,
+            next_at: None,
             full: None,
-            story: Vec::new(),
+            story,
         }
     }
 
@@ -238,20 +201,7 @@ impl<'a> Plan<'a> {
 
     /// Why it went on from where, one deployment after the other; empty where the first served.
     pub fn story(&self) -> String {
-        let name = |index: usize| self.alias.deployments.get(index).map_or("", |d| d.cluster.name());
-        let told: Vec<String> =
-            self.story.iter().map(|(index, passed)| format!("{}: {passed}", name(*index))).collect();
-        told.join("; ")
-    }
-
-    fn tell(&mut self, index: usize, passed: Passed) {
-        let same = |(known, why): &(usize, Passed)| {
-            *known == index && std::mem::discriminant(why) == std::mem::discriminant(&passed)
-        };
-        // What was tried is told each time; whatever else holds is told once.
-        if matches!(passed, Passed::Failed(_) | Passed::Hedged(..)) || !self.story.iter().any(same) {
-            self.story.push((index, passed));
-        }
+        self.story.text(self.alias)
     }
 
     /// What to do next: another endpoint of the same deployment first, then the next deployment, then a wait.
@@ -269,7 +219,7 @@ impl<'a> Plan<'a> {
                 break (deployment, flight);
             }
             log::debug!("cluster {}: no budget is left for another attempt", deployment.cluster.name());
-            self.tell(index, Passed::NoBudget);
+            self.story.tell(index, Passed::NoBudget);
             self.barred.push(index);
         };
         self.made += 1;
@@ -291,7 +241,7 @@ impl<'a> Plan<'a> {
     pub fn unwritten(&mut self, deployment: &'a Deployment) {
         self.bar(deployment);
         if let Some(index) = self.index_of(deployment) {
-            self.tell(index, Passed::Unwritten);
+            self.story.tell(index, Passed::Unwritten);
         }
         self.made -= 1;
     }
@@ -306,23 +256,27 @@ impl<'a> Plan<'a> {
 
     /// A place at that deployment came free after so long: it is the next to be tried.
     fn admitted(&mut self, index: usize, permit: Permit, waited: Duration) {
-        self.tell(index, Passed::Queued(waited));
-        self.place = Some((index, permit));
+        self.story.tell(index, Passed::Queued(waited));
+        if let Some(deployment) = self.alias.deployments.get(index) {
+            self.held = Some((&deployment.cluster, Arc::new(permit)));
+            self.next_at = Some(index);
+        }
     }
 
     /// There is no place at that deployment for this exchange: another may have one.
     fn refused(&mut self, index: usize, refusal: Refusal) {
-        self.tell(index, Passed::Refused(refusal));
+        self.story.tell(index, Passed::Refused(refusal));
         self.barred.push(index);
-        let after = refusal.after();
-        self.full = Some(self.full.map_or(after, |known| known.min(after)));
-        if !self.rules.spills {
-            // Those behind it are not there to take its load.
-            let priority = self.alias.deployments.get(index).map_or(0, |deployment| deployment.priority);
-            let behind = |(_, other): &(usize, &Deployment)| other.priority > priority;
-            let later = self.alias.deployments.iter().enumerate().filter(behind).map(|(index, _)| index);
-            self.barred.extend(later);
-        }
+        let priority = self.alias.deployments.get(index).map_or(0, |deployment| deployment.priority);
+        let known = self.full.unwrap_or(Full { after: Duration::MAX, priority: u32::MAX });
+        let (after, priority) = (known.after.min(refusal.after()), known.priority.min(priority));
+        self.full = Some(Full { after, priority });
+    }
+
+    /// Whether a deployment is not there for an exchange that found no place before it. Where something failed, it is.
+    fn is_spare(&self, deployment: &Deployment) -> bool {
+        let is_behind = self.full.is_some_and(|full| deployment.priority > full.priority);
+        !self.rules.spills && is_behind && self.last.is_none()
     }
 
     fn bar(&mut self, deployment: &'a Deployment) {
@@ -343,10 +297,20 @@ impl<'a> Plan<'a> {
 
     /// Goes where a place was waited for, if there is an endpoint still.
     fn pick_admitted(&mut self, now: Instant) -> Option<Pick<'a>> {
-        let (index, permit) = self.place.take()?;
+        let index = self.next_at.take()?;
         let deployment = self.alias.deployments.get(index)?;
         let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &self.out(deployment, now))?;
-        Some(Pick::There(index, deployment, flight.permitted(Some(permit))))
+        let permit = self.held.as_ref().map(|(_, permit)| Arc::clone(permit));
+        Some(Pick::There(index, deployment, flight.permitted(permit)))
+    }
+
+    /// A place at a cluster: the one that it has, or another that is free. Nothing where there is none.
+    fn place(&self, cluster: &Cluster) -> Option<Option<Arc<Permit>>> {
+        let Some(gate) = &cluster.gate else { return Some(None) };
+        match &self.held {
+            Some((at, permit)) if std::ptr::eq(*at, cluster) => Some(Some(Arc::clone(permit))),
+            _ => gate.enter().map(Arc::new).map(Some),
+        }
     }
 
     /// The endpoints of a deployment that are not tried for now.
@@ -370,33 +334,34 @@ impl<'a> Plan<'a> {
                 continue;
             };
             if let Some(left) = deployment.rests(self.rules.named, now) {
-                self.tell(index, Passed::Rests(left));
+                self.story.tell(index, Passed::Rests(left));
                 continue;
             }
             if !usable(&deployment.cluster, now) {
-                self.tell(index, Passed::NoKey);
+                self.story.tell(index, Passed::NoKey);
                 continue;
             }
             // Whoever waits for a place does not take one behind it.
+            if self.is_spare(deployment) {
+                continue;
+            }
             if matches!(line, Line::Here(_, priority, _) if deployment.priority > priority) {
                 continue;
             }
             let out = self.out(deployment, now);
-            let gate = deployment.cluster.gate.as_ref();
-            let permit = gate.and_then(|gate| gate.enter(now));
-            if let (Some(gate), None) = (gate, &permit) {
-                if deployment.cluster.has_besides(&out) {
-                    line = self.line_up(line, index, deployment, gate);
-                }
+            if !deployment.cluster.has_besides(&out) {
+                self.pass_empty(index, deployment);
                 continue;
             }
-            match deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out) {
-                Some(flight) => return Some(Pick::There(index, deployment, flight.permitted(permit))),
-                // Where one has failed, that is told already.
-                None if self.story.iter().any(|(known, _)| *known == index) => {}
-                None if deployment.cluster.is_draining() => self.tell(index, Passed::Draining),
-                None => self.tell(index, Passed::NoEndpoint),
+            let Some(permit) = self.place(&deployment.cluster) else {
+                line = self.line_up(line, index, deployment);
+                continue;
+            };
+            if let Some(flight) = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out) {
+                self.held = permit.clone().map(|permit| (&*deployment.cluster, permit));
+                return Some(Pick::There(index, deployment, flight.permitted(permit)));
             }
+            self.pass_empty(index, deployment);
         }
         match line {
             Line::Nowhere => None,
@@ -404,16 +369,19 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Tells that a deployment has no endpoint. Where one has failed, that is told already.
+    fn pass_empty(&mut self, index: usize, deployment: &Deployment) {
+        if !self.story.knows(index) {
+            let why = if deployment.cluster.is_draining() { Passed::Draining } else { Passed::NoEndpoint };
+            self.story.tell(index, why);
+        }
+    }
+
     /// There is no free place at that deployment: the exchange waits at the first such, or looks elsewhere first.
-    fn line_up(
-        &mut self,
-        line: Line<'a>,
-        index: usize,
-        deployment: &'a Deployment,
-        gate: &'a Arc<Gate>,
-    ) -> Line<'a> {
+    fn line_up(&mut self, line: Line<'a>, index: usize, deployment: &'a Deployment) -> Line<'a> {
+        let Some(gate) = &deployment.cluster.gate else { return line };
         if self.rules.spills && deployment.cluster.spares_the_wait() {
-            self.tell(index, Passed::Full);
+            self.story.tell(index, Passed::Full);
             return if matches!(line, Line::Nowhere) { Line::Rather(index, gate) } else { line };
         }
         if matches!(line, Line::Here(..)) { line } else { Line::Here(index, deployment.priority, gate) }
@@ -429,7 +397,7 @@ impl<'a> Plan<'a> {
         now: Instant,
         takes: impl Fn(&Deployment) -> bool,
     ) -> Option<(&'a Deployment, InFlight)> {
-        if self.only.is_some() {
+        if self.only.is_some() || self.last.is_some() || self.made >= self.rules.retry.attempts.max(1) {
             return None;
         }
         let equal =
@@ -438,19 +406,21 @@ impl<'a> Plan<'a> {
         let others = usable.filter_map(|index| self.alias.deployments.get(*index)).filter(equal);
         std::iter::once(deployment).chain(others).find_map(|place| {
             let cluster = &place.cluster;
-            let is_well =
-                place.weight > 0 && place.rests(self.rules.named, now).is_none() && cluster.key.is_accepted();
+            let is_well = place.weight > 0
+                && place.rests(self.rules.named, now).is_none()
+                && cluster.key.is_accepted()
+                && cluster.is_here();
             if !is_well || !takes(place) {
                 return None;
             }
-            // It takes a place like any other, and waits for none.
-            let permit = match &cluster.gate {
-                Some(gate) => Some(gate.enter(now)?),
-                None => None,
-            };
             let mut out = self.out(place, now);
             out.push(Arc::clone(endpoint));
             let flight = cluster.pick_well(now, &mut fastrand::Rng::new(), &out)?;
+            // It takes a place like any other, and waits for none.
+            let permit = match &cluster.gate {
+                Some(gate) => Some(Arc::new(gate.enter()?)),
+                None => None,
+            };
             Some((place, flight.permitted(permit)))
         })
     }
@@ -462,10 +432,11 @@ impl<'a> Plan<'a> {
         hedged: Hedged,
         (other, endpoint): (&'a Deployment, &Endpoint),
     ) {
+        self.made += 1;
         // Should it have failed, asking there again is a further attempt.
         self.asked_before.push(&other.cluster);
         if let Some(index) = self.index_of(deployment) {
-            self.tell(index, Passed::Hedged(hedged, endpoint.name.clone()));
+            self.story.tell(index, Passed::Hedged(hedged, endpoint.name.clone()));
         }
     }
 
@@ -479,13 +450,17 @@ impl<'a> Plan<'a> {
         let wait = match (tired, rest) {
             (Some(tired), Some(rest)) => tired.min(rest),
             (Some(wait), None) | (None, Some(wait)) => wait,
-            (None, None) => return Next::Over(self.full.map_or(Nowhere::Left, Nowhere::Full)),
+            (None, None) => {
+                return Next::Over(self.full.map_or(Nowhere::Left, |full| Nowhere::Full(full.after)));
+            }
         };
         let Rules { retry, deadline, .. } = self.rules;
         if wait > retry.max_delay || now + wait >= deadline || self.waits >= retry.attempts {
             return Next::Over(rest.map_or(Nowhere::Left, Nowhere::Rests));
         }
         self.waits += 1;
+        // Nobody waits for an upstream and keeps others from another.
+        self.held = None;
         self.asked = Duration::ZERO;
         self.tired.clear();
         Next::Wait(wait)
@@ -517,7 +492,7 @@ impl<'a> Plan<'a> {
     ) -> bool {
         self.last = cause;
         if let (Some(cause), Some(index)) = (cause, self.index_of(deployment)) {
-            self.tell(index, Passed::Failed(cause));
+            self.story.tell(index, Passed::Failed(cause));
         }
         let Some(cause) = cause.filter(|cause| self.rules.retry.causes.has(*cause)) else { return false };
         match cause {
@@ -565,7 +540,7 @@ mod tests {
     const NAMED: Named<'_> = Named { model: "m", starred: "" };
 
     fn rules(retry: Retry, deadline: Instant) -> Rules<'static> {
-        Rules { named: NAMED, retry, deadline, spills: true }
+        Rules { named: NAMED, retry, deadline, spills: true, explained: false }
     }
 
     fn alias() -> Alias {
@@ -798,12 +773,14 @@ mod tests {
         let mut waits = plan(&alias, false, now);
         let Next::Queue(index, gate) = waits.next(now) else { panic!("it is full") };
         drop(held);
-        waits.admitted(index, gate.enter(now).unwrap(), Duration::from_secs(1));
+        waits.admitted(index, gate.enter().unwrap(), Duration::from_secs(1));
         let (name, held) = place(waits.next(now));
         assert_eq!((name.as_str(), gate.counts().used), ("first", 1));
         assert_eq!(waits.story(), "first: queued for 1.000 s");
         drop(held);
-        assert_eq!(gate.counts().used, 0, "the place is held for as long as the attempt");
+        assert_eq!(gate.counts().used, 1, "the place is kept for another attempt there");
+        drop(waits);
+        assert_eq!(gate.counts().used, 0);
     }
 
     #[test]

@@ -158,8 +158,9 @@ type Rank = (bool, u32, f64);
 
 impl Alias {
     /// The deployments that can be asked what is wanted, and are permitted, in the order in which they are to be tried: by
-    /// priority, then drawn by weight; those without an available endpoint last.
-    pub fn order(&self, wanted: &Wanted<'_>, now: Instant) -> Order {
+    /// priority, then drawn by weight; those without an available endpoint last. `away` is told of those whose requests go
+    /// elsewhere.
+    pub fn order(&self, wanted: &Wanted<'_>, now: Instant, away: &mut dyn FnMut(usize)) -> Order {
         let carries = |index: &usize| {
             let cluster = &self.deployments[*index].cluster;
             cluster.spec.passage(wanted.operation).is_some() && (wanted.permitted)(cluster)
@@ -168,10 +169,38 @@ impl Alias {
         if order.len() > 1 {
             let mut keyed: SmallVec<[(Rank, usize); 4]> =
                 order.iter().map(|index| (self.rank(*index, wanted, now), *index)).collect();
+            self.put_aside(&mut keyed, wanted, now, away);
             keyed.sort_by(|(a, _), (b, _)| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
             order = keyed.into_iter().map(|(_, index)| index).collect();
         }
         order
+    }
+
+    /// Ranks those last whose requests go elsewhere. A cluster is asked once, however many of its deployments there are: each
+    /// time it is, one request more may try it.
+    fn put_aside(
+        &self,
+        keyed: &mut [(Rank, usize)],
+        wanted: &Wanted<'_>,
+        now: Instant,
+        away: &mut dyn FnMut(usize),
+    ) {
+        let mut known = SmallVec::<[(&Cluster, bool); 4]>::new();
+        for (rank, index) in keyed {
+            let cluster = &*self.deployments[*index].cluster;
+            if !wanted.spills || cluster.spill.is_none() {
+                continue;
+            }
+            let before = known.iter().find(|(other, _)| std::ptr::eq(*other, cluster)).map(|(_, is)| *is);
+            let is_away = before.unwrap_or_else(|| cluster.is_away(now));
+            if before.is_none() {
+                known.push((cluster, is_away));
+            }
+            if is_away {
+                rank.0 = true;
+                away(*index);
+            }
+        }
     }
 
     /// Lower is tried first. Drawing an exponential deviate over the weight for each and sorting by it orders them as
@@ -190,8 +219,7 @@ impl Alias {
         let unavailable = !deployment.cluster.available(now)
             || !deployment.cluster.has_key(now)
             || deployment.weight == 0
-            || deployment.rests(wanted.named, now).is_some()
-            || (wanted.spills && deployment.cluster.is_away(now));
+            || deployment.rests(wanted.named, now).is_some();
         (unavailable, deployment.priority, draw)
     }
 
@@ -307,7 +335,7 @@ mod tests {
             alias("m", vec![deployment("spare", 1, 1), deployment("most", 9, 0), deployment("few", 1, 0)]);
         let mut first = [0; 3];
         for _ in 0..10_000 {
-            let order = alias.order(&wanted(CHAT, None), Instant::now());
+            let order = alias.order(&wanted(CHAT, None), Instant::now(), &mut |_| {});
             assert_eq!(order[2], 0, "the spare is last");
             first[order[0]] += 1;
         }
@@ -318,7 +346,7 @@ mod tests {
     fn a_sticky_value_always_draws_the_same_and_values_spread() {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 0)]);
         let now = Instant::now();
-        let pick = |value: &str| alias.order(&wanted(CHAT, Some(value)), now)[0];
+        let pick = |value: &str| alias.order(&wanted(CHAT, Some(value)), now, &mut |_| {})[0];
         assert!((0..20).all(|_| pick("alice") == pick("alice")));
         let on_a = (0..1000).filter(|i| pick(&format!("user-{i}")) == 0).count();
         assert!((430..=570).contains(&on_a), "{on_a}");
@@ -328,7 +356,7 @@ mod tests {
     fn a_deployment_that_is_down_goes_last() {
         let alias = alias("m", vec![deployment("a", 1, 0), deployment("b", 1, 5)]);
         alias.deployments[0].cluster.endpoints()[0].probed(Health::Down, Duration::ZERO);
-        assert_eq!(alias.order(&wanted(CHAT, None), Instant::now()).as_slice(), [1, 0]);
+        assert_eq!(alias.order(&wanted(CHAT, None), Instant::now(), &mut |_| {}).as_slice(), [1, 0]);
     }
 
     #[test]
@@ -342,16 +370,19 @@ mod tests {
         };
         until(10);
         until(2);
-        assert_eq!(alias.order(&wanted(CHAT, None), now).as_slice(), [1, 0]);
+        assert_eq!(alias.order(&wanted(CHAT, None), now, &mut |_| {}).as_slice(), [1, 0]);
         let left = alias.deployments[0].rests(NAMED, now).unwrap();
         assert!(left > Duration::from_secs(9) && left <= Duration::from_secs(10), "{left:?}");
-        assert_eq!(alias.order(&wanted(CHAT, None), now + Duration::from_secs(11)).as_slice(), [0, 1]);
+        assert_eq!(
+            alias.order(&wanted(CHAT, None), now + Duration::from_secs(11), &mut |_| {}).as_slice(),
+            [0, 1]
+        );
     }
 
     #[test]
     fn only_deployments_that_speak_the_operation_are_tried() {
         let alias = alias("m", vec![deployment("a", 1, 0)]);
         assert!(alias.carries(CHAT) && !alias.carries(Operation::Models));
-        assert!(alias.order(&wanted(Operation::Models, None), Instant::now()).is_empty());
+        assert!(alias.order(&wanted(Operation::Models, None), Instant::now(), &mut |_| {}).is_empty());
     }
 }

@@ -9,7 +9,7 @@ mod queue;
 mod slots;
 
 use std::sync::atomic::{self, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -87,12 +87,27 @@ pub struct Gate {
 #[derive(Debug)]
 pub struct Permit {
     gate: Arc<Gate>,
-    since: Instant,
+    /// When an exchange began to make use of it.
+    began: OnceLock<Instant>,
+}
+
+impl Permit {
+    fn new(gate: &Arc<Gate>) -> Self {
+        Self { gate: Arc::clone(gate), began: OnceLock::new() }
+    }
+
+    /// An exchange makes use of it from now on.
+    pub fn begins(&self) {
+        self.began.get_or_init(Instant::now);
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.gate.held(self.since.elapsed());
+        // One that was never used says nothing of how long a place is held.
+        if let Some(began) = self.began.get() {
+            self.gate.held(began.elapsed());
+        }
         if self.gate.slots.give_back() {
             self.gate.serve();
         }
@@ -133,8 +148,8 @@ impl Gate {
     }
 
     /// A place, if one is free and nobody waits for it.
-    pub fn enter(self: &Arc<Self>, now: Instant) -> Option<Permit> {
-        self.slots.take().then(|| Permit { gate: Arc::clone(self), since: now })
+    pub fn enter(self: &Arc<Self>) -> Option<Permit> {
+        self.slots.take().then(|| Permit::new(self))
     }
 
     /// Stands in the queue for a place, at most until `deadline`.
@@ -221,7 +236,7 @@ impl Gate {
         let mut missed = Vec::new();
         let mut queue = self.lock();
         while self.slots.take_for_waiter() {
-            let permit = Permit { gate: Arc::clone(self), since: Instant::now() };
+            let permit = Permit::new(self);
             // Whoever waits is in the queue for as long as it is counted, both under the lock.
             let Some(next) = queue.pop() else {
                 missed.push(permit);

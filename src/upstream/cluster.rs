@@ -133,20 +133,16 @@ impl Default for Budget {
 impl Budget {
     /// A first attempt is made; `share` is in thousandths.
     pub fn pay_in(&self, share: u32) {
-        // A lost update between threads loses a share of one attempt.
-        let saved = self.saved.load(Relaxed);
-        if saved < SAVED {
-            self.saved.store((saved + i64::from(share)).min(SAVED), Relaxed);
+        if self.saved.load(Relaxed) < SAVED {
+            let more = |saved: i64| (saved < SAVED).then(|| (saved + i64::from(share)).min(SAVED));
+            let _ = self.saved.fetch_update(Relaxed, Relaxed, more);
         }
     }
 
     /// Whether another attempt may be made; it is paid for.
     pub fn take(&self) -> bool {
-        let left = self.saved.fetch_sub(1000, Relaxed) - 1000;
-        if left < 0 {
-            self.saved.fetch_add(1000, Relaxed);
-        }
-        left >= 0
+        let less = |saved: i64| (saved >= 1000).then(|| saved - 1000);
+        self.saved.fetch_update(Relaxed, Relaxed, less).is_ok()
     }
 }
 
@@ -249,6 +245,11 @@ impl Cluster {
         let Some(spill) = &self.spill else { return false };
         let now = millis(now);
         spill.is_away(now, || self.sick_share(now), |state| self.tell_spill(state))
+    }
+
+    /// Whether its requests come here, all of them.
+    pub fn is_here(&self) -> bool {
+        self.spill.as_ref().is_none_or(|spill| spill.state() == spill::State::Here)
     }
 
     /// Whether one that would have to wait for a place should rather go elsewhere.

@@ -258,7 +258,7 @@ pub struct InFlight {
     /// There is one while it is tried whether the credential is accepted again.
     trial: Option<Trial>,
     /// Its place among those that its cluster lets in, where not all are.
-    permit: Option<Permit>,
+    permit: Option<Arc<Permit>>,
 }
 
 impl InFlight {
@@ -296,9 +296,16 @@ impl InFlight {
         self
     }
 
+    /// It is sent: from now on its place is in use.
+    pub fn begins(&self) {
+        if let Some(permit) = &self.permit {
+            permit.begins();
+        }
+    }
+
     /// It holds that place until it is over.
     #[must_use]
-    pub fn permitted(mut self, permit: Option<Permit>) -> Self {
+    pub fn permitted(mut self, permit: Option<Arc<Permit>>) -> Self {
         self.permit = permit;
         self
     }

@@ -352,3 +352,20 @@ fn text(error: Box<pingora_core::Error>) -> String {
 fn is_one(peer: &HttpPeer) -> bool {
     peer.options.alpn.get_max_http_version() == 1
 }
+/// Whether there was no connection only because this process may open no more files (`EMFILE`, `ENFILE`): that is no fault
+/// of the peer's. The libraries between give it as text alone.
+pub fn lacks_files(why: &str) -> bool {
+    ["os error 24)", "os error 23)"].iter().any(|sign| why.contains(sign))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_process_lacks_is_told_from_what_the_peer_does() {
+        let text = |number| io::Error::from_raw_os_error(number).to_string();
+        assert!(lacks_files(&text(24)) && lacks_files(&text(23)));
+        assert!(!lacks_files(&text(111)) && !lacks_files("os error 2"));
+    }
+}

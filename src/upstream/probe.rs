@@ -11,7 +11,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use super::cluster::Cluster;
 use super::endpoint::{Endpoint, Health};
 use super::http1::Pieces;
-use super::link::{Broken, Links, Prepared};
+use super::link::{Broken, Links, Prepared, lacks_files};
 use super::outgoing::Outgoing;
 
 /// What an endpoint has to do to be thought healthy.
@@ -109,6 +109,10 @@ pub async fn keep_probing(cluster: Arc<Cluster>) {
         }
         while let Some(done) = checks.join_next().await {
             let Ok((endpoint, result, took)) = done else { continue };
+            // What the process lacks says nothing of the endpoint.
+            if result.as_ref().is_err_and(|why| lacks_files(why)) {
+                continue;
+            }
             let streak = streaks.entry(endpoint.name.clone()).or_default();
             judge(&cluster, &endpoint, streak, &result, took);
         }
@@ -156,7 +160,7 @@ async fn check(cluster: &Cluster, endpoint: &Endpoint) -> Result<(), String> {
     for _ in 0..endpoint.address_count() {
         let Some(handle) = endpoint.peer() else { break };
         result = check_address(cluster, endpoint, &handle).await;
-        endpoint.reached(&handle, result.is_ok());
+        endpoint.reached(&handle, result.as_ref().map_or_else(|why| lacks_files(why), |()| true));
         if result.is_ok() {
             break;
         }
@@ -189,7 +193,10 @@ async fn ask(links: &Links, peer: &HttpPeer, endpoint: &Endpoint, check: &HttpCh
     let (mut link, _) = links.connect(peer).await?;
     let mut head = Outgoing::new(&check.method, endpoint, [&check.path, "", ""], None);
     head.text("user-agent", "forebay-probe");
-    head.text("connection", "close");
+    // HTTP/2 has no such field (RFC 9113 §8.2.2).
+    if !link.is_h2() {
+        head.text("connection", "close");
+    }
     for (name, value) in &check.headers {
         head.set(name, value);
     }

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
 use forebay::sim::{Config, FaultRule, Sim};
 use serde_json::Value;
 
 use crate::dialects::Dialect;
+use crate::support::absent::BlackHole;
 use crate::support::edge::endpoints;
 use crate::support::scripted::{Scripted, Turn, answer, json};
 use crate::support::{Client, DEADLINE, Edge, Reply, cluster_of, post, sim, soon};
@@ -105,6 +107,22 @@ async fn a_node_that_fails_its_checks_is_left_alone_until_it_passes_them() {
 }
 
 #[tokio::test]
+async fn a_node_that_speaks_http_2_is_checked_in_it() {
+    let sim = sim(Config::default()).await;
+    let settings = format!("http: \"2\", health: {{check: http, path: /health, {CHECK}}}");
+    let edge = Edge::start(&cluster_of(&[sim.addr()], &settings)).await;
+    let checks = || sim.requests().iter().filter(|request| request.path() == "/health").count();
+    soon("a few checks", async {
+        while checks() < 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    turns(&edge, sim.addr(), "up").await;
+    assert!(!edge.said().contains("is down"), "{}", edge.said());
+}
+
+#[tokio::test]
 async fn a_node_that_says_the_wrong_thing_or_nothing_is_down() {
     let wrong = Scripted::start(|_| Turn::Say(json(200, "{\"mood\":\"poor\"}"))).await;
     let mute = Scripted::start(|_| Turn::CloseAfter(DEADLINE)).await;
@@ -178,6 +196,19 @@ async fn nobody_is_left_alone_for_what_the_client_is_to_blame_for() {
 }
 
 // === Shares ===
+
+#[tokio::test]
+async fn nobody_is_left_alone_for_a_client_without_patience() {
+    let (hole, spare) = (BlackHole::new().await, named("spare").await);
+    let settings = "balance: priority, breaker: {failures: 1, for: 1m, max_share: 1}";
+    let edge = Edge::start(&cluster_of(&[hole.addr, spare.addr()], settings)).await;
+    for _ in 0..3 {
+        let hurried = post(Dialect::Chat.path(), "x-request-timeout: 0.1\r\n", Dialect::Chat.ask("m", false));
+        assert_eq!(edge.connect().await.ask(&hurried).await.status, 504);
+    }
+    let snapshot = edge.look("/snapshot").await.json();
+    assert!(endpoints(&snapshot).all(|endpoint| endpoint["breaker"]["state"] == "closed"), "{snapshot}");
+}
 
 #[tokio::test]
 async fn least_connections_follow_the_weights_exactly() {

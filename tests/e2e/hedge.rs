@@ -163,7 +163,7 @@ async fn where_both_fail_a_third_is_tried_and_without_one_the_client_is_told() {
         assert_eq!((told(&line).0, told(&line).1), (3, story.as_str()), "{line}");
         settled(&edge).await;
 
-        let alone = cluster_of(&[first.addr, second.addr], settings) + "retry: {attempts: 1}\n";
+        let alone = cluster_of(&[first.addr, second.addr], settings) + "retry: {attempts: 2}\n";
         let edge = Edge::start(&alone).await;
         let reply = ask(&edge).await;
         assert!(reply.status == 500 && reply.json()["error"]["message"] == "sick 500", "{reply:?}");

@@ -34,7 +34,7 @@ fn a_request_refers_to_the_response_before_it_and_to_marked_items() {
         {"type": "item_reference", "id": item},
     ]})
     .to_string();
-    let found = references(body.as_bytes());
+    let found = references(body.as_bytes()).unwrap();
     let seen: Vec<_> = found.iter().map(|found| (found.at, found.marked.as_ref().unwrap().plain)).collect();
     assert_eq!(
         seen,
@@ -42,18 +42,25 @@ fn a_request_refers_to_the_response_before_it_and_to_marked_items() {
     );
     assert!(found.iter().all(|found| seal.marked(found.marked.as_ref().unwrap())));
     let plain = br#"{"previous_response_id":"resp_1","input":"Hi"}"#;
-    assert!(matches!(
-        references(plain).as_slice(),
-        [Reference { at: "previous_response_id", marked: None, .. }]
-    ));
+    let found = references(plain).unwrap();
+    assert!(matches!(found.as_slice(), [Reference { at: "previous_response_id", marked: None, .. }]));
     for nothing in [
+        &b"{}"[..],
+        b"{\"previous_response_id\":null}",
+        b"{\"previous_response_id\":7,\"input\":[1,\"x\"]}",
+        b"{\"input\":\"_fb1\"}",
+    ] {
+        assert_eq!(references(nothing), Ok(Vec::new()), "{}", String::from_utf8_lossy(nothing));
+    }
+    for unclear in [
         &b"{"[..],
         b"[]",
-        b"{\"previous_response_id\":null}",
-        b"{\"previous_response_id\":7,\"input\":[1]}",
         b"\xff",
+        b"{\"previous_response_id\":\"a\",\"previous_response_id\":\"b\"}",
+        b"{\"previous_response_id\":\"resp\\u005f1\"}",
+        b"{\"input\":[{\"id\":\"a\",\"id\":\"b\"}]}",
     ] {
-        assert_eq!(references(nothing), [], "{}", String::from_utf8_lossy(nothing));
+        assert_eq!(references(unclear), Err(Unreadable), "{}", String::from_utf8_lossy(unclear));
     }
 }
 

@@ -111,6 +111,7 @@ fn learn(ask: &Ask<'_>, ended: &Ended<'_>, (first, endpoint): (&Deployment, &End
     let is_overtaken = matches!(ended, Ended::Second(None, ..));
     if ask.asked.stream && is_overtaken {
         endpoint.first_token(took);
+        first.cluster.first_token(took, Instant::now());
     }
     if let Some(waits) = &first.waits
         && (is_overtaken || matches!(ended, Ended::First(Ok(_)) | Ended::Failed(Ok(_), ..)))

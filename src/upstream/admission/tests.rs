@@ -16,7 +16,7 @@ fn in_line(gate: &Arc<Gate>, name: &str, priority: Priority) -> Result<Waiting, 
 }
 
 fn full(gate: &Arc<Gate>) -> Vec<Permit> {
-    std::iter::from_fn(|| gate.enter(Instant::now())).collect()
+    std::iter::from_fn(|| gate.enter()).collect()
 }
 
 /// Whether its turn has come.
@@ -40,9 +40,9 @@ fn a_place_goes_to_whoever_waits_and_nobody_overtakes() {
     let mut held = full(&gate);
     let mut low = in_line(&gate, "a", Priority::Low).unwrap();
     let mut high = in_line(&gate, "a", Priority::High).unwrap();
-    assert!(gate.enter(Instant::now()).is_none());
+    assert!(gate.enter().is_none());
     held.pop();
-    assert!(gate.enter(Instant::now()).is_none(), "it is kept for those who wait");
+    assert!(gate.enter().is_none(), "it is kept for those who wait");
     let taken = high.turn.try_recv().unwrap();
     assert!(!is_called(&mut low));
     drop(taken);
@@ -100,6 +100,19 @@ async fn nobody_waits_for_longer_than_it_may() {
 }
 
 #[test]
+fn only_a_place_that_was_used_says_how_long_places_are_held() {
+    let gate = gate(POLICY);
+    gate.held(Duration::from_secs(10));
+    (0..100).for_each(|_| drop(gate.enter()));
+    let held = full(&gate);
+    assert!(gate.expected_wait() >= Duration::from_secs(5));
+    held.iter().for_each(Permit::begins);
+    drop(held);
+    let _held = full(&gate);
+    assert!(gate.expected_wait() < Duration::from_secs(5));
+}
+
+#[test]
 fn who_could_not_be_served_in_time_is_told_at_once_after_what_time_it_could() {
     let gate = gate(Policy { queue: 1000, ..POLICY });
     gate.held(Duration::from_secs(10));
@@ -136,7 +149,7 @@ fn threads_that_come_and_go_leave_nothing_behind() {
             scope.spawn(move || {
                 let mut rng = fastrand::Rng::with_seed(thread);
                 for _ in 0..2000 {
-                    match gate.enter(Instant::now()) {
+                    match gate.enter() {
                         Some(permit) => {
                             assert!(gate.counts().used <= 2);
                             drop(permit);
