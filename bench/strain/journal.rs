@@ -61,9 +61,11 @@ impl Journal {
         until("the log of all exchanges", async || Ok(self.notes().exchanges.len() as u64 == exchanges)).await
     }
 
-    /// When the first breaker opened since then.
-    pub(crate) fn opened(&self, since: Instant) -> Option<Instant> {
-        self.notes().opened.iter().copied().filter(|at| *at >= since).min()
+    /// When breakers opened since then, the first first.
+    pub(crate) fn opened(&self, since: Instant) -> Vec<Instant> {
+        let mut opened: Vec<_> = self.notes().opened.iter().copied().filter(|at| *at >= since).collect();
+        opened.sort_unstable();
+        opened
     }
 
     /// How often those exchanges were tried, all together.

@@ -80,7 +80,7 @@ async fn gathered(mut asking: JoinSet<Sample>) -> io::Result<Vec<Sample>> {
 }
 
 /// The time that 99 of 100 do not exceed.
-pub(crate) fn p99(times: impl IntoIterator<Item = Duration>) -> Duration {
+pub(crate) fn p99<T: IntoIterator<Item = Duration>>(times: T) -> Duration {
     let mut histogram = Histogram::new();
     times.into_iter().for_each(|time| histogram.add(time));
     Duration::from_nanos(histogram.quantile(0.99))

@@ -112,8 +112,8 @@ struct Seen {
     well: Vec<Sample>,
     sick: Vec<Sample>,
     fell: Instant,
-    /// When it was left alone, if it was.
-    opened: Option<Instant>,
+    /// When it was left alone: more than once where it was tried again meanwhile.
+    opened: Vec<Instant>,
     attempts: f64,
 }
 
@@ -175,9 +175,9 @@ impl Seen {
     fn failures(&self) -> Failures {
         let mut failures = Failures::default();
         for sample in self.sick.iter().filter(|sample| !sample.is_served()) {
-            match self.opened {
-                Some(opened) if sample.due >= opened => failures.after += 1,
-                Some(opened) if sample.ended() > opened => failures.then += 1,
+            match self.opened.first() {
+                Some(opened) if sample.due >= *opened => failures.after += 1,
+                Some(opened) if sample.ended() > *opened => failures.then += 1,
                 _ => failures.before += 1,
             }
         }
@@ -185,7 +185,7 @@ impl Seen {
     }
 
     fn row(&self, way: &Way) -> String {
-        let opened = self.opened.map_or_else(
+        let opened = self.opened.first().map_or_else(
             || "never".to_owned(),
             |at| format!("{:.0}", millis(at.saturating_duration_since(self.fell))),
         );
@@ -206,12 +206,14 @@ impl Seen {
     fn missed(&self, way: &Way) -> Vec<String> {
         let Failures { before, then, after } = self.failures();
         let (most, in_flight) = if way.sees == Breaks { (THRESHOLD, usize::MAX) } else { (0, 0) };
+        // One that tries again whether the node is well can break like any other.
+        let tries = if way.sees == Breaks { self.opened.len().saturating_sub(1) } else { 0 };
         let mut missed = Vec::new();
         for (count, bound, when) in [
             (self.well.iter().filter(|sample| !sample.is_served()).count(), 0, "with all nodes well"),
             (before, most, "before the node was left alone"),
             (then, in_flight, "under way as it was"),
-            (after, 0, "after that"),
+            (after, tries, "after that"),
         ] {
             if count > bound {
                 missed.push(format!("{count} failures {when}, at most {bound} are allowed"));
