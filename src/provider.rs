@@ -44,6 +44,14 @@ pub enum Kind {
     Any,
 }
 
+impl Provider {
+    /// Whether a node that refuses a request for its rate speaks for itself alone: people run it themselves, and it has too
+    /// much to do. Elsewhere a rate is the credential's, and thus that of all endpoints.
+    pub fn limits_by_node(&self) -> bool {
+        self.kind == Kind::Engine
+    }
+}
+
 /// A health check that costs nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FreeProbe {

@@ -332,18 +332,19 @@ impl<'a> Plan<'a> {
     fn pick_admitted(&mut self, now: Instant) -> Option<Pick<'a>> {
         let (index, permit) = self.place.take()?;
         let deployment = self.alias.deployments.get(index)?;
-        let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &self.out())?;
+        let out = self.out(deployment, now);
+        let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out)?;
         Some(Pick::There(index, deployment, flight.permitted(Some(permit))))
     }
 
-    /// The endpoints that are not tried for now.
-    fn out(&self) -> SmallVec<[Arc<Endpoint>; 4]> {
-        self.dead.iter().chain(&self.tired).cloned().collect()
+    /// The endpoints of that deployment that are not tried for now.
+    fn out(&self, deployment: &Deployment, now: Instant) -> SmallVec<[Arc<Endpoint>; 4]> {
+        let resting = deployment.rest.resting(now).into_iter().map(|(node, _)| node);
+        self.dead.iter().chain(&self.tired).cloned().chain(resting).collect()
     }
 
     fn pick_among(&mut self, now: Instant, usable: impl Fn(&Cluster, Instant) -> bool) -> Option<Pick<'a>> {
         let mut line = Line::Nowhere;
-        let out = self.out();
         for at in 0..self.order.len() {
             let index = self.order[at];
             let Some(deployment) =
@@ -363,6 +364,7 @@ impl<'a> Plan<'a> {
             if matches!(line, Line::Here(_, priority, _) if deployment.priority > priority) {
                 continue;
             }
+            let out = self.out(deployment, now);
             let gate = deployment.cluster.gate.as_ref();
             let permit = gate.and_then(|gate| gate.enter(now));
             if let (Some(gate), None) = (gate, &permit) {
@@ -410,8 +412,6 @@ impl<'a> Plan<'a> {
         now: Instant,
         takes: impl Fn(&Deployment) -> bool,
     ) -> Option<(&'a Deployment, InFlight)> {
-        let out: Vec<Arc<Endpoint>> =
-            self.dead.iter().chain(&self.tired).chain([endpoint]).cloned().collect();
         let equal =
             |other: &&Deployment| other.priority == deployment.priority && !std::ptr::eq(*other, deployment);
         let usable = self.order.iter().filter(|index| !self.barred.contains(index));
@@ -427,6 +427,8 @@ impl<'a> Plan<'a> {
                 Some(gate) => Some(gate.enter(now)?),
                 None => None,
             };
+            let mut out = self.out(place, now);
+            out.push(Arc::clone(endpoint));
             let flight = cluster.pick_well(now, &mut fastrand::Rng::new(), &out)?;
             Some((place, flight.permitted(permit)))
         })
@@ -449,7 +451,10 @@ impl<'a> Plan<'a> {
     /// No place is left for now: how long until there is one again?
     fn wait(&mut self, now: Instant) -> Next<'a> {
         let usable = self.order.iter().filter(|index| !self.barred.contains(index));
-        let rests = usable.filter_map(|index| self.alias.deployments.get(*index)?.rest.left(now));
+        let rests = usable.filter_map(|index| {
+            let rest = &self.alias.deployments.get(*index)?.rest;
+            rest.left(now).or_else(|| rest.resting(now).into_iter().map(|(_, left)| left).min())
+        });
         let rest = rests.min();
         let tired = (!self.tired.is_empty()).then(|| self.backoff().max(self.asked));
         let wait = match (tired, rest) {
@@ -497,7 +502,7 @@ impl<'a> Plan<'a> {
                 self.tired.push(Arc::clone(endpoint));
                 self.asked = self.asked.max(wait.unwrap_or_default());
             }
-            Cause::Limited => deployment.rest.until(now + wait.unwrap_or(RATE).min(LONGEST)),
+            Cause::Limited => deployment.limited(endpoint, now + wait.unwrap_or(RATE).min(LONGEST), now),
             Cause::Unserved => {
                 self.bar(deployment);
                 if let Some(wait) = wait {
@@ -611,7 +616,7 @@ mod tests {
     fn what_is_limited_rests_and_the_client_is_told_for_how_long() {
         let alias = alias();
         let (seen, rest) = visit(&alias, RETRY, Some(Cause::Limited), Some(Duration::from_secs(7)));
-        assert_eq!(seen, ["first", "spare"], "a rate is a deployment's, not an endpoint's");
+        assert_eq!(seen, ["first", "first", "spare"], "nodes have a rate each");
         assert!(rest.is_some_and(|rest| rest > Duration::from_secs(6)), "{rest:?}");
         let (seen, rest) = visit(&alias, RETRY, None, None);
         assert!(seen.is_empty() && rest.is_some(), "the next exchange does not even ask");
@@ -647,7 +652,7 @@ mod tests {
         let wait = Duration::from_millis(300);
         let retry = Retry { attempts: 4, ..RETRY };
         let (seen, _) = visit(&alias(), retry, Some(Cause::Limited), Some(wait));
-        assert_eq!(seen, ["first", "spare", "wait", "first", "spare"]);
+        assert_eq!(seen, ["first", "first", "spare", "wait", "first"]);
     }
 
     #[test]

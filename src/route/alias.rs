@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
@@ -14,6 +14,7 @@ use crate::dialect::Operation;
 use crate::meter::series::DeploymentSeries;
 use crate::pattern::Pattern;
 use crate::upstream::cluster::Cluster;
+use crate::upstream::endpoint::Endpoint;
 use crate::upstream::hedge::Waits;
 
 /// A place an alias can go.
@@ -36,21 +37,29 @@ pub struct Deployment {
 }
 
 /// Until when a model is left alone that its upstream has refused for a rate or a quota. It is the model's at that
-/// cluster's credential, never the host's.
+/// cluster's credential, never the host's; at nodes that people run themselves, each of which refuses for itself, it is
+/// the model's at that node.
 #[derive(Debug, Default)]
 pub struct Rest {
     /// Milliseconds since [`EPOCH`]; 0 is never.
     until: AtomicU64,
+    /// When the last of the nodes is back that are left alone each for itself; 0 where none ever was.
+    nodes_until: AtomicU64,
+    /// They, and until when. Few ever are.
+    nodes: Mutex<Vec<(Weak<Endpoint>, u64)>>,
 }
 
 /// The zero of the times kept in atomics.
 static EPOCH: LazyLock<Instant> = LazyLock::new(|| Instant::now() - Duration::from_millis(1));
 
+fn millis(at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(*EPOCH).as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Rest {
     /// It is left alone until then, or longer if it was to be already.
     pub fn until(&self, at: Instant) {
-        let millis = at.saturating_duration_since(*EPOCH).as_millis();
-        self.until.fetch_max(u64::try_from(millis).unwrap_or(u64::MAX), Relaxed);
+        self.until.fetch_max(millis(at), Relaxed);
     }
 
     /// How much longer it is left alone.
@@ -61,6 +70,33 @@ impl Rest {
         }
         (*EPOCH + Duration::from_millis(until)).checked_duration_since(now).filter(|left| !left.is_zero())
     }
+
+    /// It is left alone at that node until then.
+    fn node(&self, node: &Arc<Endpoint>, at: Instant, now: Instant) {
+        let (at, now) = (millis(at), millis(now));
+        let mut nodes = self.nodes();
+        nodes.retain(|(known, until)| *until > now && !std::ptr::eq(known.as_ptr(), Arc::as_ptr(node)));
+        nodes.push((Arc::downgrade(node), at));
+        self.nodes_until.fetch_max(at, Relaxed);
+    }
+
+    /// The nodes at which it is left alone, and for how much longer.
+    pub fn resting(&self, now: Instant) -> Vec<(Arc<Endpoint>, Duration)> {
+        let now = millis(now);
+        if self.nodes_until.load(Relaxed) <= now {
+            return Vec::new();
+        }
+        let left = |(node, until): &(Weak<Endpoint>, u64)| {
+            let left = until.checked_sub(now).filter(|left| *left > 0)?;
+            Some((node.upgrade()?, Duration::from_millis(left)))
+        };
+        self.nodes().iter().filter_map(left).collect()
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, Vec<(Weak<Endpoint>, u64)>> {
+        // Whatever a panic left behind is a list of nodes still.
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Deployment {
@@ -69,6 +105,20 @@ impl Deployment {
         let series = Arc::new(DeploymentSeries::new(&cluster.spec.provider.name, cluster.name(), alias));
         let waits = cluster.spec.hedge.map(|_| Arc::default());
         Self { cluster, model, weight: 1, priority: 0, series, rest: Arc::default(), waits }
+    }
+
+    /// It was refused at that endpoint for a rate: it is left alone until then, there or everywhere.
+    pub fn limited(&self, endpoint: &Arc<Endpoint>, at: Instant, now: Instant) {
+        if !self.cluster.spec.provider.limits_by_node() {
+            return self.rest.until(at);
+        }
+        self.rest.node(endpoint, at, now);
+        let resting = self.rest.resting(now);
+        let soonest = resting.iter().map(|(_, left)| *left).min();
+        let resting: Vec<_> = resting.into_iter().map(|(node, _)| node).collect();
+        if let Some(soonest) = soonest.filter(|_| !self.cluster.has_besides(&resting)) {
+            self.rest.until(now + soonest);
+        }
     }
 }
 
@@ -303,6 +353,28 @@ mod tests {
         assert!((0..20).all(|_| pick("alice") == pick("alice")));
         let on_a = (0..1000).filter(|i| pick(&format!("user-{i}")) == 0).count();
         assert!((430..=570).contains(&on_a), "{on_a}");
+    }
+
+    #[test]
+    fn a_node_that_is_limited_rests_for_itself_and_the_deployment_once_all_do() {
+        let urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
+        let place = Deployment::new("m", Arc::new(cluster("a", &urls)), UpstreamModel::AsSent);
+        let (now, nodes) = (Instant::now(), place.cluster.endpoints());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let resting =
+            |at| place.rest.resting(at).into_iter().map(|(node, _)| node.name.clone()).collect::<Vec<_>>();
+        place.limited(&nodes[0], after(9), now);
+        assert_eq!((resting(now), place.rest.left(now)), (vec![nodes[0].name.clone()], None));
+        place.limited(&nodes[0], after(5), now);
+        place.limited(&nodes[1], after(7), now);
+        assert_eq!(resting(now).len(), 2);
+        let left = place.rest.left(now).unwrap();
+        assert!(
+            left > Duration::from_secs(4) && left <= Duration::from_secs(5),
+            "until the first is back: {left:?}"
+        );
+        assert_eq!((resting(after(6)), place.rest.left(after(6))), (vec![nodes[1].name.clone()], None));
+        assert!(resting(after(8)).is_empty());
     }
 
     #[test]

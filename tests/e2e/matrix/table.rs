@@ -75,10 +75,6 @@ const fn unserved(last: Sees) -> Course {
     [vain("unserved", last, 1, 1), spare("unserved", 1), vain("unserved", last, 1, 1)]
 }
 
-/// Its rate is exceeded, which is one rate for all endpoints: they are asked again when its time has come.
-const LIMITED: Course =
-    [vain("limited", Status(429), 3, 3), spare("limited", 1), vain("limited", Status(429), 3, 3)];
-
 /// Only a connection is sick: a new one serves where there is no other place.
 const fn reconnects(cause: &'static str) -> Course {
     [spare(cause, 1), spare(cause, 1), again(cause)]
@@ -145,8 +141,8 @@ pub(super) const BROKEN: &[Row] = &[
 ];
 
 pub(super) const TOLD: &[Row] = &[
-    all(Sick::Always("status=429"), LIMITED),
-    all(Sick::Always("status=429;retry_after=1"), LIMITED),
+    all(Sick::Always("status=429"), over("limited", Status(429))),
+    all(Sick::Always("status=429;retry_after=1"), over("limited", Status(429))),
     all(Sick::Always("quota"), unserved(Status(429))),
     all(Sick::Always("status=500"), over("failed", Status(500))),
     all(Sick::Always("status=503"), over("failed", Status(503))),
