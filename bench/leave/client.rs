@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::{PATIENCE, Phase};
+use crate::Phase;
+use crate::edge::PATIENCE;
 
 /// What clients speak.
 #[derive(Clone, Copy, PartialEq, Eq)]

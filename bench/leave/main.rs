@@ -2,7 +2,10 @@
 //! other and all at once, and looks whether anything of them stays.
 
 mod client;
+#[path = "../edge.rs"]
+#[expect(dead_code, reason = "memory is for another benchmark")]
 mod edge;
+mod site;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -15,7 +18,7 @@ use forebay::sim::{Config, Sim};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use client::{Clients, Speaks};
-use edge::Edge;
+use edge::{Edge, PATIENCE};
 
 /// How soon an upstream notices that a client has left.
 #[derive(Parser)]
@@ -50,14 +53,13 @@ const PHASES: &[Phase] = &[
 const UPSTREAMS: [&str; 2] = ["1.1", "2"];
 /// What is asked for, median and worst.
 const TARGET: Duration = Duration::from_millis(50);
-/// How long anything that must happen may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(run(&cli))) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             let _ = writeln!(io::stderr(), "leave: {error}");
             ExitCode::FAILURE
@@ -70,12 +72,13 @@ fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-async fn run(cli: &Cli) -> io::Result<()> {
+/// Says in how many phases the target was missed.
+async fn run(cli: &Cli) -> io::Result<usize> {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files)?;
     let sim = Sim::start(Config::default(), SocketAddr::from(([127, 0, 0, 1], 0))).await?;
-    let edge = Edge::start(&cli.forebay, sim.addr()).await?;
+    let edge = site::start(&cli.forebay, sim.addr()).await?;
     let bench = Bench { sim: &sim, edge: &edge };
     // What is opened once and for all is open when files are counted.
     for upstream in UPSTREAMS {
@@ -83,7 +86,7 @@ async fn run(cli: &Cli) -> io::Result<()> {
             bench.leave(phase, Speaks::One, upstream, 8).await?;
         }
     }
-    let files = edge.files_at_rest(None).await?;
+    let files = site::files_at_rest(&edge, None).await?;
     say("| client | upstream | phase | median, ms | worst, ms | all at once, ms |");
     say("|---|---|---|--:|--:|--:|");
     let mut missed = 0;
@@ -93,7 +96,7 @@ async fn run(cli: &Cli) -> io::Result<()> {
                 let times = bench.leave(phase, speaks, upstream, cli.streams).await?;
                 missed += usize::from(times.worst > TARGET);
                 say(&times.row(phase, speaks, upstream));
-                edge.files_at_rest(Some(files)).await?;
+                site::files_at_rest(&edge, Some(files)).await?;
             }
         }
     }
@@ -101,7 +104,7 @@ async fn run(cli: &Cli) -> io::Result<()> {
     say(&format!(
         "Nothing stayed: every gauge is at zero, and no more than the {files} files from before are open."
     ));
-    Ok(())
+    Ok(missed)
 }
 
 /// The upstream, and the edge before it.
@@ -148,7 +151,7 @@ impl Bench<'_> {
         upstream: &str,
         streams: usize,
     ) -> io::Result<Clients> {
-        let heads = self.edge.heads(upstream).await?;
+        let heads = site::heads(self.edge, upstream).await?;
         let requests = self.sim.stats().snapshot().requests;
         let opened = Clients::open(self.edge.addr, phase, speaks, upstream, streams).await?;
         let asked = requests + streams as u64;
@@ -156,7 +159,7 @@ impl Bench<'_> {
             io::Error::other(format!("{}: only {} of {asked} requests came", phase.name, stats.requests))
         })?;
         let came = heads + if phase.fault == "stall=head" { 0 } else { streams as u64 };
-        edge::until("the heads of all replies", async || Ok(self.edge.heads(upstream).await? == came))
+        edge::until("the heads of all replies", async || Ok(site::heads(self.edge, upstream).await? == came))
             .await?;
         Ok(opened)
     }

@@ -278,6 +278,26 @@ async fn a_deployment_that_cannot_be_asked_so_is_passed_over() {
 }
 
 #[tokio::test]
+async fn a_node_of_ones_own_is_limited_for_itself_and_a_clouds_endpoints_share_one_rate() {
+    for (provider, asked) in [("simulator", [1, 5]), ("openai", [1, 0])] {
+        let (limited, well) = (failing("status=429;retry_after=30").await, sim(Config::default()).await);
+        let config = format!(
+            "clusters:\n  sim: {{provider: {provider}, api_key: env:KEY, balance: priority, health: {{check: none}}, \
+             http: \"1.1\", endpoints: [{{url: \"http://{}\"}}, {{url: \"http://{}\", priority: 1}}]}}\n\
+             models: {{\"*\": {{deployments: [{{cluster: sim}}]}}}}\nanonymous: true\n",
+            limited.addr(),
+            well.addr()
+        );
+        let edge = Edge::start_with(&config, &[("KEY", "a-key-0123456789")]).await;
+        for _ in 0..5 {
+            let reply = ask(&edge, Dialect::Chat, false, "").await;
+            assert_eq!(reply.status, if provider == "simulator" { 200 } else { 429 }, "{reply:?}");
+        }
+        assert_eq!([requests(&limited), requests(&well)], asked, "{provider}");
+    }
+}
+
+#[tokio::test]
 async fn a_streams_client_is_kept_awake_during_a_wait() {
     let bad = failing("status=429;retry_after=2").await;
     let settings = format!("{IN_ORDER}, clocks: {{heartbeat: 300ms}}");
