@@ -78,6 +78,9 @@ pub struct Provider {
     /// Whether its chat goes on with an answer that a request brings the beginning of, without repeating it: by
     /// `continue_final_message` and `add_generation_prompt`.
     pub continues: bool,
+    /// Whether its chat tells usage in every event of a stream if asked to, by `continuous_usage_stats` (vLLM's and SGLang's
+    /// `StreamOptions`).
+    pub counts: bool,
     /// The check used when none is configured.
     pub probe: FreeProbe,
     /// How long an idle connection is kept: less than the peer keeps it.

@@ -74,6 +74,17 @@ pub fn streamed(operation: Operation, envelope: &Envelope<'_>, upstream_model: O
     edits
 }
 
+/// The edits that make a chat request that asks for its usage one that asks for it in every event: how much of an answer
+/// that breaks off was made is known only so. `continuous_usage_stats` is vLLM's and SGLang's.
+pub fn counted(envelope: &Envelope<'_>) -> Edits {
+    let mut edits = Edits::new();
+    if let StreamOptions::Object { span, is_empty, include_usage: Some((_, true)) } = &envelope.stream_options
+    {
+        insert(&mut edits, span.start + 1, *is_empty, b"\"continuous_usage_stats\":true".to_vec());
+    }
+    edits
+}
+
 /// Refuses a request that no upstream could take, with the words of the real API.
 ///
 /// # Errors

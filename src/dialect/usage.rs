@@ -45,6 +45,26 @@ pub struct Usage {
     pub output: Output,
 }
 
+impl Usage {
+    /// What of it is more than `part`, count by count.
+    #[must_use]
+    pub fn less(&self, part: &Self) -> Self {
+        let more = |all: Option<u64>, part: Option<u64>| all.map(|all| all.saturating_sub(part.unwrap_or(0)));
+        let (Self { input, output }, Self { input: read, output: made }) = (self, part);
+        Self {
+            input: Input {
+                total: more(input.total, read.total),
+                cached: more(input.cached, read.cached),
+                written: more(input.written, read.written),
+            },
+            output: Output {
+                total: more(output.total, made.total),
+                reasoning: more(output.reasoning, made.reasoning),
+            },
+        }
+    }
+}
+
 /// Tokens of the prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Input {

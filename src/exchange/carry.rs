@@ -270,7 +270,14 @@ impl<'a> Asked<'a> {
             _ => self.translated(client, Upstream::Chat, cluster, model, id).ok()?,
         };
         let is_own = cluster.passage(self.operation) == Some(Passage::Verbatim);
-        (!is_own || written.carry.lost().is_empty()).then_some(Written { resumes: true, ..written })
+        if is_own && !written.carry.lost().is_empty() {
+            return None;
+        }
+        // Whoever has asked for it, or asked not to be told, is asked for nothing else.
+        let is_asked = request.left.iter().any(|left| left.path == "stream_options.continuous_usage_stats");
+        let counts = cluster.provider.counts && !is_asked;
+        let outgoing = if counts { counted(written.outgoing)? } else { written.outgoing };
+        Some(Written { outgoing, resumes: true, ..written })
     }
 
     /// The client's own request, but for a stream with its usage.
@@ -424,11 +431,22 @@ pub(super) fn lost(notes: &Notes) -> String {
     text
 }
 
+/// The same request, with its usage in every event.
+fn counted(outgoing: Outgoing) -> Option<Outgoing> {
+    let body = joined(outgoing.pieces, outgoing.length).into_iter().next()?;
+    let edits = dialect::request::counted(&Envelope::parse(&body).ok()?);
+    Some(Outgoing { pieces: splice(&body, &edits), length: spliced_len(body.len(), &edits), ..outgoing })
+}
+
 /// Below this size copying a body is cheaper than another write to the socket, bytes.
 const COPY: usize = 32 << 10;
 
 fn joined_if_small(pieces: Pieces, length: usize) -> Pieces {
-    if pieces.len() <= 1 || length > COPY {
+    if length > COPY { pieces } else { joined(pieces, length) }
+}
+
+fn joined(pieces: Pieces, length: usize) -> Pieces {
+    if pieces.len() <= 1 {
         return pieces;
     }
     let mut whole = BytesMut::with_capacity(length);

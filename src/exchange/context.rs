@@ -30,7 +30,7 @@ use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::{Endpoint, InFlight};
 
 /// Where the present attempt goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Place {
     /// The cluster.
     pub cluster: Arc<Cluster>,
@@ -53,6 +53,8 @@ pub struct Tally {
     pub tokens: u64,
     /// Usage as reported.
     pub usage: Option<Usage>,
+    /// What of it is counted already, where others went on with a stream: each part is its own deployment's.
+    pub settled: Usage,
     /// Whether the reply was a stream.
     pub stream: bool,
 }
@@ -363,7 +365,7 @@ impl Context {
 
     fn count_tokens(&self, place: &Place, series: &DeploymentSeries) {
         match &self.tally.usage {
-            Some(usage) => series.count(usage),
+            Some(usage) => series.count(&usage.less(&self.tally.settled)),
             None if self.failure.is_none() && self.status == 200 => {
                 METRICS.upstream.unknown_usage.with_label_values(&[place.cluster.name()]).inc();
             }

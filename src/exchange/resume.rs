@@ -17,7 +17,7 @@ use super::context::{Context, Place};
 use super::engine::{Ask, Outbound, begin, clocks, pause, queue, sticky_value};
 use super::intake::Share;
 use super::relay::{self, Terms};
-use super::retry::{Next, Plan, Rules};
+use super::retry::{Lost, Next, Plan, Rules};
 use super::verdict::Failed;
 use crate::dialect::translate::{self, Begun};
 use crate::dialect::{Operation, chat};
@@ -63,12 +63,23 @@ impl Why {
             Self::Evicted => "had to leave",
         }
     }
+
+    /// In the words of the retry policy.
+    fn cause(self) -> Cause {
+        match self {
+            Self::Broken => Cause::Broken,
+            Self::Slow => Cause::Slow,
+            Self::Evicted => Cause::Evicted,
+        }
+    }
 }
 
 /// What becomes of a stream that broke off.
 pub(super) enum Rest {
     /// Another endpoint goes on with it, on these terms.
     Elsewhere(Box<Upstream>, Box<Terms>),
+    /// There is none: all that was allowed is said, and only the end is missing.
+    Said,
     /// It ends here.
     Nowhere,
 }
@@ -86,11 +97,14 @@ impl Resume {
         Some(Box::new(Self { body: sent.pieces.clone(), query: ask.query.clone(), model, _share: share }))
     }
 
-    /// The request for the rest.
-    fn request(&self, begun: &Begun<'_>) -> Option<Vec<u8>> {
+    /// The request for the rest; nothing where all that was allowed is said.
+    fn request(&self, begun: &Begun<'_>) -> Result<Option<Vec<u8>>, &'static str> {
         let mut body = BytesMut::with_capacity(self.body.iter().map(|piece| piece.len()).sum());
         self.body.iter().for_each(|piece| body.extend_from_slice(piece));
-        chat::resume::request(&body, begun.text, begun.tokens).ok().flatten()
+        match chat::resume::request(&body, begun.text, begun.tokens)? {
+            Some(_) if begun.times >= TIMES => Err("it broke off too often"),
+            asked => Ok(asked),
+        }
     }
 
     /// Whether a deployment can go on with what another began.
@@ -119,31 +133,35 @@ pub(super) async fn elsewhere(
     context: &mut Context,
 ) -> Result<Rest, Error> {
     let (Some(resume), Some(alias), Some(place)) =
-        (&terms.resume, context.alias.clone(), context.place.take())
+        (&terms.resume, context.alias.clone(), context.place.clone())
     else {
         return Ok(Rest::Nowhere);
     };
     let name = place.cluster.name().to_owned();
-    let asked = begun.and_then(|begun| match resume.request(&begun) {
-        Some(body) if begun.times < TIMES => Ok(body),
-        Some(_) => Err("it broke off too often"),
-        None => Err("all the tokens that it may have are there"),
-    });
-    let (outcome, told, rest) = match asked {
-        Err(cannot) => {
-            context.place = Some(place);
-            ("refused", format!("{name}: {}, {cannot}", why.name()), Rest::Nowhere)
+    let is_first = begun.is_ok_and(|begun| begun.times == 0);
+    let (outcome, told, rest) = match begun.and_then(|begun| resume.request(&begun)) {
+        Err(cannot) => ("refused", format!("{name}: {}, {cannot}", why.name()), Rest::Nowhere),
+        Ok(None) => {
+            let told = format!("{name}: {}, all the tokens that it may have are there", why.name());
+            ("complete", told, Rest::Said)
         }
-        Ok(body) => {
+        Ok(Some(body)) => {
+            let lost =
+                Lost { cluster: &place.cluster, endpoint: &place.endpoint, cause: why.cause(), is_first };
             let seeking = Seeking { resume, body, terms };
-            let found = seeking.find(place, &alias, client, context).await?;
+            let found = seeking.find(&lost, &alias, client, context).await?;
             match found {
                 Some((upstream, terms)) => {
                     let at = upstream.cluster().name();
                     let told = format!("{name}: {}, continued at {at}", why.name());
                     ("continued", told, Rest::Elsewhere(Box::new(upstream), Box::new(terms)))
                 }
-                None => ("failed", format!("{name}: {}, not continued", why.name()), Rest::Nowhere),
+                None => {
+                    let told = format!("{name}: {}, not continued", why.name());
+                    // It is that place's stream that is cut, not one's that was asked in vain.
+                    context.place = Some(place);
+                    ("failed", told, Rest::Nowhere)
+                }
             }
         }
     };
@@ -167,7 +185,7 @@ impl Seeking<'_> {
     /// the stream broke off.
     async fn find(
         self,
-        lost: Place,
+        lost: &Lost<'_>,
         alias: &Arc<Alias>,
         client: &mut Client<'_>,
         context: &mut Context,
@@ -183,11 +201,9 @@ impl Seeking<'_> {
             let rules = Rules { named, retry, deadline, spills: context.spills(), explained: false };
             Plan::new(alias, (self.terms.operation, sticky.as_deref()), &permitted, rules, now)
         };
-        let place = (&*lost.cluster, &lost.endpoint);
         let mut plan =
-            plan.resuming(context.attempts, place, |deployment| self.resume.fits(deployment, context));
+            plan.resuming(context.attempts, lost, |deployment| self.resume.fits(deployment, context));
         let beat = (self.terms.operation, self.terms.clocks.heartbeat);
-        context.place = Some(lost);
         loop {
             let (deployment, flight) = match plan.next(now) {
                 Next::Try(deployment, flight) => (deployment, flight),

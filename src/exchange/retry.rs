@@ -27,6 +27,8 @@ pub struct Plan<'a> {
     asked_before: SmallVec<[&'a Cluster; 4]>,
     /// How the last attempt failed.
     last: Option<Cause>,
+    /// Whether the next attempt replaces work that is lost, and so is nobody's further one.
+    replaces: bool,
     /// How long one that is tired asks to be left alone.
     asked: Duration,
     /// How often it was waited.
@@ -62,6 +64,20 @@ pub struct Rules<'a> {
     pub spills: bool,
     /// Whether its caller is told of everything that was passed over.
     pub explained: bool,
+}
+
+/// What a stream has lost that is to be gone on with elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost<'c> {
+    /// The cluster that it came from.
+    pub(super) cluster: &'c Cluster,
+    /// The endpoint.
+    pub(super) endpoint: &'c Arc<Endpoint>,
+    /// Why.
+    pub(super) cause: Cause,
+    /// Whether it is the first loss of that stream. That is made good whatever the budget: of a node with many streams all
+    /// are lost at once, and there are never more such attempts than streams that had begun.
+    pub(super) is_first: bool,
 }
 
 /// What is known of deployments without a free place.
@@ -154,6 +170,7 @@ impl<'a> Plan<'a> {
             made: 0,
             asked_before: SmallVec::new(),
             last: None,
+            replaces: false,
             asked: Duration::ZERO,
             waits: 0,
             dead: Vec::new(),
@@ -167,17 +184,14 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// A plan for the rest of a stream that broke off at `lost`, after so many attempts: over the deployments that `fit`,
+    /// A plan for the rest of a stream that its place has `lost`, after so many attempts: over the deployments that `fit`,
     /// and within the budget of the cluster that was asked.
-    pub(super) fn resuming(
-        mut self,
-        made: u32,
-        (cluster, lost): (&Cluster, &Arc<Endpoint>),
-        fit: impl Fn(&Deployment) -> bool,
-    ) -> Self {
+    pub(super) fn resuming(mut self, made: u32, lost: &Lost<'_>, fit: impl Fn(&Deployment) -> bool) -> Self {
+        let Lost { cluster, endpoint, cause, is_first } = *lost;
         self.made = made;
-        self.last = Some(Cause::Broken);
-        self.tired.push(Arc::clone(lost));
+        self.last = Some(cause);
+        self.replaces = is_first;
+        if cause == Cause::Evicted { &mut self.dead } else { &mut self.tired }.push(Arc::clone(endpoint));
         for (index, deployment) in self.alias.deployments.iter().enumerate() {
             if !fit(deployment) {
                 self.barred.push(index);
@@ -228,13 +242,14 @@ impl<'a> Plan<'a> {
 
     /// Whether a cluster may be asked. Once by every exchange, whichever failed before; again, only within its budget.
     fn may_ask(&mut self, cluster: &'a Cluster) -> bool {
+        let replaces = std::mem::take(&mut self.replaces);
         if !self.asked_before.iter().any(|known| std::ptr::eq(*known, cluster)) {
             self.asked_before.push(cluster);
             cluster.budget.pay_in(self.rules.retry.budget);
             return true;
         }
         // What never reached an upstream burdens none, and what one is taken from had its place elsewhere from the first.
-        matches!(self.last, Some(Cause::Unsent | Cause::Evicted)) || cluster.budget.take()
+        replaces || matches!(self.last, Some(Cause::Unsent | Cause::Evicted)) || cluster.budget.take()
     }
 
     /// The request cannot be written for that deployment: it is out, and was not asked.
@@ -630,24 +645,49 @@ mod tests {
         let alias = alias();
         let (now, first) = (Instant::now(), &alias.deployments[1].cluster);
         let lost = Arc::clone(&first.endpoints()[0]);
-        let seek = |made, fit: fn(&Deployment) -> bool| {
+        let seek = |made, (cause, is_first), fit: fn(&Deployment) -> bool| {
+            let lost = Lost { cluster: first, endpoint: &lost, cause, is_first };
             let rules = rules(Retry { attempts: 3, ..RETRY }, now + Duration::from_secs(60));
             let plan = Plan::new(&alias, CHAT, &|_| true, rules, now);
-            let mut plan = plan.resuming(made, (first, &lost), fit);
+            let mut plan = plan.resuming(made, &lost, fit);
             match plan.next(now) {
                 Next::Try(deployment, flight) => {
-                    assert!(!Arc::ptr_eq(flight.endpoint(), &lost), "not where it broke off");
+                    assert!(!Arc::ptr_eq(flight.endpoint(), lost.endpoint), "not where it broke off");
                     Some(deployment.cluster.name().to_owned())
                 }
                 Next::Queue(..) | Next::Wait(_) | Next::Over(_) => None,
             }
         };
-        assert_eq!(seek(1, |_| true).as_deref(), Some("first"));
-        assert_eq!(seek(1, |deployment| deployment.cluster.name() == "spare").as_deref(), Some("spare"));
-        assert_eq!(seek(1, |_| false), None);
-        assert_eq!(seek(3, |_| true), None, "all attempts are made");
+        let (again, moved) = ((Cause::Broken, false), (Cause::Evicted, false));
+        let only_first: fn(&Deployment) -> bool = |deployment| deployment.cluster.name() == "first";
+        assert_eq!(seek(1, again, |_| true).as_deref(), Some("first"));
+        assert_eq!(
+            seek(1, again, |deployment| deployment.cluster.name() == "spare").as_deref(),
+            Some("spare")
+        );
+        assert_eq!(seek(1, again, |_| false), None);
+        assert_eq!(seek(3, again, |_| true), None, "all attempts are made");
         while first.budget.take() {}
-        assert_eq!(seek(1, |deployment| deployment.cluster.name() == "first"), None, "its budget is used up");
+        assert_eq!(seek(1, again, only_first), None, "its budget is used up");
+        for _ in 0..100 {
+            assert!(seek(1, moved, only_first).is_some(), "its place was taken from it");
+            assert!(seek(1, (Cause::Broken, true), only_first).is_some(), "what is lost is made good once");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_made_good_by_one_attempt_that_no_budget_pays() {
+        let alias = alias();
+        let (now, first) = (Instant::now(), &alias.deployments[1].cluster);
+        while first.budget.take() {}
+        let lost =
+            Lost { cluster: first, endpoint: &first.endpoints()[0], cause: Cause::Slow, is_first: true };
+        let plan = Plan::new(&alias, CHAT, &|_| true, rules(RETRY, now + Duration::from_secs(60)), now);
+        let mut plan = plan.resuming(1, &lost, |deployment| deployment.cluster.name() == "first");
+        let Next::Try(deployment, flight) = plan.next(now) else { panic!("it is free") };
+        assert!(plan.failed(deployment, flight.endpoint(), true, (Some(Cause::Failed), None), now));
+        plan.tired.clear();
+        assert!(matches!(plan.next(now), Next::Over(_)), "the next is a further attempt as ever");
     }
 
     #[test]

@@ -430,7 +430,7 @@ impl Metrics {
             continuations: make.counters(
                 "forebay_continuations_total",
                 "Streams that broke off where they may be gone on with elsewhere: continued, failed (nobody could), \
-                 refused (it could not be exact)",
+                 refused (it could not be exact), complete (all that it may hold was there)",
                 &["cluster", "outcome"],
             ),
             registry: make.registry,

@@ -41,6 +41,7 @@ fn cloud(name: &'static str, address: Address) -> Provider {
         form: Form::Own,
         fold: false,
         continues: false,
+        counts: false,
         probe: FreeProbe::Connect,
         idle: Duration::from_secs(55),
         headers: Vec::new(),
@@ -179,8 +180,8 @@ fn amazon() -> Vec<Provider> {
 /// Software that people run themselves.
 fn engines() -> Vec<Provider> {
     vec![
-        Provider { continues: true, ..engine("vllm", EVERY, "/health") },
-        Provider { continues: true, ..engine("sglang", OPENAI, "/health") },
+        Provider { continues: true, counts: true, ..engine("vllm", EVERY, "/health") },
+        Provider { continues: true, counts: true, ..engine("sglang", OPENAI, "/health") },
         // llama.cpp holds a thread for every idle connection and closes it after 5 s.
         Provider {
             idle: Duration::from_secs(3),
@@ -196,7 +197,12 @@ fn engines() -> Vec<Provider> {
         engine("triton", CHAT_OLD_EMBEDDINGS, "/health/ready"),
         engine("tensorrt-llm", &[ChatCompletions, Completions], "/health"),
         Provider { kind: Kind::Any, speaks: EVERY.into(), ..cloud("compatible", Address::Own) },
-        Provider { idle: Duration::from_secs(30), continues: true, ..engine("simulator", EVERY, "/health") },
+        Provider {
+            idle: Duration::from_secs(30),
+            continues: true,
+            counts: true,
+            ..engine("simulator", EVERY, "/health")
+        },
     ]
 }
 

@@ -97,7 +97,9 @@ async fn what_nobody_here_keeps_is_refused_and_nobody_is_asked() {
     let id = response(&ask(&edge, &first(false)).await)["id"].as_str().unwrap().to_owned();
     let asked = || east.stats().snapshot().requests + west.stats().snapshot().requests;
     let before = asked();
-    let forged = format!("{}A", &id[..id.len() - 1]);
+    let mut forged = id.clone();
+    let last = forged.pop();
+    forged.push(if last == Some('A') { 'B' } else { 'A' });
     let moved = id.replacen("resp_", "resp_0", 1);
     for unknown in ["resp_123", forged.as_str(), moved.as_str()] {
         let body = json!({"model": "m", "input": "Go on.", "previous_response_id": unknown});

@@ -8,20 +8,17 @@
 
 use crate::dialect::ir::node::{Node, Value};
 use crate::dialect::ir::write::Object;
-use crate::dialect::ir::{Output, Request, Role};
-use crate::error::Error;
+use crate::dialect::ir::{Leftover, Output, Request, Role};
 
 /// Members that change nothing about where an answer goes on. All others that no dialect knows may: grammars, bounds on
 /// what must be said, penalties that count an answer's own words.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 12] = [
     "cache_prompt",
     "chat_template_kwargs",
     "ignore_eos",
-    "include_reasoning",
     "min_p",
     "priority",
     "prompt_cache_key",
-    "separate_reasoning",
     "skip_special_tokens",
     "spaces_between_special_tokens",
     "stop_token_ids",
@@ -30,13 +27,21 @@ const HARMLESS: [&str; 14] = [
     "verbosity",
 ];
 
+/// Members that show a thought where they are true. Elsewhere the model may think unseen, and the next node would go on
+/// without the thought.
+const SHOWING: [&str; 2] = ["include_reasoning", "separate_reasoning"];
+
 /// Why no other node could go on with the answer to this request; nothing where one could.
 pub fn obstacle(request: &Request<'_>) -> Option<&'static str> {
     let sampling = &request.sampling;
     // Engines count them over what they said themselves, not over a prefix that they are given.
     let penalised =
         [sampling.frequency_penalty, sampling.presence_penalty].into_iter().flatten().any(|by| by != 0.0);
-    let is_unknown = |name: &str| !HARMLESS.contains(&name);
+    let is_harmful = |left: &&Leftover<'_>| {
+        let is_shown = |name: &str| SHOWING.contains(&name) && left.raw.get() == "true";
+        left.top().is_some_and(|name| !HARMLESS.contains(&name) && !is_shown(name))
+    };
+    let harmful = request.left.iter().find(is_harmful).and_then(Leftover::top);
     if sampling.replies.is_some_and(|replies| replies > 1) {
         Some("several replies were asked for")
     } else if sampling.logprobs == Some(true) || sampling.top_logprobs.is_some() {
@@ -47,7 +52,9 @@ pub fn obstacle(request: &Request<'_>) -> Option<&'static str> {
         Some("a penalty counts the answer's own words")
     } else if request.messages.last().is_some_and(|last| last.role == Role::Assistant) {
         Some("the conversation ends with the beginning of an answer")
-    } else if request.left.iter().filter_map(|left| left.top()).any(is_unknown) {
+    } else if harmful.is_some_and(|name| SHOWING.contains(&name)) {
+        Some("the model may think unseen")
+    } else if harmful.is_some() {
         Some("the request holds a member that no dialect knows")
     } else {
         None
@@ -55,14 +62,15 @@ pub fn obstacle(request: &Request<'_>) -> Option<&'static str> {
 }
 
 /// The request for the rest: `body` as it was sent, with `said` as the beginning of the answer, for which `produced` tokens
-/// of the bound on output are spent. Nothing where the bound is.
+/// of the bound on output are spent, if anyone knows how many. Nothing where the bound is.
 ///
 /// # Errors
 ///
-/// [`crate::error::Kind::InvalidRequest`] where `body` is no chat request.
-pub fn request(body: &[u8], said: &str, produced: u64) -> Result<Option<Vec<u8>>, Error> {
-    let document = Node::parse(body)?;
-    let Value::Object(members) = &document.value else { return Ok(None) };
+/// Why it cannot be asked for.
+pub fn request(body: &[u8], said: &str, produced: Option<u64>) -> Result<Option<Vec<u8>>, &'static str> {
+    const UNREAD: &str = "the request cannot be read again";
+    let document = Node::parse(body).map_err(|_| UNREAD)?;
+    let Value::Object(members) = &document.value else { return Err(UNREAD) };
     let mut out = Vec::with_capacity(body.len() + said.len() + 128);
     let mut object = Object::begin(&mut out);
     for (name, node) in members {
@@ -79,8 +87,12 @@ pub fn request(body: &[u8], said: &str, produced: u64) -> Result<Option<Vec<u8>>
                 out.push(b']');
             }
             name @ ("max_tokens" | "max_completion_tokens") if !node.is_null() => {
-                let left = node.raw.parse::<u64>().ok().and_then(|limit| limit.checked_sub(produced));
-                let Some(left) = left.filter(|left| *left > 0) else { return Ok(None) };
+                let limit = node.raw.parse::<u64>().map_err(|_| UNREAD)?;
+                let produced = produced.ok_or("nobody knows how many of its tokens are there")?;
+                let left = limit.saturating_sub(produced);
+                if left == 0 {
+                    return Ok(None);
+                }
                 object.count(name, left);
             }
             name => object.raw(name, node.raw),
@@ -114,6 +126,7 @@ mod tests {
             json!({"n": 1, "logprobs": false, "frequency_penalty": 0, "response_format": {"type": "text"}}),
             json!({"temperature": 0.7, "seed": 3, "stop": ["x"], "max_tokens": 9, "ignore_eos": true}),
             json!({"tools": [{"type": "function", "function": {"name": "f"}}]}),
+            json!({"include_reasoning": true, "separate_reasoning": true}),
         ] {
             assert_eq!(obstacle_of(&fine), None, "{fine}");
         }
@@ -126,6 +139,8 @@ mod tests {
             json!({"grammar": "root ::= \"a\""}),
             json!({"guided_regex": "a*"}),
             json!({"min_tokens": 5}),
+            json!({"include_reasoning": false}),
+            json!({"separate_reasoning": false}),
             json!({"continue_final_message": true}),
             json!({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "He"}]}),
         ] {
@@ -137,13 +152,14 @@ mod tests {
     fn the_rest_is_asked_for_with_all_that_was_sent_before() {
         let body =
             r#"{"stream":true, "messages":[{"role":"user","content":"H\u00e9"} ] ,"max_tokens":10,"é":1e0}"#;
-        let asked = request(body.as_bytes(), "so \"far\"\n", 4).unwrap().unwrap();
+        let asked = request(body.as_bytes(), "so \"far\"\n", Some(4)).unwrap().unwrap();
         let expected = r#"{"stream":true,"messages":[{"role":"user","content":"H\u00e9"} ,{"role":"assistant","content":"so \"far\"\n"}],"max_tokens":6,"é":1e0,"add_generation_prompt":false,"continue_final_message":true}"#;
         assert_eq!(String::from_utf8(asked).unwrap(), expected);
-        assert_eq!(request(body.as_bytes(), "x", 10).unwrap(), None, "nothing is left of the bound");
+        assert_eq!(request(body.as_bytes(), "x", Some(10)).unwrap(), None, "nothing is left of the bound");
+        assert!(request(body.as_bytes(), "x", None).is_err(), "what is left is not known");
         let unbound =
-            request(br#"{"messages":[{}],"max_completion_tokens":null}"#, "x", 10).unwrap().unwrap();
+            request(br#"{"messages":[{}],"max_completion_tokens":null}"#, "x", None).unwrap().unwrap();
         assert_eq!(serde_json::from_slice::<Json>(&unbound).unwrap()["max_completion_tokens"], Json::Null);
-        assert!(request(b"no JSON", "x", 1).is_err());
+        assert!(request(b"no JSON", "x", Some(1)).is_err());
     }
 }

@@ -119,6 +119,11 @@ impl Law {
         matches!(self.stage, Stage::Over)
     }
 
+    /// Whether the model is done, and only usage and the end may follow.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.stage, Stage::Finished(_))
+    }
+
     /// Why the stream failed, if it did.
     pub fn failure(&self) -> Option<&Error> {
         self.failure.as_ref()

@@ -16,17 +16,58 @@ pub(super) struct Script {
     /// What is still to come again of the end of the text: blanks, which templates cut off.
     owed: String,
     /// Tokens that earlier nodes made of the text.
-    before: u64,
+    before: Tokens,
     /// The prompt's tokens, where they are known.
     prompt: Option<u64>,
     /// What the present node reports.
     reported: Usage,
-    /// Pieces of text that it sent.
-    pieces: u64,
-    /// How many of them in a row were blank, at the end.
-    blanks: u64,
+    /// The tokens that it said.
+    said: Tokens,
+    /// Those of them up to the last that is not blank.
+    solid: Tokens,
     /// How often another node has gone on.
     times: u32,
+}
+
+/// How many tokens a text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tokens {
+    /// As far as can be told.
+    likely: u64,
+    /// No more than so many; nothing where nobody knows.
+    most: Option<u64>,
+}
+
+/// The longest word that is taken for one token, bytes.
+const WORD: usize = 16;
+
+impl Tokens {
+    const NONE: Self = Self::exactly(0);
+
+    const fn exactly(count: u64) -> Self {
+        Self { likely: count, most: Some(count) }
+    }
+
+    /// How many tokens a piece of text is of which nothing else is known. Engines that report no usage on the way send one
+    /// for each token, but for tokens that are no whole character.
+    fn of(piece: &str) -> Self {
+        let words = piece.split_whitespace().count();
+        let begins_a_line = piece.trim_end().contains('\n');
+        let foreign = piece.chars().filter(|char| !char.is_ascii()).map(char::len_utf8).sum::<usize>();
+        let is_one = words <= 1 && !(words == 1 && begins_a_line) && piece.trim().len() - foreign <= WORD;
+        Self { likely: 1, most: is_one.then(|| foreign.max(1) as u64) }
+    }
+
+    fn and(self, more: Self) -> Self {
+        let most = self.most.zip(more.most).map(|(known, more)| known + more);
+        Self { likely: self.likely + more.likely, most }
+    }
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self::NONE
+    }
 }
 
 /// How the present node's answer stands.
@@ -48,8 +89,8 @@ enum State {
 pub struct Begun<'s> {
     /// The text so far, but for blanks at its end: many templates cut them off, and they come again.
     pub text: &'s str,
-    /// The tokens that it is, as far as they were counted.
-    pub tokens: u64,
+    /// The tokens that it is: no more than so many, and nothing where nobody knows.
+    pub tokens: Option<u64>,
     /// How often another node has gone on already.
     pub times: u32,
 }
@@ -70,13 +111,37 @@ impl Script {
         if text.is_empty() {
             return Err("nothing was said");
         }
-        Ok(Some(Begun { text, tokens: self.tokens(), times: self.times }))
+        Ok(Some(Begun { text, tokens: self.tokens().most, times: self.times }))
     }
 
     /// The tokens that the text is, without blanks at its end.
-    fn tokens(&self) -> u64 {
-        let own = self.reported.output.total.unwrap_or(self.pieces);
-        self.before + own.saturating_sub(self.blanks)
+    fn tokens(&self) -> Tokens {
+        self.before.and(self.solid)
+    }
+
+    /// What all nodes together have used so far, as far as that is known.
+    pub(super) fn used(&self) -> Usage {
+        let mut used = Usage::default();
+        used.input.total = self.prompt;
+        used.output.total = Some(self.tokens().likely).filter(|tokens| *tokens > 0);
+        used
+    }
+
+    /// Whether another node has gone on.
+    pub(super) fn is_continued(&self) -> bool {
+        self.times > 0
+    }
+
+    /// The memory that it takes, bytes.
+    pub(super) fn size(&self) -> usize {
+        self.text.capacity() + self.owed.capacity()
+    }
+
+    /// There is no memory for it any more.
+    pub(super) fn forget(&mut self) {
+        if matches!(self.state, State::Telling | State::Joining) {
+            self.unfit("there is no memory to keep the text in");
+        }
     }
 
     /// Another node goes on.
@@ -85,7 +150,7 @@ impl Script {
         self.before = self.tokens();
         let blanks = self.text.split_off(kept);
         self.owed.insert_str(0, &blanks);
-        (self.reported, self.pieces, self.blanks) = (Usage::default(), 0, 0);
+        (self.reported, self.said, self.solid) = (Usage::default(), Tokens::NONE, Tokens::NONE);
         self.state = State::Joining;
         self.times += 1;
     }
@@ -139,8 +204,10 @@ impl Script {
         if text.contains('\u{fffd}') {
             return self.unfit("the text holds a character that cannot be read");
         }
-        self.pieces += 1;
-        self.blanks = if text.trim_start().is_empty() { self.blanks + 1 } else { 0 };
+        self.said = self.said.and(Tokens::of(text));
+        if !text.trim_start().is_empty() {
+            self.solid = self.said;
+        }
         self.text.push_str(text);
     }
 
@@ -201,16 +268,25 @@ impl Script {
     /// node's prompt.
     fn usage(&mut self, usage: Usage) -> Usage {
         update(&mut self.reported, usage);
+        if let Some(total) = usage.output.total {
+            // Blanks that came since the last word may be part of the count: too many is on the safe side.
+            let is_solid = self.solid == self.said || self.solid.most.is_none();
+            // Nothing that is said is no token.
+            self.said = Tokens::exactly(total.max(self.said.likely));
+            if is_solid {
+                self.solid = self.said;
+            }
+        }
         let mut all = usage;
         if self.times == 0 {
             self.prompt = usage.input.total.or(self.prompt);
             return all;
         }
-        let prompt = self.prompt.or_else(|| Some(usage.input.total?.saturating_sub(self.before)));
+        let prompt = self.prompt.or_else(|| Some(usage.input.total?.saturating_sub(self.before.likely)));
         self.prompt = prompt;
         all.input.total = prompt;
         all.input.cached = usage.input.cached.map(|cached| cached.min(prompt.unwrap_or(cached)));
-        all.output.total = usage.output.total.map(|total| total + self.before);
+        all.output.total = usage.output.total.map(|total| total + self.before.likely);
         all
     }
 }

@@ -2,7 +2,7 @@
 
 use super::script::{Begun, Script};
 use super::{Client, Decoder, Encoder, Upstream};
-use crate::dialect::ir::{Block, Event, Notes, ReplyTo, update};
+use crate::dialect::ir::{Block, Event, Finish, Notes, Origin, ReplyTo, Stop, Text, update};
 use crate::dialect::usage::Usage;
 use crate::error::Error;
 
@@ -67,6 +67,48 @@ impl Stream {
         if let Some(script) = &mut self.script {
             script.go_on();
             self.decoder = upstream.decoder();
+        }
+    }
+
+    /// What all upstreams together have used, and what of it is known while one has yet to go on; nothing where nothing is.
+    pub fn usage(&self) -> Option<Usage> {
+        let Some(script) = self.script.as_ref().filter(|script| script.is_continued()) else {
+            return self.seen.usage;
+        };
+        let (used, mut all) = (script.used(), self.seen.usage.unwrap_or_default());
+        all.input.total = all.input.total.or(used.input.total);
+        all.output.total = all.output.total.max(used.output.total);
+        Some(all)
+    }
+
+    /// What the upstreams so far have used of what was kept; nothing where nothing was.
+    pub fn used(&self) -> Option<Usage> {
+        self.script.as_ref().map(|script| script.used())
+    }
+
+    /// The memory of what is kept, bytes.
+    pub fn kept(&self) -> usize {
+        self.script.as_ref().map_or(0, |script| script.size())
+    }
+
+    /// Keeps nothing more, and forgets what was kept: there is no memory for it.
+    pub fn forget(&mut self) {
+        if let Some(script) = &mut self.script {
+            script.forget();
+        }
+    }
+
+    /// Whether the upstream has said all: only usage and the end may follow.
+    pub fn is_said(&self) -> bool {
+        self.encoder.law().is_finished()
+    }
+
+    /// All that was allowed is said, though the upstream could not say so: appends the end.
+    pub fn complete(&mut self, out: &mut Vec<u8>) {
+        let usage = self.used().unwrap_or_default();
+        let finish = Finish::new(Stop::Length, Origin::Chat, Text::new("length"));
+        for event in [Event::Usage(usage), Event::Finish(finish), Event::End] {
+            say(event, &mut self.seen, &mut self.encoder, out);
         }
     }
 

@@ -10,12 +10,18 @@ use tokio::time::Sleep;
 
 use super::Terms;
 use crate::clocks::Clocks;
+use crate::meter::timeline::Timeline;
 use crate::upstream::endpoint::{Endpoint, Eviction};
 
 /// The clocks of a stream. One timer serves them all: it is set to the earliest, and only when it fires is it worked
 /// out what is due, so that an event costs no timer.
-pub(super) struct StreamClocks<'a> {
-    clocks: &'a Clocks,
+pub(super) struct StreamClocks {
+    /// To the first content.
+    first_token: Duration,
+    /// Between two pieces of it.
+    gap: Duration,
+    attempt: Duration,
+    heartbeat: Option<Duration>,
     tried: Instant,
     sent: Instant,
     deadline: Instant,
@@ -35,11 +41,21 @@ pub(super) enum Due {
     Evicted,
 }
 
-impl<'a> StreamClocks<'a> {
-    pub(super) fn new(terms: &'a Terms, endpoint: &Arc<Endpoint>, tried: Instant, sent: Instant) -> Self {
-        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-        let eviction = Eviction::of(endpoint);
-        Self { clocks: &terms.clocks, tried, sent, deadline: terms.deadline, timer, eviction }
+impl StreamClocks {
+    /// The clocks of a stream that comes from there.
+    pub(super) fn new(terms: &Terms, endpoint: &Arc<Endpoint>, timeline: &Timeline) -> Self {
+        let Clocks { first_token, gap, attempt, heartbeat, .. } = terms.clocks;
+        Self {
+            first_token,
+            gap,
+            attempt,
+            heartbeat,
+            tried: timeline.tried,
+            sent: timeline.sent.unwrap_or(timeline.began),
+            deadline: terms.deadline,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            eviction: Eviction::of(endpoint),
+        }
     }
 
     /// Waits until something may be due. May be dropped and called again.
@@ -59,10 +75,10 @@ impl<'a> StreamClocks<'a> {
         }
         let now = Instant::now();
         let content = match last_token {
-            None => (self.sent + self.clocks.first_token, "the upstream's first token did not come in time"),
-            Some(last) => (last + self.clocks.gap, "the upstream's stream fell silent"),
+            None => (self.sent + self.first_token, "the upstream's first token did not come in time"),
+            Some(last) => (last + self.gap, "the upstream's stream fell silent"),
         };
-        let attempt = (self.tried + self.clocks.attempt, "the attempt took too long");
+        let attempt = (self.tried + self.attempt, "the attempt took too long");
         let limits = [content, attempt];
         if self.deadline <= now {
             return Due::Late;
@@ -70,11 +86,11 @@ impl<'a> StreamClocks<'a> {
         if let Some((_, why)) = limits.iter().find(|(at, _)| *at <= now) {
             return Due::Slow(why);
         }
-        let heartbeat = self.clocks.heartbeat.map(|silence| last_sent + silence);
+        let heartbeat = self.heartbeat.map(|silence| last_sent + silence);
         let beat = heartbeat.is_some_and(|at| at <= now);
         let ends = limits.iter().map(|(at, _)| *at).chain([self.deadline]);
         let next = ends.chain(heartbeat.filter(|_| !beat)).min();
-        let next = match (beat, self.clocks.heartbeat) {
+        let next = match (beat, self.heartbeat) {
             (true, Some(silence)) => next.map(|at| at.min(now + silence)),
             _ => next,
         };

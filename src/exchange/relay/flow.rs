@@ -171,6 +171,46 @@ impl Flow {
         }
     }
 
+    /// The memory of what is kept, bytes.
+    pub(super) fn kept(&self) -> usize {
+        match self {
+            Self::Translated(stream) => stream.kept(),
+            Self::Verbatim(_) | Self::Folded(_) => 0,
+        }
+    }
+
+    /// Keeps nothing: there is no memory for it.
+    pub(super) fn forget(&mut self) {
+        if let Self::Translated(stream) = self {
+            stream.forget();
+        }
+    }
+
+    /// What the upstreams so far have used of what was kept; nothing where nothing was.
+    pub(super) fn used(&self) -> Option<Usage> {
+        match self {
+            Self::Translated(stream) => stream.used(),
+            Self::Verbatim(_) | Self::Folded(_) => None,
+        }
+    }
+
+    /// Whether the upstream has said all that a client of another dialect is told: only usage and the end may follow.
+    pub(super) fn is_said(&self) -> bool {
+        match self {
+            Self::Translated(stream) => stream.is_said(),
+            Self::Verbatim(_) | Self::Folded(_) => false,
+        }
+    }
+
+    /// All that was allowed is said, though no upstream could say so: lets out the end.
+    pub(super) fn complete(&mut self, out: &mut Let) {
+        if let Self::Translated(stream) = self {
+            let mut told = Vec::new();
+            stream.complete(&mut told);
+            out.push(told.into());
+        }
+    }
+
     /// What another upstream is to go on with; nothing where the answer is over.
     ///
     /// # Errors
@@ -206,7 +246,7 @@ impl Flow {
     pub(super) fn usage(&self) -> Option<Usage> {
         match self {
             Self::Verbatim(verbatim) => verbatim.tap.usage(),
-            Self::Translated(stream) => stream.seen().usage,
+            Self::Translated(stream) => stream.usage(),
             Self::Folded(folding) => folding.seen().usage,
         }
     }

@@ -17,6 +17,7 @@ use crate::exchange::attempt::Upstream;
 use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::headers;
+use crate::exchange::intake::Share;
 use crate::exchange::resume::{self, Rest, Why};
 use crate::exchange::verdict::Failed;
 use crate::meter::access_log::When;
@@ -35,7 +36,43 @@ pub(in crate::exchange) struct Streaming {
     gaps: Gaps,
     /// How the upstream's stream ended, once it has.
     over: Option<Over>,
+    clocks: StreamClocks,
+    kept: Kept,
     _counted: Counted,
+}
+
+/// The memory of what the client was told, which is kept for whoever goes on with it.
+enum Kept {
+    /// Nothing is.
+    Nothing,
+    /// So much of the budget, and the budget's bound.
+    Share(Box<Share>, u64),
+}
+
+/// By how much that memory grows, bytes.
+const STEP: u64 = 16 << 10;
+
+impl Kept {
+    /// Has the flow keep what the client is told, if there is memory for it.
+    fn new(flow: &mut Flow, context: &Context) -> Self {
+        match context.share(STEP) {
+            Ok(share) => {
+                flow.keep();
+                Self::Share(Box::new(share), context.snapshot.intake.held)
+            }
+            Err(_) => Self::Nothing,
+        }
+    }
+
+    /// Takes what the flow keeps by now, or has it forgotten.
+    fn grow(&mut self, flow: &mut Flow) {
+        if let Self::Share(share, held) = self
+            && share.grow((flow.kept() as u64).next_multiple_of(STEP), *held).is_err()
+        {
+            flow.forget();
+            *self = Self::Nothing;
+        }
+    }
 }
 
 /// How an upstream's stream ended.
@@ -119,14 +156,13 @@ pub(super) async fn open(
     terms: &Terms,
 ) -> Result<Opened, Box<Failed>> {
     let mut flow = Flow::new(terms.operation, &terms.carry);
-    if terms.resume.is_some() {
-        flow.keep();
-    }
-    let mut streaming = Streaming::new(upstream, terms, flow);
-    let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-    let mut clocks = StreamClocks::new(terms, streaming.upstream.endpoint(), context.timeline.tried, sent);
+    let kept = match &terms.resume {
+        Some(_) => Kept::new(&mut flow, context),
+        None => Kept::Nothing,
+    };
+    let mut streaming = Streaming::new(upstream, terms, context, flow, kept);
     while streaming.is_silent() {
-        streaming.step(client, context, terms, &mut clocks).await?;
+        streaming.step(client, context, terms).await?;
     }
     if streaming.gaps.last.is_none()
         && let Some(failed) = streaming.failed_at_once(context)
@@ -145,11 +181,9 @@ pub(super) async fn fold(
     terms: &Terms,
     (dialect, asked, to): (translate::Upstream, translate::Client, ReplyTo),
 ) -> Result<Opened, Box<Failed>> {
-    let mut streaming = Streaming::new(upstream, terms, Flow::folding(dialect));
-    let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-    let mut clocks = StreamClocks::new(terms, streaming.upstream.endpoint(), context.timeline.tried, sent);
+    let mut streaming = Streaming::new(upstream, terms, context, Flow::folding(dialect), Kept::Nothing);
     while streaming.over.is_none() {
-        streaming.step(client, context, terms, &mut clocks).await?;
+        streaming.step(client, context, terms).await?;
     }
     if let Some(failed) = streaming.failed_at_once(context) {
         return Err(failed.unless(streaming, client, &context.id));
@@ -216,7 +250,7 @@ async fn resumed(
             break conclude(streaming, moved, client, context, present).await;
         };
         let error = moved.err().unwrap_or_else(|| streaming.broken());
-        let Streaming { upstream, mut flow, _counted, .. } = streaming;
+        let Streaming { upstream, mut flow, kept, _counted, .. } = streaming;
         // The place is free, and what is still to come from there is for nobody.
         drop(upstream);
         let rest = match flow.begun() {
@@ -224,16 +258,25 @@ async fn resumed(
             Ok(None) => Ok(Rest::Nowhere),
             Err(cannot) => resume::elsewhere(why, Err(cannot), terms, client, context).await,
         };
+        context.tally.usage = flow.usage();
         match rest {
             Ok(Rest::Elsewhere(upstream, next)) => {
+                // What it made is its own, whoever makes the rest.
+                if let Some(used) = flow.used() {
+                    present.series.count(&used.less(&context.tally.settled));
+                    context.tally.settled = used;
+                }
                 flow.go_on(resume::DIALECT);
-                streaming = *Streaming::new(*upstream, &next, flow);
+                streaming = *Streaming::new(*upstream, &next, context, flow, kept);
                 moved = streaming.pump(client, context, &next).await;
                 own = Some(next);
             }
+            Ok(Rest::Said) => {
+                context.phase = When::Data;
+                break complete(flow, client, context).await;
+            }
             Ok(Rest::Nowhere) => {
                 context.phase = When::Data;
-                context.tally.usage = flow.usage();
                 cut(client, context, present, &mut flow, &error).await;
                 break Err(error);
             }
@@ -246,6 +289,18 @@ async fn resumed(
     done
 }
 
+/// Ends a stream of which all is said that was allowed.
+async fn complete(mut flow: Flow, client: &mut Client<'_>, context: &mut Context) -> Result<(), Error> {
+    let mut told = Let::new();
+    flow.complete(&mut told);
+    context.tally.usage = flow.usage();
+    if let Some(notes) = flow.notes() {
+        context.lose(notes);
+    }
+    client.write(joined(told)).await?;
+    client.end().await
+}
+
 /// Ends a stream that nothing more comes of.
 async fn conclude(
     mut streaming: Streaming,
@@ -256,6 +311,11 @@ async fn conclude(
 ) -> Result<(), Error> {
     let ended = match moved {
         Ok(()) => streaming.finish(client, context, terms).await,
+        // Nothing is missing but the end, and perhaps what it came to.
+        Err(error) if error.kind != Kind::ClientGone && streaming.flow.is_said() => {
+            log::debug!("{}: the end of a reply that was said did not come: {error}", context.id);
+            streaming.finish(client, context, terms).await
+        }
         Err(error) => Err(error),
     };
     context.tally.usage = streaming.flow.usage();
@@ -301,9 +361,10 @@ enum Next {
 
 impl Streaming {
     /// The beginning of a stream.
-    fn new(upstream: Upstream, terms: &Terms, flow: Flow) -> Box<Self> {
+    fn new(upstream: Upstream, terms: &Terms, context: &Context, flow: Flow, kept: Kept) -> Box<Self> {
         let (held, gaps) = (Let::new(), Gaps::new(&terms.series));
-        Box::new(Self { upstream, flow, held, gaps, over: None, _counted: Counted::new() })
+        let clocks = StreamClocks::new(terms, upstream.endpoint(), &context.timeline);
+        Box::new(Self { upstream, flow, held, gaps, over: None, clocks, kept, _counted: Counted::new() })
     }
 
     /// Whether nothing has come that is worth telling.
@@ -344,10 +405,8 @@ impl Streaming {
         terms: &Terms,
     ) -> Result<(), Error> {
         self.send(client, context, terms).await?;
-        let sent = context.timeline.sent.unwrap_or(context.timeline.began);
-        let mut clocks = StreamClocks::new(terms, self.upstream.endpoint(), context.timeline.tried, sent);
         while self.over.is_none() {
-            self.step(client, context, terms, &mut clocks).await?;
+            self.step(client, context, terms).await?;
             if !self.held.is_empty() {
                 self.send(client, context, terms).await?;
                 self.gaps.sent();
@@ -362,7 +421,6 @@ impl Streaming {
         client: &mut Client<'_>,
         context: &mut Context,
         terms: &Terms,
-        clocks: &mut StreamClocks<'_>,
     ) -> Result<(), Error> {
         let next = tokio::select! {
             biased;
@@ -371,7 +429,7 @@ impl Streaming {
                 Err(error) => Next::Broken(error),
             },
             gone = client.gone() => Next::Gone(gone),
-            () = clocks.tick() => Next::Tick,
+            () = self.clocks.tick() => Next::Tick,
         };
         match next {
             // An HTTP/2 stream may end with an empty frame, which is no reply.
@@ -379,13 +437,13 @@ impl Streaming {
             Next::Chunk(Some(chunk)) => {
                 if self.take(&chunk, context) {
                     // The timer was set for the first token: from now on the gap is shorter.
-                    clocks.due(context.timeline.last_token, client.last);
+                    self.clocks.due(context.timeline.last_token, client.last);
                 }
             }
             Next::Chunk(None) => self.over = Some(Over::Closed),
             Next::Broken(error) => self.over = Some(Over::Broken(error)),
             Next::Gone(gone) => return Err(gone),
-            Next::Tick => match clocks.due(context.timeline.last_token, client.last) {
+            Next::Tick => match self.clocks.due(context.timeline.last_token, client.last) {
                 Due::Nothing => {}
                 Due::Heartbeat if self.flow.at_boundary() => {
                     client.heartbeat(terms.operation, &context.id).await?;
@@ -404,6 +462,7 @@ impl Streaming {
         let read = Instant::now();
         self.gaps.read = read;
         let content = self.flow.push(chunk, &mut self.held);
+        self.kept.grow(&mut self.flow);
         let mut first = false;
         if content > 0 {
             first = self.gaps.token(read);

@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 pub(crate) struct Chat {
     ask: Ask,
     family: Family,
+    /// Whether every chunk of a stream tells the usage so far, as vLLM and SGLang do when asked to.
+    counts: bool,
 }
 
 /// Reads the request.
@@ -60,7 +62,8 @@ pub(crate) fn parse(body: &Value, env: &Env<'_>) -> Result<Chat, Refusal> {
         want: want(body, answered),
         ..Ask::new(model, prompt, body, env)
     };
-    Ok(Chat { ask, family: env.place.family })
+    let counts = body.get("stream_options").is_some_and(|options| flag(options, "continuous_usage_stats"));
+    Ok(Chat { ask, family: env.place.family, counts })
 }
 
 /// The beginning of the answer that is to be gone on with, as engines are told of it.
@@ -146,10 +149,11 @@ impl Call for Chat {
         };
         let answers = ask.answers(config);
         let tokens = answers.iter().map(Answer::tokens).sum();
+        let running = Some(usage).filter(|_| self.counts && ask.include_usage);
         let usage = usage_json(usage, tokens, answers.iter().map(Answer::thought).sum());
         if ask.stream {
             let usage = ask.include_usage.then_some(usage);
-            return Rendered::stream(Media::Events, stream(stamp, answers, usage));
+            return Rendered::stream(Media::Events, stream(stamp, answers, usage, running));
         }
         let choices: Vec<_> =
             answers.iter().enumerate().map(|(index, answer)| choice(index, answer)).collect();
@@ -272,8 +276,13 @@ fn usage_json(usage: Usage, output: u64, thought: u64) -> Value {
 }
 
 /// The chunks: a role for each choice, then the choices' tokens in turn, their ends, usage, `[DONE]`. Where usage
-/// is asked for, every chunk before it carries `usage: null`.
-fn stream(stamp: Stamp, answers: Vec<Answer>, usage: Option<Value>) -> impl Iterator<Item = Event> + Send {
+/// is asked for, every chunk before it carries `usage: null`, or what it is by then where that is to be `running`.
+fn stream(
+    stamp: Stamp,
+    answers: Vec<Answer>,
+    usage: Option<Value>,
+    running: Option<Usage>,
+) -> impl Iterator<Item = Event> + Send {
     let deltas = interleave(answers.iter().map(deltas).collect());
     let roles = (0..answers.len()).map(|index| (index, role(), Kind::Frame)).collect::<Vec<_>>();
     let null = usage.as_ref().map(|_| Value::Null);
@@ -288,8 +297,15 @@ fn stream(stamp: Stamp, answers: Vec<Answer>, usage: Option<Value>) -> impl Iter
     });
     let tail = [usage.map(Chunk::Usage), Some(Chunk::Done)].into_iter().flatten();
     let prologue = stamp.prologue().map(Event::frame);
+    let mut told = 0;
     prologue.into_iter().chain(bodies.chain(ends).chain(tail).map(move |chunk| match chunk {
-        Chunk::Choices(choices, kind) => Event { bytes: stamp.chunk(&choices, null.as_ref()), kind },
+        Chunk::Choices(choices, kind) => {
+            if let Kind::Tokens(tokens) = kind {
+                told += tokens;
+            }
+            let so_far = running.map(|usage| usage_json(usage, told, 0));
+            Event { bytes: stamp.chunk(&choices, so_far.as_ref().or(null.as_ref())), kind }
+        }
         Chunk::Usage(usage) => Event::frame(stamp.chunk(&json!([]), Some(&usage))),
         Chunk::Done => Event::last(Bytes::from_static(b"data: [DONE]\n\n")),
     }))

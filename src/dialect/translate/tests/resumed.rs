@@ -67,7 +67,7 @@ fn blanks_at_the_end_of_the_text_come_again_and_are_told_once() {
     let mut begun = stream(Client::Chat);
     begun.push(first.as_bytes(), &mut Vec::new());
     let so_far = begun.begun().unwrap().unwrap();
-    assert_eq!((so_far.text, so_far.tokens, so_far.times), ("One two", 2, 0));
+    assert_eq!((so_far.text, so_far.tokens, so_far.times), ("One two", Some(2), 0));
     let expected = {
         let whole = first.clone() + &text("Three") + &end(9, 5);
         events(&streamed(Upstream::Chat, Client::Chat, Delivery::StreamWithUsage, [whole.as_bytes()]))
@@ -106,7 +106,7 @@ fn a_third_goes_on_with_what_a_second_went_on_with() {
     }
     stream.finish(&mut out);
     assert_eq!(stream.failure().map(|error| error.private.to_string()), None);
-    let expected = [("One two", 2, 0), ("One two", 2, 1), ("One two\nThree", 4, 2)];
+    let expected = [("One two", Some(2), 0), ("One two", Some(2), 1), ("One two\nThree", Some(4), 2)];
     assert_eq!(seen, expected.map(|(text, tokens, times)| (text.to_owned(), tokens, times)));
     let told = String::from_utf8(out).unwrap();
     let said: String = events(told.as_bytes())
@@ -165,9 +165,56 @@ fn the_rest_may_call_a_tool_but_not_think() {
 
 #[test]
 fn the_request_for_the_rest_is_one_that_chat_reads() {
-    let asked = resume::request(br#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#, "He", 1);
+    let asked =
+        resume::request(br#"{"model":"m","messages":[{"role":"user","content":"Hi"}]}"#, "He", Some(1));
     let read = asked.unwrap().unwrap();
     let read = Client::Chat.request(&read).unwrap();
     assert_eq!(read.messages.len(), 2);
     assert!(resume::obstacle(&read).is_some(), "it is asked but once");
+}
+
+/// A chunk of text that tells the tokens so far.
+fn counted(text: &str, tokens: u64) -> String {
+    let chunk = json!({"choices": [{"index": 0, "delta": {"content": text}}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": tokens}});
+    format!("data: {chunk}\n\n")
+}
+
+#[test]
+fn no_more_tokens_are_taken_for_said_than_may_be_and_none_where_nobody_knows() {
+    for (pieces, most) in [
+        (vec![text("One"), text(" two"), text("\n")], Some(2)),
+        (vec![text("One two")], None),
+        (vec![text("One"), text("\n\nTwo")], None),
+        (vec![text("incomprehensibilities")], None),
+        // It may be one for each byte.
+        (vec![text("One"), text(" \u{1f600}")], Some(5)),
+        (vec![counted("One two three", 4)], Some(4)),
+        (vec![text("One two"), counted(" three", 4)], Some(4)),
+        (vec![counted("One two", 3), text(" three")], Some(4)),
+        (vec![counted("One two", 3), text(" three four")], None),
+        // The blanks come again, and are not spent.
+        (vec![counted("One two", 3), counted("\n", 4), counted("\n", 5)], Some(3)),
+        // One that counts nothing on the way does not count at all.
+        (vec![counted("One", 0), counted(" two", 0)], Some(2)),
+    ] {
+        let mut stream = stream(Client::Chat);
+        stream.push((role() + &pieces.concat()).as_bytes(), &mut Vec::new());
+        assert_eq!(stream.begun().unwrap().unwrap().tokens, most, "{pieces:?}");
+    }
+}
+
+#[test]
+fn what_is_said_up_to_its_bound_is_ended_for_its_length() {
+    for client in Client::ALL {
+        let said = [role(), counted("One", 1), counted(" two", 2)].concat();
+        let finish = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]});
+        let whole = said.clone() + &format!("data: {finish}\n\n") + &format!("data: {}\n\n", "[DONE]");
+        let expected = streamed(Upstream::Chat, client, Delivery::StreamWithUsage, [whole.as_bytes()]);
+        let (mut stream, mut out) = (stream(client), Vec::new());
+        stream.push(said.as_bytes(), &mut out);
+        stream.complete(&mut out);
+        assert!(stream.is_over() && stream.failure().is_none());
+        assert_eq!(events(&out), events(&expected), "{client:?}");
+    }
 }
