@@ -408,7 +408,8 @@ mod tests {
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut seen = Vec::new();
         for _ in 0..3 {
-            let mut writing = Box::pin(http1.write(Bytes::from_static(b": still here, still here\n\n"), false));
+            let mut writing =
+                Box::pin(http1.write(Bytes::from_static(b": still here, still here\n\n"), false));
             assert!(writing.as_mut().poll(&mut context).is_pending(), "its client reads nothing");
             // It goes on after a while, and waits again.
             let mut some = [0; 40];
