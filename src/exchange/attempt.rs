@@ -11,7 +11,7 @@ use pingora_timeout::timeout;
 use super::headers::{self, Request};
 use crate::clocks::Clocks;
 use crate::dialect::form::Unframed;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Retry};
 use crate::frame::http1::Reply;
 use crate::meter::metrics::METRICS;
 use crate::provider::credential::{self, Proof, Proved};
@@ -302,6 +302,13 @@ impl Upstream {
         )
         .because(format!("{}: its drain's deadline has come", self.flight.endpoint().name))
         .moved()
+    }
+
+    /// The exchange ends with this error, where the client sees it.
+    pub fn ended_by(&self, error: &Error) {
+        if error.retry == Retry::Moved {
+            self.flight.endpoint().count_ended();
+        }
     }
 
     /// The upstream broke HTTP.

@@ -25,6 +25,7 @@ use crate::meter::series::DeploymentSeries;
 use crate::meter::timeline::Timeline;
 use crate::snapshot::Cause;
 use crate::upstream::cluster::Outcome;
+use crate::upstream::endpoint::Moving;
 
 /// A stream under way.
 pub(in crate::exchange) struct Streaming {
@@ -217,6 +218,7 @@ async fn resumed(
         };
         let error = moved.err().unwrap_or_else(|| streaming.broken());
         let Streaming { upstream, mut flow, _counted, .. } = streaming;
+        let moving = (why == Why::Evicted).then(|| Moving::from(upstream.endpoint()));
         // The place is free, and what is still to come from there is for nobody.
         drop(upstream);
         let rest = match flow.begun() {
@@ -226,12 +228,16 @@ async fn resumed(
         };
         match rest {
             Ok(Rest::Elsewhere(upstream, next)) => {
+                drop(moving);
                 flow.go_on(resume::DIALECT);
                 streaming = *Streaming::new(*upstream, &next, flow);
                 moved = streaming.pump(client, context, &next).await;
                 own = Some(next);
             }
             Ok(Rest::Nowhere) => {
+                if let Some(moving) = moving {
+                    moving.ended();
+                }
                 context.phase = When::Data;
                 context.tally.usage = flow.usage();
                 cut(client, context, present, &mut flow, &error).await;
@@ -256,7 +262,10 @@ async fn conclude(
 ) -> Result<(), Error> {
     let ended = match moved {
         Ok(()) => streaming.finish(client, context, terms).await,
-        Err(error) => Err(error),
+        Err(error) => {
+            streaming.upstream.ended_by(&error);
+            Err(error)
+        }
     };
     context.tally.usage = streaming.flow.usage();
     if let Some(notes) = streaming.flow.notes() {
