@@ -266,7 +266,7 @@ impl Http1 {
 
     /// The connection for the next request, if it is in order.
     pub async fn finish(mut self) -> Option<Box<Guarded>> {
-        let ended = self.place == Place::Done && self.keep;
+        let ended = self.place == Place::Done && self.keep && self.out.is_empty();
         if ended && (self.guarded.is_read() || self.skip().await) {
             self.guarded.next();
             return Some(self.guarded);

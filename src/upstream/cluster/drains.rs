@@ -82,10 +82,10 @@ impl Cluster {
         let _changing = self.changing();
         self.at_each(endpoint, |endpoint| self.drain_one(endpoint, by, deadline, now));
         // It may have left the list since it was looked up.
-        if !self.everywhere().iter().any(|known| Arc::ptr_eq(&known.endpoint, endpoint)) {
-            let mut leaving = self.drains.leaving();
+        let (present, mut leaving) = (self.endpoints.load(), self.drains.leaving());
+        if !present.iter().chain(leaving.iter()).any(|known| Arc::ptr_eq(known, endpoint)) {
             leaving.insert(0, Arc::clone(endpoint));
-            forget(&mut leaving, &self.endpoints.load());
+            forget(&mut leaving, &present);
         }
     }
 
@@ -156,6 +156,8 @@ impl Cluster {
                 soonest = Some(soonest.map_or(left, |soonest: Duration| soonest.min(left)));
             }
         }
+        // Half way through a replacement, who has just left would be taken for present.
+        let _changing = self.changing();
         forget(&mut self.drains.leaving(), &self.endpoints.load());
         soonest
     }
