@@ -321,7 +321,7 @@ pub struct Lease {
 
 impl Lease {
     /// The connection is released in the proper way: there is nothing to look after any more.
-    pub fn returned(mut self: Box<Self>) {
+    pub fn returned(mut self) {
         self.links = None;
     }
 }
@@ -373,7 +373,7 @@ mod tests {
         for returned in [true, false] {
             let links = Links::new("leased", 4, Duration::from_secs(1), None);
             let peer = endpoint("http://127.0.0.1:1", 1, 0).peer().unwrap();
-            let lease = Box::new(Lease { links: Some(Arc::clone(&links)), peer, id: 1 });
+            let lease = Lease { links: Some(Arc::clone(&links)), peer, id: 1 };
             if returned {
                 lease.returned()
             } else {
