@@ -1,5 +1,6 @@
 //! `forebay drain`: takes endpoints of a running edge out of service, through its admin listener.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -71,18 +72,35 @@ async fn operate(args: &Args) -> Result<ExitCode, String> {
     let path = if args.resume { "/endpoints/resume" } else { "/endpoints/drain" };
     let mut answer = admin.ask(Method::POST, path, order.to_string()).await?;
     let meant: Vec<Value> = places(&answer).cloned().collect();
-    let mut last = None;
+    let (mut last, mut ended) = (None, Ended::default());
     loop {
+        ended.note(&answer);
         let left = left(&answer);
         if last.replace(left) != Some(left) {
             show(args, &answer)?;
         }
         if !args.wait || left == (0, 0) {
-            let evicted: u64 = places(&answer).filter_map(|place| place["evicted"].as_u64()).sum();
-            return Ok(if args.wait && evicted > 0 { CUT.into() } else { ExitCode::SUCCESS });
+            return Ok(if args.wait && ended.any() { CUT.into() } else { ExitCode::SUCCESS });
         }
         tokio::time::sleep(LOOK).await;
         answer = still(admin.ask(Method::GET, "/endpoints", String::new()).await?, &meant)?;
+    }
+}
+
+/// How many exchanges were ended at each endpoint: the most that was said of it, for one that is gone says nothing more.
+#[derive(Debug, Default)]
+struct Ended(HashMap<String, u64>);
+
+impl Ended {
+    fn note(&mut self, answer: &Value) {
+        for place in places(answer) {
+            let known = self.0.entry(format!("{}/{}", place["cluster"], place["endpoint"])).or_default();
+            *known = (*known).max(place["ended"].as_u64().unwrap_or(0));
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.0.values().any(|ended| *ended > 0)
     }
 }
 
@@ -119,9 +137,9 @@ fn show(args: &Args, answer: &Value) -> Result<(), String> {
         let deadline = place["deadline_in_s"].as_f64().filter(|_| state == "draining");
         let deadline =
             deadline.map_or_else(String::new, |left| format!(", {left:.0} s until they are ended"));
-        let evicted = place["evicted"].as_u64().filter(|evicted| *evicted > 0);
-        let evicted = evicted.map_or_else(String::new, |evicted| format!(", {evicted} were ended"));
-        say(&format!("{}/{name}: {state}, {running} under way{deadline}{evicted}", text("cluster")))
+        let ended = place["ended"].as_u64().filter(|ended| *ended > 0);
+        let ended = ended.map_or_else(String::new, |ended| format!(", {ended} were ended"));
+        say(&format!("{}/{name}: {state}, {running} under way{deadline}{ended}", text("cluster")))
     })
 }
 
@@ -174,5 +192,25 @@ impl Admin {
         let known =
             if known.is_empty() { String::new() } else { format!("; there are {}", known.join(", ")) };
         Err(format!("{why}{known} ({status})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_ended_is_not_forgotten_when_its_endpoint_is_gone() {
+        let mut ended = Ended::default();
+        let answer = |places: Value| json!({ "endpoints": places });
+        let place =
+            |count: u64| json!({"cluster": "gpu", "endpoint": "http://a", "evicted": 4, "ended": count});
+        ended.note(&answer(json!([place(0)])));
+        assert!(!ended.any(), "what has moved was not ended");
+        ended.note(&answer(json!([place(2), place(2)])));
+        ended.note(&answer(json!([place(0)])));
+        ended.note(&answer(json!([])));
+        assert!(ended.any());
+        assert_eq!(ended.0.values().sum::<u64>(), 2, "it is one drain, at whichever of the two");
     }
 }

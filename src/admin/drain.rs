@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Answer;
 use crate::snapshot::Snapshot;
 use crate::upstream::cluster::{Cluster, Somewhere};
-use crate::upstream::endpoint::{By, Draining, Duty, Stage};
+use crate::upstream::endpoint::{By, Duty, Stage};
 use crate::upstream::wanted::Wanted;
 
 /// What is to be done.
@@ -82,17 +82,15 @@ pub(super) fn obey(order: Order, body: &[u8], snapshot: &Snapshot, now: Instant)
     if meant.is_empty() {
         return unknown(&asked, &everywhere);
     }
-    let is_filed =
-        |place: &Somewhere| matches!(place.endpoint.duty(), Duty::Draining(Draining { by: By::File, .. }));
-    if order == Order::Resume && meant.iter().any(|(_, place)| is_filed(place)) {
-        let message = "it is in the file `server.drain_file`, which would drain it again: take it out there";
-        return Answer::error(StatusCode::CONFLICT, message);
-    }
     for (cluster, place) in &meant {
         match order {
             Order::Drain => cluster.drain(&place.endpoint, By::Operator, deadline, now),
-            Order::Resume => cluster.resume(&place.endpoint),
+            Order::Resume => cluster.resume(&place.endpoint, By::Operator),
         }
+    }
+    if order == Order::Resume && meant.iter().any(|(_, place)| place.endpoint.is_draining()) {
+        let message = "it is in the file `server.drain_file`, which drains it still: take it out there";
+        return Answer::error(StatusCode::CONFLICT, message);
     }
     Answer::json(StatusCode::OK, &shown(meant.into_iter(), now))
 }
@@ -137,17 +135,19 @@ fn one(cluster: &Cluster, place: &Somewhere, now: Instant) -> Value {
         "listed": place.listed,
     });
     if let Duty::Draining(draining) = endpoint.duty() {
-        let left = draining.deadline.map(|deadline| deadline.saturating_duration_since(now).as_secs_f64());
+        let deadline = draining.asked.deadline();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(now).as_secs_f64());
         shown["state"] = match draining.stage {
             Stage::Emptying => "draining",
             Stage::Evicting => "evicting",
             Stage::Idle => "idle",
         }
         .into();
-        shown["by"] = draining.by.name().into();
+        shown["by"] = draining.asked.name().into();
         shown["draining_for_s"] = now.saturating_duration_since(draining.since).as_secs_f64().into();
         shown["deadline_in_s"] = left.into();
         shown["evicted"] = draining.evicted.into();
+        shown["ended"] = endpoint.ended().into();
     }
     shown
 }

@@ -27,7 +27,7 @@ use crate::upstream::outgoing::Outgoing;
 pub struct Upstream {
     link: Link,
     /// Dropped after the link.
-    _lease: Option<Box<Lease>>,
+    lease: Option<Box<Lease>>,
     peer: PeerHandle,
     flight: InFlight,
     cluster: Arc<Cluster>,
@@ -78,8 +78,8 @@ impl Upstream {
         })?;
         let series = &cluster.series;
         if reused { &series.reused_connections } else { &series.new_connections }.inc();
-        let _lease = cluster.links.lease(&link, &peer);
-        Ok(Self { link, _lease, peer, flight, cluster, reused, sent: None, reply: None, unframed: None })
+        let lease = cluster.links.lease(&link, &peer);
+        Ok(Self { link, lease, peer, flight, cluster, reused, sent: None, reply: None, unframed: None })
     }
 
     /// Whether the connection carried other exchanges before.
@@ -265,6 +265,10 @@ impl Upstream {
     pub async fn release(self) {
         drop(self.flight);
         self.cluster.links.release(self.link, &self.peer).await;
+        // Where this is dropped before, the connection is looked after all the same.
+        if let Some(lease) = self.lease {
+            lease.returned();
+        }
     }
 
     /// The upstream was too slow, or its connection is dead: nobody else is to wait on it.
@@ -304,6 +308,13 @@ impl Upstream {
         )
         .because(format!("{}: its drain's deadline has come", self.flight.endpoint().name))
         .moved()
+    }
+
+    /// The exchange ends with this error, where the client sees it.
+    pub fn ended_by(&self, error: &Error) {
+        if error.retry == Retry::Moved {
+            self.flight.endpoint().count_ended();
+        }
     }
 
     /// The upstream broke HTTP.

@@ -47,6 +47,8 @@ pub struct Client<'a> {
     pub last: Instant,
     /// What the head is to tell of where the request went.
     pub told: Option<String>,
+    /// Whether a write was begun and its end not seen.
+    writing: bool,
 }
 
 impl<'a> Client<'a> {
@@ -55,7 +57,7 @@ impl<'a> Client<'a> {
     pub fn new(mut session: Session<'a>, dialect: Dialect, write: Duration, now: Instant) -> Self {
         session.write_within(write);
         let end = End::Session(session);
-        Self { end, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: now, told: None }
+        Self { end, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: now, told: None, writing: false }
     }
 
     /// One in its place, for an attempt beside the one that it waits for.
@@ -68,6 +70,7 @@ impl<'a> Client<'a> {
             bytes: self.bytes,
             last: self.last,
             told: None,
+            writing: false,
         }
     }
 
@@ -236,9 +239,15 @@ impl<'a> Client<'a> {
     }
 
     async fn put(&mut self, piece: Bytes, last: bool) -> Result<(), Error> {
-        match &mut self.end {
-            End::Session(session) => session.write(piece, last).await,
-            End::Nobody(_) => Ok(()),
+        let End::Session(session) = &mut self.end else { return Ok(()) };
+        // A write that an attempt had under way when another overtook it. What follows half an event would be read as
+        // the rest of it.
+        if self.writing && !session.resumes() {
+            return Err(Error::client_gone().because("it did not read the whole of what it was last sent"));
         }
+        self.writing = true;
+        let written = session.write(piece, last).await;
+        self.writing = false;
+        written
     }
 }

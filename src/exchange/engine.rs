@@ -22,7 +22,7 @@ use super::retry::{Next, Nowhere, Plan, Rules};
 use super::verdict::{Beyond, Failed};
 use crate::clocks::Clocks;
 use crate::dialect::Operation;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Retry};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::provider::credential::{Proof, Source};
@@ -152,7 +152,9 @@ async fn follow<'p>(
                 plan.turned(index, turn, now.saturating_duration_since(before));
                 continue;
             }
-            Next::Over(nowhere) => return Err(last.unwrap_or_else(|| no_place(nowhere).into())),
+            Next::Over(nowhere) => {
+                return Err(last.map_or_else(|| no_place(nowhere).into(), |last| over(last, context)));
+            }
         };
         let model = deployment.model.resolve(&context.starred);
         let written = match write(ask, deployment, model.as_deref(), client, context).await {
@@ -182,7 +184,7 @@ async fn follow<'p>(
         };
         now = Instant::now();
         if !noted(plan, deployment, &failed, context, now) {
-            return Err(failed);
+            return Err(over(failed, context));
         }
         // A pooled connection that proved stale is seldom alone.
         fresh = matches!(failed.cause, Some(Cause::Unsent | Cause::Broken));
@@ -252,6 +254,14 @@ fn noted<'p>(
         METRICS.upstream.failed_attempts.with_label_values(&[place.cluster.name(), cause.name()]).inc();
     }
     may
+}
+
+/// That failure is the exchange's: one that had to leave the last place it was at has not found another.
+fn over(failed: Box<Failed>, context: &Context) -> Box<Failed> {
+    if let Some(place) = context.place.as_ref().filter(|_| failed.error.retry == Retry::Moved) {
+        place.endpoint.count_ended();
+    }
+    failed
 }
 
 /// A request on its way to an endpoint.

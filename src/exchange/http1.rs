@@ -222,20 +222,35 @@ impl Http1 {
         self.flush(None).await
     }
 
-    /// Sends what waits, and then `rest`.
+    /// Sends what waits, and then `rest`. May be dropped and gone on with where there is no `rest`: what was sent waits no
+    /// more, and what was not leaves ahead of the next write.
     async fn flush(&mut self, rest: Option<Bytes>) -> Result<(), Error> {
         // Nearly always the connection takes it at once, and no timer is needed.
         let at_once = std::future::poll_fn(|cx| Poll::Ready(self.poll_out(cx))).await;
         let sent = match at_once {
             Poll::Ready(Ok(())) if rest.is_none() => Ok(()),
             Poll::Ready(Err(error)) => Err(error),
-            _ => push(&mut *self.guarded, &self.out, rest, self.write).await,
+            _ => self.push(rest).await,
         };
         // What was cut short cannot be followed by another reply.
         self.keep &= sent.is_ok();
         // A buffer that has just been used is in the processor's cache; one kept from the last event is not.
         self.out = BytesMut::new();
         sent.map_err(|error| Error::client_gone().because(error))
+    }
+
+    /// Sends what waits, and then `rest`, in the connection's own time. Each write may take as long as the client is given.
+    async fn push(&mut self, rest: Option<Bytes>) -> io::Result<()> {
+        while !self.out.is_empty() {
+            let size = some(&mut *self.guarded, &self.out, self.write).await?;
+            self.out.advance(size);
+        }
+        let mut rest = rest.unwrap_or_default();
+        while !rest.is_empty() {
+            let size = some(&mut *self.guarded, &rest, self.write).await?;
+            rest.advance(size);
+        }
+        timeout(self.write, self.guarded.flush()).await.map_err(|_| slow())?
     }
 
     /// Sends what waits, as far as the connection takes it.
@@ -251,7 +266,7 @@ impl Http1 {
 
     /// The connection for the next request, if it is in order.
     pub async fn finish(mut self) -> Option<Box<Guarded>> {
-        let ended = self.place == Place::Done && self.keep;
+        let ended = self.place == Place::Done && self.keep && self.out.is_empty();
         if ended && (self.guarded.is_read() || self.skip().await) {
             self.guarded.next();
             return Some(self.guarded);
@@ -277,24 +292,16 @@ impl Http1 {
     }
 }
 
-/// Sends `first` and then `rest`. Each write may take as long as `limit`.
-async fn push(
-    stream: &mut (impl AsyncWrite + Unpin),
-    first: &[u8],
-    rest: Option<Bytes>,
-    limit: Duration,
-) -> io::Result<()> {
-    let slow = || io::Error::new(io::ErrorKind::TimedOut, "it does not read what it is sent");
-    for bytes in [first, rest.as_deref().unwrap_or_default()] {
-        let mut left = bytes;
-        while !left.is_empty() {
-            match timeout(limit, stream.write(left)).await.map_err(|_| slow())?? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                size => left = left.get(size..).unwrap_or_default(),
-            }
-        }
+/// Sends some of these bytes, within that time. Says how many.
+async fn some(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8], limit: Duration) -> io::Result<usize> {
+    match timeout(limit, stream.write(bytes)).await.map_err(|_| slow())?? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        size => Ok(size),
     }
-    timeout(limit, stream.flush()).await.map_err(|_| slow())?
+}
+
+fn slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it does not read what it is sent")
 }
 
 /// Writes a number in hexadecimal digits.
@@ -315,7 +322,12 @@ mod tests {
 
     /// A request on a connection, and the client's end of it.
     async fn ask(head: &str) -> (Http1, DuplexStream) {
-        let (mut client, server) = tokio::io::duplex(1 << 20);
+        ask_within(head, 1 << 20).await
+    }
+
+    /// The same on a connection that holds so many bytes that its client has not read.
+    async fn ask_within(head: &str, room: usize) -> (Http1, DuplexStream) {
+        let (mut client, server) = tokio::io::duplex(room);
         client.write_all(head.as_bytes()).await.unwrap();
         let mut guarded = Box::new(Guarded::new(Box::new(server), HeadBounds::default(), false));
         assert!(guarded.head_ready().await.unwrap());
@@ -387,6 +399,36 @@ mod tests {
             text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n9\r\ndata: 1\n\n\r\n"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_dropped_half_way_repeats_nothing_and_loses_nothing() {
+        let (mut http1, mut client) = ask_within("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 64).await;
+        http1.begin_reply(Reply::new(200), true);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let mut writing =
+                Box::pin(http1.write(Bytes::from_static(b": still here, still here\n\n"), false));
+            assert!(writing.as_mut().poll(&mut context).is_pending(), "its client reads nothing");
+            // It goes on after a while, and waits again.
+            let mut some = [0; 40];
+            let size = client.read(&mut some).await.unwrap();
+            seen.extend_from_slice(&some[..size]);
+            assert!(writing.as_mut().poll(&mut context).is_pending());
+        }
+        let rest = tokio::spawn(async move {
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.unwrap();
+            rest
+        });
+        http1.write(Bytes::from_static(b"data: 1\n\n"), true).await.unwrap();
+        drop(http1.finish().await);
+        seen.extend(rest.await.unwrap());
+        let text = String::from_utf8(seen).unwrap();
+        let beat = "1a\r\n: still here, still here\n\n\r\n";
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, beat.repeat(3) + "9\r\ndata: 1\n\n\r\n0\r\n\r\n");
     }
 
     #[tokio::test]

@@ -202,6 +202,7 @@ pub fn reply(
 pub fn pass_reply(context: &Context) -> pingora_core::Result<()> {
     if let Some(place) = context.place.as_ref().filter(|place| place.endpoint.is_evicting()) {
         METRICS.drains.evicted.with_label_values(&[place.cluster.name()]).inc();
+        place.endpoint.count_ended();
         return Err(PingoraError::explain(
             ErrorType::ConnectionClosed,
             "its endpoint is taken out of service",

@@ -184,6 +184,12 @@ impl Session<'_> {
         }
     }
 
+    /// Whether a write of something small that was dropped half way is gone on with by the next. Pingora does not say how
+    /// much of a piece went out over HTTP/2 before its client's window was full.
+    pub fn resumes(&self) -> bool {
+        matches!(self, Self::Own(_))
+    }
+
     /// The status that the client was sent, and whether it began a stream of events. An interim reply leaves room for
     /// any, unless it is the end of HTTP.
     pub fn begun(&self) -> Option<(u16, bool)> {

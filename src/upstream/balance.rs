@@ -453,7 +453,7 @@ mod tests {
                 let mut rng = fastrand::Rng::with_seed(1);
                 assert!(balancer.pick(&fleet, moment, &mut rng, |_| true).is_none(), "{strategy:?}");
             }
-            fleet[0].resume();
+            fleet[0].resume(By::Operator);
             assert!(shares(&balancer, &fleet, 5, false)[0] == 5, "{strategy:?}");
         }
     }

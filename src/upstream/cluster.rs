@@ -289,7 +289,7 @@ impl Cluster {
     }
 
     /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges. One that
-    /// drains goes on draining, also where its weight has changed, and is kept in sight until it is idle.
+    /// drains goes on draining, also where its weight has changed, and is kept in mind where it leaves.
     pub fn replace(&self, specs: Vec<EndpointSpec>) {
         let _changing = self.changing();
         let known: Vec<Arc<Endpoint>> = self.everywhere().into_iter().map(|known| known.endpoint).collect();

@@ -49,12 +49,19 @@ impl Connector {
     /// for as long as its peer lets it.
     pub(super) fn given_up(&self, id: UniqueIDType, peer: &HttpPeer, idle: Duration) {
         let key = peer.reuse_hash();
-        let Some(connection) = self.two.in_use_pool().release(key, id).filter(|c| !c.is_closed()) else {
-            return;
+        let connection = loop {
+            let Some(connection) = self.two.in_use_pool().release(key, id).filter(|c| !c.is_closed()) else {
+                return;
+            };
+            if connection.is_idle() {
+                break connection;
+            }
+            self.two.in_use_pool().insert(key, connection.clone());
+            // Its last session may have been given up meanwhile, by one who did not find it in the pool.
+            if !connection.is_idle() {
+                return;
+            }
         };
-        if !connection.is_idle() {
-            return self.two.in_use_pool().insert(key, connection);
-        }
         // Nothing is sent for a session that is released unused.
         let taken = pin!(connection.spawn_stream()).poll(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready(Ok(Some(session))) = taken {

@@ -17,7 +17,7 @@ use super::breaker::{Breaker, Pass, Policy};
 use super::link::Prepared;
 use super::origin::Origin;
 use drain::Drain;
-pub use drain::{By, Draining, Duty, Eviction, Stage, Turn};
+pub use drain::{Asked, By, Deadline, Draining, Duty, Eviction, Moving, Stage, Turn};
 
 /// Which HTTP versions are spoken with an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

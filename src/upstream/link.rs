@@ -298,7 +298,7 @@ impl Links {
     pub fn lease(self: &Arc<Self>, link: &Link, peer: &PeerHandle) -> Option<Box<Lease>> {
         let Link::Any(session) = link else { return None };
         let HttpSession::H2(session) = &session.0 else { return None };
-        Some(Box::new(Lease { links: Arc::clone(self), peer: peer.clone(), id: session.fd() }))
+        Some(Box::new(Lease { links: Some(Arc::clone(self)), peer: peer.clone(), id: session.fd() }))
     }
 
     /// Lets no other exchange onto the connection of this one, which may be dead without anybody having said so.
@@ -313,9 +313,17 @@ impl Links {
 
 /// A place on an HTTP/2 connection.
 pub struct Lease {
-    links: Arc<Links>,
+    /// None once there is nothing to look after.
+    links: Option<Arc<Links>>,
     peer: PeerHandle,
     id: UniqueIDType,
+}
+
+impl Lease {
+    /// The connection is released in the proper way: there is nothing to look after any more.
+    pub fn returned(mut self) {
+        self.links = None;
+    }
 }
 
 impl fmt::Debug for Lease {
@@ -326,7 +334,9 @@ impl fmt::Debug for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.links.any().given_up(self.id, &self.peer.peer, self.links.idle);
+        if let Some(links) = self.links.take() {
+            links.any().given_up(self.id, &self.peer.peer, links.idle);
+        }
     }
 }
 
@@ -360,7 +370,23 @@ pub fn lacks_files(why: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::endpoint::tests::endpoint;
     use super::*;
+
+    #[test]
+    fn a_place_that_is_returned_is_looked_after_no_more() {
+        for returned in [true, false] {
+            let links = Links::new("leased", 4, Duration::from_secs(1), None);
+            let peer = endpoint("http://127.0.0.1:1", 1, 0).peer().unwrap();
+            let lease = Lease { links: Some(Arc::clone(&links)), peer, id: 1 };
+            if returned {
+                lease.returned()
+            } else {
+                drop(lease)
+            }
+            assert_eq!(links.any.get().is_none(), returned, "the pools are asked for one given up alone");
+        }
+    }
 
     #[test]
     fn what_the_process_lacks_is_told_from_what_the_peer_does() {

@@ -75,11 +75,11 @@ impl Notices {
                 // The earliest of several counts.
                 let deadline = deadlines.iter().flatten().min().copied();
                 match endpoint.duty() {
-                    Duty::Draining(Draining { by: By::File, .. }) if deadlines.is_empty() => {
-                        cluster.resume(&endpoint);
+                    Duty::Draining(Draining { asked, .. })
+                        if deadlines.is_empty() && asked.is_by(By::File) =>
+                    {
+                        cluster.resume(&endpoint, By::File);
                     }
-                    // An operator knows better.
-                    Duty::Draining(Draining { by: By::Operator, deadline: Some(_), .. }) => {}
                     _ if deadlines.is_empty() => {}
                     _ => cluster.drain(&endpoint, By::File, deadline, now),
                 }
@@ -122,11 +122,11 @@ mod tests {
     const TWO: [&str; 2] = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
 
     /// What drains, by whom, and until how many seconds after `since`.
-    fn draining(cluster: &Cluster, since: Instant) -> Vec<(usize, By, Option<u64>)> {
+    fn draining(cluster: &Cluster, since: Instant) -> Vec<(usize, &'static str, Option<u64>)> {
         let endpoints = cluster.endpoints();
         let drain = |(index, duty): (usize, Duty)| match duty {
-            Duty::Draining(Draining { by, deadline, .. }) => {
-                Some((index, by, deadline.map(|at| (at - since).as_secs())))
+            Duty::Draining(Draining { asked, .. }) => {
+                Some((index, asked.name(), asked.deadline().map(|at| (at - since).as_secs())))
             }
             Duty::Serving => None,
         };
@@ -163,16 +163,12 @@ mod tests {
             notices.apply(&gpu, at);
             draining(&gpu[0], now)
         };
-        assert_eq!(say("127.0.0.1:1 deadline=30s\nnonsense:\n", 1), [(0, By::File, Some(31))]);
-        assert_eq!(
-            say("127.0.0.1:1 deadline=30s\n", 9),
-            [(0, By::File, Some(31))],
-            "since it was first seen"
-        );
+        assert_eq!(say("127.0.0.1:1 deadline=30s\nnonsense:\n", 1), [(0, "file", Some(31))]);
+        assert_eq!(say("127.0.0.1:1 deadline=30s\n", 9), [(0, "file", Some(31))], "since it was first seen");
         gpu[0].replace(vec![spec(TWO[1])]);
         gpu[0].replace(vec![spec(TWO[0]), spec(TWO[1])]);
-        assert_eq!(say("127.0.0.1:1 deadline=30s\n", 12), [(0, By::File, Some(31))], "it came back");
-        assert_eq!(say("127.0.0.1", 20), [(0, By::File, Some(31)), (1, By::File, None)]);
+        assert_eq!(say("127.0.0.1:1 deadline=30s\n", 12), [(0, "file", Some(31))], "it came back");
+        assert_eq!(say("127.0.0.1", 20), [(0, "file", Some(31)), (1, "file", None)]);
         assert_eq!(say("", 21), []);
     }
 
@@ -182,10 +178,10 @@ mod tests {
         let gpu = [Arc::new(cluster("gpu", &TWO))];
         let deadline = now + Duration::from_secs(7);
         gpu[0].drain(&gpu[0].endpoints()[0], By::Operator, Some(deadline), now);
-        for text in ["127.0.0.1:1 deadline=30s", ""] {
+        for (text, by) in [("127.0.0.1:1 deadline=30s", "operator and file"), ("", "operator")] {
             notices.take_over(text, Path::new("drain"), now);
             notices.apply(&gpu, now);
-            assert_eq!(draining(&gpu[0], now), [(0, By::Operator, Some(7))], "{text:?}");
+            assert_eq!(draining(&gpu[0], now), [(0, by, Some(7))], "{text:?}");
         }
     }
 }

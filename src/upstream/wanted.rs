@@ -1,6 +1,6 @@
 //! Which endpoint someone means who names one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
@@ -8,7 +8,8 @@ use super::origin::Origin;
 
 /// Endpoints, as they are named by people and by what runs beside the edge: `http://10.0.0.5:8000`, `10.0.0.5:8000`,
 /// `10.0.0.5` for every port of that host, and each of them with the name of a cluster before it: `gpu/10.0.0.5:8000`.
-/// A path behind it is of no account.
+/// A path behind it is of no account; only behind the name of a host without a port it would be taken for one, and the host
+/// for a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wanted {
     cluster: Option<String>,
@@ -26,8 +27,10 @@ impl Wanted {
     /// Says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (cluster, place) = match text.split_once('/') {
-            // The name of a cluster has no colon, and an address has one or no slash.
-            Some((head, rest)) if !head.contains(':') => (Some(head.to_owned()), rest),
+            // The name of a cluster has no colon, and is no address.
+            Some((head, rest)) if !head.contains(':') && head.parse::<IpAddr>().is_err() => {
+                (Some(head.to_owned()), rest)
+            }
             _ => (None, text),
         };
         let wrong = |why: &str| format!("`{text}` names no endpoint: {why}");
@@ -96,6 +99,9 @@ mod tests {
             ("gpu/http://10.0.0.5:8000", "0"),
             ("10.0.0.5", "01"),
             ("gpu/10.0.0.5", "01"),
+            ("10.0.0.5/v1", "01"),
+            ("gpu/10.0.0.5/v1", "01"),
+            ("cloud/10.0.0.5/v1", ""),
             ("https://10.0.0.5:8000", ""),
             ("https://10.0.0.5", ""),
             ("cloud/10.0.0.5", ""),

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay::sim::{Config, EngineConfig};
+use forebay::sim::{Config, EngineConfig, FaultRule};
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::Notify;
@@ -193,9 +193,12 @@ async fn what_has_said_nothing_yet_moves_at_the_deadline() {
             let fields = format!("x-sim-fault: {fault}\r\n");
             client.send(&post(Dialect::Chat.path(), &fields, Dialect::Chat.ask("m", stream))).await;
             a.stats().wait_until(|stats| stats.active == 1, DEADLINE).await.unwrap();
-            let body = format!("{{\"endpoint\":\"{}\",\"deadline_s\":0.3}}", a.addr());
-            assert_eq!(order(&edge, "drain", "", body).await.status, 200);
-            let reply = client.reply().await;
+            let address = a.addr().to_string();
+            let args = [address.as_str(), "--deadline", "0.3", "--wait"];
+            let (said, reply) = tokio::join!(drain(&edge, "", &args), client.reply());
+            assert_eq!(said.code, Some(0), "what has moved was not ended: {said:?}");
+            let shown = place(&edge, a.addr()).await;
+            assert_eq!((&shown["evicted"], &shown["ended"]), (&1.into(), &0.into()), "{shown}");
             let text = String::from_utf8_lossy(&reply.body).into_owned();
             assert!(reply.status == 200 && reply.whole, "{fault} {stream}: {reply:?}");
             assert!(text.contains(if stream { "last" } else { "\"b\"" }), "{fault} {stream}: {text}");
@@ -205,6 +208,27 @@ async fn what_has_said_nothing_yet_moves_at_the_deadline() {
             edge.idle().await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_stream_that_another_endpoint_goes_on_with_was_not_ended() {
+    let rule = FaultRule { fault: "stall=5".into(), ..FaultRule::default() };
+    let a = sim(Config { faults: vec![rule], ..Config::default() }).await;
+    let b = sim(Config::default()).await;
+    let settings = "balance: priority, continuation: true, clocks: {heartbeat: off}";
+    let edge = Edge::start(&cluster_of(&[a.addr(), b.addr()], settings)).await;
+    let mut stream = edge.connect().await;
+    stream.send(&post(Dialect::Chat.path(), "x-sim-tokens: 20\r\n", Dialect::Chat.ask("m", true))).await;
+    stream.saw("\"content\"").await;
+    let address = a.addr().to_string();
+    let args = [address.as_str(), "--deadline", "0.3", "--wait"];
+    let (said, reply) = tokio::join!(drain(&edge, "", &args), stream.reply());
+    assert!(reply.whole && String::from_utf8_lossy(&reply.body).contains("data: [DONE]"), "{reply:?}");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let shown = place(&edge, a.addr()).await;
+    assert_eq!((&shown["evicted"], &shown["ended"]), (&1.into(), &0.into()), "{shown}");
+    let line = edge.access(|_| true).await;
+    assert!(line["passed"].as_str().unwrap().contains("had to leave, continued at"), "{line}");
 }
 
 #[tokio::test]
@@ -260,6 +284,7 @@ async fn raw_routes_know_of_drains_and_deadlines() {
     }
     let reply = stream.reply().await;
     assert!(!reply.whole, "what is cut must not look complete: {reply:?}");
+    assert_eq!(place(&edge, a.addr()).await["ended"], 1);
     a.stats().wait_until(|stats| stats.cancelled.total() == 1, DEADLINE).await.unwrap();
     edge.idle().await;
 }
@@ -290,6 +315,13 @@ async fn a_file_drains_what_it_names_for_as_long_as_it_does() {
     assert!(Dialect::Chat.error_in(&events(&reply.body)).is_some(), "{reply:?}");
     let said = drain(&edge, "", &[&a.addr().to_string(), "--resume"]).await;
     assert!(said.code == Some(1) && said.err.contains("server.drain_file"), "{said:?}");
+    // Who drains it, too, takes back no more than that.
+    let address = a.addr().to_string();
+    assert_eq!(drain(&edge, "", &[&address]).await.code, Some(0));
+    assert_eq!(place(&edge, a.addr()).await["by"], "operator and file");
+    let said = drain(&edge, "", &[&address, "--resume"]).await;
+    assert!(said.code == Some(1) && said.err.contains("server.drain_file"), "{said:?}");
+    assert_eq!(place(&edge, a.addr()).await["by"], "file");
     heard(&edge, "line 2", 1).await;
     say(String::new());
     drains(&edge, a.addr(), false).await;

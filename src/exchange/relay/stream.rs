@@ -26,6 +26,7 @@ use crate::meter::series::DeploymentSeries;
 use crate::meter::timeline::Timeline;
 use crate::snapshot::Cause;
 use crate::upstream::cluster::Outcome;
+use crate::upstream::endpoint::Moving;
 
 /// A stream under way.
 pub(in crate::exchange) struct Streaming {
@@ -251,6 +252,7 @@ async fn resumed(
         };
         let error = moved.err().unwrap_or_else(|| streaming.broken());
         let Streaming { upstream, mut flow, kept, _counted, .. } = streaming;
+        let moving = (why == Why::Evicted).then(|| Moving::from(upstream.endpoint()));
         // The place is free, and what is still to come from there is for nobody.
         drop(upstream);
         let rest = match flow.begun() {
@@ -261,6 +263,7 @@ async fn resumed(
         context.tally.usage = flow.usage();
         match rest {
             Ok(Rest::Elsewhere(upstream, next)) => {
+                drop(moving);
                 // What it made is its own, whoever makes the rest.
                 if let Some(used) = flow.used() {
                     present.series.count(&used.less(&context.tally.settled));
@@ -276,6 +279,9 @@ async fn resumed(
                 break complete(flow, client, context).await;
             }
             Ok(Rest::Nowhere) => {
+                if let Some(moving) = moving {
+                    moving.ended();
+                }
                 context.phase = When::Data;
                 cut(client, context, present, &mut flow, &error).await;
                 break Err(error);
@@ -316,7 +322,10 @@ async fn conclude(
             log::debug!("{}: the end of a reply that was said did not come: {error}", context.id);
             streaming.finish(client, context, terms).await
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            streaming.upstream.ended_by(&error);
+            Err(error)
+        }
     };
     context.tally.usage = streaming.flow.usage();
     if let Some(notes) = streaming.flow.notes() {

@@ -308,7 +308,9 @@ async fn rest(
     tap: &mut ReplyTap,
     mut balance: Balance,
 ) -> Result<(), Error> {
-    while let Some(chunk) = next_piece(&mut upstream, client, terms, context.timeline.tried).await? {
+    loop {
+        let piece = next_piece(&mut upstream, client, terms, context.timeline.tried).await;
+        let Some(chunk) = piece.inspect_err(|error| upstream.ended_by(error))? else { break };
         context.timeline.token(Instant::now());
         tap.push(&chunk);
         balance.push(&chunk);

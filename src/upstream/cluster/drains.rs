@@ -1,17 +1,20 @@
 //! How a cluster's endpoints drain: new exchanges go elsewhere, what runs ends, and that is told.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::Cluster;
-use crate::upstream::endpoint::{By, Duty, Endpoint, Turn};
+use crate::upstream::endpoint::{By, Deadline, Duty, Endpoint, Stage, Turn};
+use crate::upstream::origin::Origin;
 
 /// What of a cluster drains.
 #[derive(Debug, Default)]
 pub(super) struct Drains {
-    /// Endpoints that were taken off the list while they drained, as long as something runs there.
+    /// Endpoints that were taken off the list while they drained: as long as something runs there, and beyond that for the
+    /// case that they come back.
     leaving: Mutex<Vec<Arc<Endpoint>>>,
     /// Told when a drain begins.
     begun: Notify,
@@ -25,13 +28,27 @@ impl Drains {
 
     /// Of those that were known, keeps in sight what drains and is not among the new ones.
     pub(super) fn leave(&self, known: Vec<Arc<Endpoint>>, new: &[Arc<Endpoint>]) {
-        let leaves = |endpoint: &Arc<Endpoint>| {
-            endpoint.is_draining()
-                && endpoint.in_flight() > 0
-                && !new.iter().any(|new| Arc::ptr_eq(new, endpoint))
-        };
-        *self.leaving() = known.into_iter().filter(leaves).collect();
+        let mut leaving = known;
+        leaving
+            .retain(|endpoint| endpoint.is_draining() && !new.iter().any(|new| Arc::ptr_eq(new, endpoint)));
+        forget(&mut leaving, new);
+        *self.leaving() = leaving;
     }
+}
+
+/// So many idle endpoints are kept in mind that were taken off the list while they drained. One costs about a kilobyte.
+const KEPT: usize = 1024;
+
+/// Forgets those where nothing runs and that need not be known when they come back: they are among the `present` ones, or
+/// were put back into service, or others have left after them and are enough to be kept.
+fn forget(leaving: &mut Vec<Arc<Endpoint>>, present: &[Arc<Endpoint>]) {
+    let mut kept: HashSet<Origin> = present.iter().map(|endpoint| endpoint.spec.origin.clone()).collect();
+    let most = kept.len() + KEPT;
+    leaving.retain(|endpoint| {
+        let is_wanted =
+            endpoint.is_draining() && kept.len() < most && kept.insert(endpoint.spec.origin.clone());
+        is_wanted || endpoint.in_flight() > 0
+    });
 }
 
 /// An endpoint where exchanges may run.
@@ -44,7 +61,7 @@ pub struct Somewhere {
 }
 
 impl Cluster {
-    /// Every endpoint where exchanges may run: the present ones, and those that have left and still drain.
+    /// Every endpoint where exchanges may run or that drains: the present ones, and those that have left.
     pub fn everywhere(&self) -> Vec<Somewhere> {
         let present = self.endpoints();
         let listed =
@@ -61,7 +78,18 @@ impl Cluster {
     }
 
     /// Sends nothing new to an endpoint from now on. What runs there has until the deadline, if there is one.
-    pub fn drain(&self, endpoint: &Endpoint, by: By, deadline: Option<Instant>, now: Instant) {
+    pub fn drain(&self, endpoint: &Arc<Endpoint>, by: By, deadline: Deadline, now: Instant) {
+        let _changing = self.changing();
+        self.at_each(endpoint, |endpoint| self.drain_one(endpoint, by, deadline, now));
+        // It may have left the list since it was looked up.
+        let (present, mut leaving) = (self.endpoints.load(), self.drains.leaving());
+        if !present.iter().chain(leaving.iter()).any(|known| Arc::ptr_eq(known, endpoint)) {
+            leaving.insert(0, Arc::clone(endpoint));
+            forget(&mut leaving, &present);
+        }
+    }
+
+    fn drain_one(&self, endpoint: &Endpoint, by: By, deadline: Deadline, now: Instant) {
         if !endpoint.drain(by, deadline, now) {
             return;
         }
@@ -78,11 +106,26 @@ impl Cluster {
         self.drains.begun.notify_one();
     }
 
-    /// Sends new exchanges to an endpoint again.
-    pub fn resume(&self, endpoint: &Endpoint) {
-        if endpoint.resume() {
-            log::info!("cluster {}: {} is back in service", self.name(), endpoint.name);
-        }
+    /// Sends new exchanges to an endpoint again, unless another wants it drained, too.
+    pub fn resume(&self, endpoint: &Endpoint, by: By) {
+        let _changing = self.changing();
+        self.at_each(endpoint, |endpoint| {
+            if endpoint.resume(by) {
+                log::info!("cluster {}: {} is back in service", self.name(), endpoint.name);
+            }
+        });
+        forget(&mut self.drains.leaving(), &self.endpoints.load());
+    }
+
+    /// Does something at an endpoint, and at one that has taken its place since it was looked up. To be called with the
+    /// lock held that its replacement takes.
+    fn at_each(&self, endpoint: &Endpoint, work: impl Fn(&Endpoint)) {
+        work(endpoint);
+        let endpoints = self.endpoints.load();
+        let is_heir = |other: &&Arc<Endpoint>| {
+            other.spec.origin == endpoint.spec.origin && !std::ptr::eq(&***other, endpoint)
+        };
+        endpoints.iter().filter(is_heir).for_each(|heir| work(heir));
     }
 
     /// Takes the next turn of every drain. Says whether there is any to look after, and how soon.
@@ -103,25 +146,38 @@ impl Cluster {
                 ),
                 None => {}
             }
-            if matches!(endpoint.duty(), Duty::Draining(_)) {
-                let left = endpoint.time_left(now).filter(|left| !left.is_zero()).unwrap_or(LOOK);
+            if let Duty::Draining(draining) = endpoint.duty() {
+                let left = match draining.stage {
+                    Stage::Idle => RARE,
+                    Stage::Emptying | Stage::Evicting => {
+                        endpoint.time_left(now).filter(|left| !left.is_zero()).unwrap_or(LOOK).min(LOOK)
+                    }
+                };
                 soonest = Some(soonest.map_or(left, |soonest: Duration| soonest.min(left)));
             }
         }
-        self.drains.leaving().retain(|endpoint| endpoint.in_flight() > 0);
-        soonest.map(|left| left.min(LOOK))
+        // Half way through a replacement, who has just left would be taken for present.
+        let _changing = self.changing();
+        forget(&mut self.drains.leaving(), &self.endpoints.load());
+        soonest
     }
 }
 
 /// How often it is looked whether what drains is idle.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often it is looked whether what is idle still is: whoever had picked it before it drained may come late.
+const RARE: Duration = Duration::from_secs(1);
 
 /// Looks after the drains of `cluster`: tells when an endpoint is idle, and ends what still runs at its deadline.
 pub async fn keep_draining(cluster: Arc<Cluster>) {
     loop {
+        let begun = cluster.drains.begun.notified();
         match cluster.tend(Instant::now()) {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => cluster.drains.begun.notified().await,
+            // Another drain need not wait for the turn of one that is idle.
+            Some(wait) => {
+                let _ = tokio::time::timeout(wait, begun).await;
+            }
+            None => begun.await,
         }
     }
 }
@@ -150,7 +206,7 @@ mod tests {
         cluster.drain(&endpoints[1], By::Operator, None, now);
         assert!(!cluster.available(now) && cluster.is_draining());
         assert!(cluster.pick(now, &mut fastrand::Rng::with_seed(1), &[]).is_none());
-        cluster.resume(&endpoints[0]);
+        cluster.resume(&endpoints[0], By::Operator);
         assert!(cluster.available(now) && !cluster.is_draining());
     }
 
@@ -188,7 +244,64 @@ mod tests {
         cluster.replace(vec![spec(TWO[1])]);
         drop(flight);
         cluster.tend(now + LOOK);
-        assert!(draining(&cluster).is_empty() && cluster.tend(now).is_none());
+        assert_eq!(draining(&cluster), [(TWO[0].to_owned(), false)], "it may come back");
+        assert_eq!(cluster.tend(now), Some(RARE), "there is no hurry");
+    }
+
+    #[test]
+    fn what_is_idle_and_gone_drains_still_when_it_comes_back_until_it_is_put_back() {
+        let (cluster, now) = (cluster("gpu", &TWO), Instant::now());
+        let first = Arc::clone(&cluster.endpoints()[0]);
+        cluster.drain(&first, By::Operator, None, now);
+        cluster.tend(now + LOOK);
+        for weight in [1, 5] {
+            for _ in 0..2 {
+                cluster.replace(vec![spec(TWO[1])]);
+                cluster.tend(now + LOOK);
+            }
+            assert_eq!(draining(&cluster), [(TWO[0].to_owned(), false)]);
+            cluster.replace(vec![spec(TWO[1]), EndpointSpec { weight, ..spec(TWO[0]) }]);
+            cluster.tend(now + LOOK);
+            assert_eq!(draining(&cluster), [(TWO[0].to_owned(), true)]);
+        }
+        cluster.replace(vec![spec(TWO[1])]);
+        let gone = cluster.everywhere().into_iter().find(|somewhere| !somewhere.listed).unwrap();
+        cluster.resume(&gone.endpoint, By::Operator);
+        assert_eq!((cluster.everywhere().len(), cluster.tend(now)), (1, None));
+        cluster.replace(TWO.map(spec).to_vec());
+        assert!(draining(&cluster).is_empty());
+    }
+
+    #[test]
+    fn only_so_many_of_the_gone_are_kept_in_mind_the_last_first() {
+        let (cluster, now) = (cluster("gpu", &TWO), Instant::now());
+        let busy = Arc::clone(&cluster.endpoints()[1]);
+        let _flight = busy.enter(Pass::Beside);
+        cluster.endpoints().iter().for_each(|endpoint| cluster.drain(endpoint, By::File, None, now));
+        let many = (0..KEPT).map(|port| spec(&format!("http://10.0.0.1:{}", port + 1)));
+        cluster.replace(many.collect());
+        cluster.endpoints().iter().for_each(|endpoint| cluster.drain(endpoint, By::File, None, now));
+        assert_eq!(draining(&cluster).len(), KEPT + 2);
+        cluster.replace(vec![]);
+        cluster.tend(now + LOOK);
+        let left = draining(&cluster);
+        assert_eq!(left.len(), KEPT + 1);
+        assert!(!left.contains(&(TWO[0].to_owned(), false)), "the first that has left is forgotten");
+        assert!(left.contains(&(TWO[1].to_owned(), false)), "something runs there");
+    }
+
+    #[test]
+    fn an_order_reaches_what_has_taken_the_place_of_whom_it_was_for() {
+        let (cluster, now) = (cluster("gpu", &TWO), Instant::now());
+        let before = Arc::clone(&cluster.endpoints()[0]);
+        cluster.replace(vec![EndpointSpec { weight: 7, ..spec(TWO[0]) }, spec(TWO[1])]);
+        cluster.drain(&before, By::Operator, None, now);
+        assert_eq!(draining(&cluster), [(TWO[0].to_owned(), true)]);
+        cluster.resume(&before, By::Operator);
+        assert!(draining(&cluster).is_empty() && !before.is_draining());
+        cluster.replace(vec![spec(TWO[1])]);
+        cluster.drain(&before, By::Operator, None, now);
+        assert_eq!(draining(&cluster), [(TWO[0].to_owned(), false)], "it is kept in mind");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 use std::time::{Duration, Instant};
@@ -27,18 +27,16 @@ pub enum Duty {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draining {
     /// Who asked for it.
-    pub by: By,
+    pub asked: Asked,
     /// Since when.
     pub since: Instant,
-    /// When what still runs there is ended; without one it may run to its own end.
-    pub deadline: Option<Instant>,
     /// How far it has come.
     pub stage: Stage,
-    /// How many exchanges the deadline has ended.
+    /// How many exchanges the deadline has told to leave.
     pub evicted: u32,
 }
 
-/// Who asked for a drain.
+/// Who asks for a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// Someone who runs the edge, or the endpoint's node itself, through the admin listener.
@@ -48,11 +46,84 @@ pub enum By {
 }
 
 impl By {
-    /// The name used in logs and on the admin listener.
+    /// The name used in logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Operator => "operator",
             Self::File => "file",
+        }
+    }
+}
+
+/// When what still runs at a drained endpoint is ended; without one it may run to its own end.
+pub type Deadline = Option<Instant>;
+
+/// Who asked for a drain that is under way, each with a deadline. It is over when all of them have taken it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// An operator.
+    Operator(Deadline),
+    /// The file.
+    File(Deadline),
+    /// Both.
+    Both {
+        /// The operator's deadline.
+        operator: Deadline,
+        /// The file's.
+        file: Deadline,
+    },
+}
+
+impl Asked {
+    fn new(by: By, deadline: Deadline) -> Self {
+        match by {
+            By::Operator => Self::Operator(deadline),
+            By::File => Self::File(deadline),
+        }
+    }
+
+    /// The deadline in force. An operator knows better than the file.
+    pub fn deadline(self) -> Deadline {
+        match self {
+            Self::Operator(deadline) | Self::File(deadline) => deadline,
+            Self::Both { operator, file } => operator.or(file),
+        }
+    }
+
+    /// The name used on the admin listener.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Operator(_) => By::Operator.name(),
+            Self::File(_) => By::File.name(),
+            Self::Both { .. } => "operator and file",
+        }
+    }
+
+    /// Whether that one has asked for it.
+    pub fn is_by(self, by: By) -> bool {
+        !matches!((self, by), (Self::Operator(_), By::File) | (Self::File(_), By::Operator))
+    }
+
+    /// The same, where another asks too. Who asks again keeps a deadline unless there is another.
+    fn and(self, by: By, deadline: Deadline) -> Self {
+        match (self, by) {
+            (Self::Operator(known), By::Operator) => Self::Operator(deadline.or(known)),
+            (Self::File(known), By::File) => Self::File(deadline.or(known)),
+            (Self::Operator(operator), By::File) => Self::Both { operator, file: deadline },
+            (Self::File(file), By::Operator) => Self::Both { operator: deadline, file },
+            (Self::Both { operator, file }, By::Operator) => {
+                Self::Both { operator: deadline.or(operator), file }
+            }
+            (Self::Both { operator, file }, By::File) => Self::Both { operator, file: deadline.or(file) },
+        }
+    }
+
+    /// What is left where that one takes it back.
+    fn without(self, by: By) -> Option<Self> {
+        match (self, by) {
+            (Self::Both { file, .. }, By::Operator) => Some(Self::File(file)),
+            (Self::Both { operator, .. }, By::File) => Some(Self::Operator(operator)),
+            _ => Some(self).filter(|_| !self.is_by(by)),
         }
     }
 }
@@ -81,12 +152,12 @@ pub enum Turn {
 const SETTLED: Duration = Duration::from_millis(20);
 
 impl Draining {
-    /// Takes the next turn, if there is one with that many exchanges under way.
-    fn turn(&mut self, now: Instant, in_flight: u32) -> Option<Turn> {
+    /// Takes the next turn, if there is one with that many exchanges under way, and others that look for a new place.
+    fn turn(&mut self, now: Instant, in_flight: u32, moving: u32) -> Option<Turn> {
         let took = now.saturating_duration_since(self.since);
-        let is_due = self.deadline.is_some_and(|deadline| deadline <= now);
+        let is_due = self.asked.deadline().is_some_and(|deadline| deadline <= now);
         match self.stage {
-            Stage::Emptying | Stage::Evicting if in_flight == 0 && took >= SETTLED => {
+            Stage::Emptying | Stage::Evicting if in_flight + moving == 0 && took >= SETTLED => {
                 self.stage = Stage::Idle;
                 Some(Turn::Idle(took))
             }
@@ -109,26 +180,54 @@ const SERVING: u8 = 0;
 const DRAINING: u8 = 1;
 const EVICTING: u8 = 2;
 
+/// The short of a duty.
+fn word(duty: Duty) -> u8 {
+    match duty {
+        Duty::Serving => SERVING,
+        Duty::Draining(Draining { stage: Stage::Evicting, .. }) => EVICTING,
+        Duty::Draining(_) => DRAINING,
+    }
+}
+
 /// The duty of one endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
-    /// The short of what the lock holds.
+    /// The short of what the lock holds. Written under the lock alone.
     word: AtomicU8,
     duty: Mutex<Duty>,
     /// Told when the deadline has come.
     evicting: Arc<Notify>,
+    tally: Arc<Tally>,
+}
+
+/// What became of those that a deadline told to leave, at every endpoint that goes on with the same drain.
+#[derive(Debug, Default)]
+struct Tally {
+    /// They look for another place to go on at.
+    moving: AtomicU32,
+    /// There was none.
+    ended: AtomicU32,
 }
 
 impl Drain {
     /// A drain that goes on at another endpoint.
     pub(super) fn like(other: &Self) -> Self {
-        let (word, duty) = (other.word.load(Ordering::Acquire), *other.duty());
-        Self { word: AtomicU8::new(word), duty: Mutex::new(duty), evicting: Arc::default() }
+        let duty = *other.duty();
+        let (evicting, tally) = (Arc::default(), Arc::clone(&other.tally));
+        Self { word: AtomicU8::new(word(duty)), duty: Mutex::new(duty), evicting, tally }
     }
 
     fn duty(&self) -> MutexGuard<'_, Duty> {
         // There is nothing behind the lock that a panic could have left half done.
         self.duty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the duty, and what is seen of it without the lock.
+    fn change<T>(&self, change: impl FnOnce(&mut Duty) -> T) -> T {
+        let mut duty = self.duty();
+        let done = change(&mut duty);
+        self.word.store(word(*duty), Ordering::Release);
+        done
     }
 }
 
@@ -154,47 +253,89 @@ impl Endpoint {
             return None;
         }
         match self.duty() {
-            Duty::Draining(draining) => Some(draining.deadline?.saturating_duration_since(now)),
+            Duty::Draining(draining) => Some(draining.asked.deadline()?.saturating_duration_since(now)),
             Duty::Serving => None,
         }
     }
 
-    /// Takes no new exchanges from now on. A drain that is under way is the operator's where either was, and keeps its
-    /// deadline unless there is another. Says whether anything has changed.
-    pub(in crate::upstream) fn drain(&self, by: By, deadline: Option<Instant>, now: Instant) -> bool {
-        let mut duty = self.drain.duty();
-        let before = *duty;
-        let draining = match before {
-            Duty::Serving => Draining { by, since: now, deadline, stage: Stage::Emptying, evicted: 0 },
-            Duty::Draining(known) => {
-                let by = if by == By::Operator { by } else { known.by };
-                Draining { by, deadline: deadline.or(known.deadline), ..known }
-            }
-        };
-        *duty = Duty::Draining(draining);
-        if before == Duty::Serving {
-            self.drain.word.store(DRAINING, Ordering::Release);
-        }
-        before != *duty
+    /// How many exchanges the deadline of this drain has ended: those that no other place went on with.
+    pub fn ended(&self) -> u32 {
+        self.drain.tally.ended.load(Ordering::Acquire)
     }
 
-    /// Takes new exchanges again. Says whether it had not.
-    pub(in crate::upstream) fn resume(&self) -> bool {
-        let mut duty = self.drain.duty();
-        self.drain.word.store(SERVING, Ordering::Release);
-        std::mem::take(&mut *duty) != Duty::Serving
+    /// An exchange that ran here was ended by the drain's deadline.
+    pub fn count_ended(&self) {
+        self.drain.tally.ended.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes no new exchanges from now on, until whoever asks for it takes it back. Says whether anything has changed.
+    pub(in crate::upstream) fn drain(&self, by: By, deadline: Deadline, now: Instant) -> bool {
+        self.drain.change(|duty| {
+            let before = *duty;
+            let draining = match before {
+                Duty::Serving => {
+                    self.drain.tally.ended.store(0, Ordering::Release);
+                    Draining {
+                        asked: Asked::new(by, deadline),
+                        since: now,
+                        stage: Stage::Emptying,
+                        evicted: 0,
+                    }
+                }
+                Duty::Draining(known) => Draining { asked: known.asked.and(by, deadline), ..known },
+            };
+            *duty = Duty::Draining(draining);
+            before != *duty
+        })
+    }
+
+    /// Takes new exchanges again, unless another still wants it drained. Says whether it had not, and does.
+    pub(in crate::upstream) fn resume(&self, by: By) -> bool {
+        self.drain.change(|duty| {
+            let Duty::Draining(draining) = *duty else { return false };
+            *duty = match draining.asked.without(by) {
+                Some(asked) => Duty::Draining(Draining { asked, ..draining }),
+                None => Duty::Serving,
+            };
+            *duty == Duty::Serving
+        })
     }
 
     /// Takes the next turn of its drain, if there is one. Where the deadline has come, all that runs here is told.
     pub(in crate::upstream) fn take_turn(&self, now: Instant) -> Option<Turn> {
-        let mut duty = self.drain.duty();
-        let Duty::Draining(draining) = &mut *duty else { return None };
-        let turn = draining.turn(now, self.in_flight());
+        let turn = self.drain.change(|duty| {
+            let Duty::Draining(draining) = duty else { return None };
+            let moving = self.drain.tally.moving.load(Ordering::Acquire);
+            draining.turn(now, self.in_flight(), moving)
+        });
         if let Some(Turn::Evicting(_)) = turn {
-            self.drain.word.store(EVICTING, Ordering::Release);
             self.drain.evicting.notify_waiters();
         }
         turn
+    }
+}
+
+/// An exchange that had to leave its endpoint and looks for another. As long as it does, the endpoint is not idle: it is
+/// not known whether anything was ended.
+#[derive(Debug)]
+pub struct Moving(Arc<Endpoint>);
+
+impl Moving {
+    /// One that leaves that endpoint.
+    pub fn from(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.drain.tally.moving.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(endpoint))
+    }
+
+    /// It has found none.
+    pub fn ended(self) {
+        self.0.count_ended();
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.0.drain.tally.moving.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -262,8 +403,8 @@ mod tests {
         assert_eq!(endpoint.take_turn(now), None, "who has just picked it is not counted in yet");
         assert_eq!(endpoint.take_turn(now + SECOND), Some(Turn::Idle(SECOND)));
         assert_eq!((endpoint.take_turn(now + SECOND), stage(&endpoint)), (None, Some(Stage::Idle)));
-        assert!(endpoint.resume() && endpoint.is_up());
-        assert!(!endpoint.resume(), "it serves already");
+        assert!(endpoint.resume(By::Operator) && endpoint.is_up());
+        assert!(!endpoint.resume(By::Operator), "it serves already");
         assert_eq!(endpoint.take_turn(now + SECOND), None);
     }
 
@@ -280,7 +421,7 @@ mod tests {
         drop(flights);
         assert_eq!(endpoint.take_turn(now + 2 * SECOND), Some(Turn::Idle(2 * SECOND)));
         assert!(matches!(endpoint.duty(), Duty::Draining(Draining { evicted: 2, stage: Stage::Idle, .. })));
-        endpoint.resume();
+        endpoint.resume(By::File);
         assert!(!endpoint.is_evicting() && endpoint.time_left(now).is_none());
 
         endpoint.drain(By::File, Some(now + SECOND), now);
@@ -291,17 +432,63 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_again_moves_the_deadline_and_an_operator_owns_the_drain() {
+    fn who_asks_again_moves_a_deadline_and_each_takes_back_what_is_its_own() {
         let (endpoint, now) = (endpoint("http://127.0.0.1:1", 1, 0), Instant::now());
-        let by = |endpoint: &Endpoint| match endpoint.duty() {
-            Duty::Draining(draining) => Some((draining.by, draining.deadline)),
+        let asked = |endpoint: &Endpoint| match endpoint.duty() {
+            Duty::Draining(draining) => Some(draining.asked),
             Duty::Serving => None,
         };
-        endpoint.drain(By::File, Some(now + SECOND), now);
+        let (soon, late) = (Some(now + SECOND), Some(now + 2 * SECOND));
+        endpoint.drain(By::File, soon, now);
         assert!(endpoint.drain(By::Operator, None, now));
-        assert_eq!(by(&endpoint), Some((By::Operator, Some(now + SECOND))));
-        endpoint.drain(By::File, Some(now + 2 * SECOND), now);
-        assert_eq!(by(&endpoint), Some((By::Operator, Some(now + 2 * SECOND))));
+        assert_eq!(asked(&endpoint), Some(Asked::Both { operator: None, file: soon }));
+        assert_eq!(endpoint.time_left(now), Some(SECOND), "the file's");
+        endpoint.drain(By::Operator, late, now);
+        assert!(!endpoint.drain(By::Operator, None, now), "who asks again keeps it");
+        assert_eq!(endpoint.time_left(now), Some(2 * SECOND), "the operator's");
+        assert!(!endpoint.resume(By::Operator) && endpoint.is_draining());
+        assert_eq!(asked(&endpoint), Some(Asked::File(soon)));
+        assert!(!endpoint.resume(By::Operator) && endpoint.is_draining(), "it is the file's");
+        endpoint.drain(By::Operator, None, now);
+        assert!(!endpoint.resume(By::File));
+        assert_eq!((asked(&endpoint), endpoint.time_left(now)), (Some(Asked::Operator(None)), None));
+        assert!(endpoint.resume(By::Operator) && endpoint.is_up());
+    }
+
+    #[test]
+    fn what_is_seen_without_the_lock_is_what_is_behind_it() {
+        let (endpoint, now) = (endpoint("http://127.0.0.1:1", 1, 0), Instant::now());
+        let flight = endpoint.enter(Pass::Beside);
+        endpoint.drain(By::Operator, Some(now), now);
+        endpoint.take_turn(now);
+        endpoint.drain.word.store(SERVING, Ordering::Release);
+        let heir = Endpoint::instead_of(endpoint.spec.clone(), &endpoint);
+        assert!(heir.is_evicting(), "it goes by what is behind the lock");
+        endpoint.drain(By::Operator, None, now);
+        assert!(endpoint.is_evicting(), "every change says how it stands");
+        drop(flight);
+        endpoint.take_turn(now + SECOND);
+        assert!(endpoint.is_draining() && !endpoint.is_evicting(), "nothing runs there that has to leave");
+    }
+
+    #[test]
+    fn it_is_not_idle_before_it_is_known_what_was_ended() {
+        let (endpoint, now) = (endpoint("http://127.0.0.1:1", 1, 0), Instant::now());
+        let flights = [endpoint.enter(Pass::Beside), endpoint.enter(Pass::Beside)];
+        endpoint.drain(By::Operator, Some(now), now);
+        assert_eq!(endpoint.take_turn(now), Some(Turn::Evicting(2)));
+        let moving = [Moving::from(&endpoint), Moving::from(&endpoint)];
+        drop(flights);
+        assert_eq!((endpoint.take_turn(now + SECOND), stage(&endpoint)), (None, Some(Stage::Evicting)));
+        let [found, lost] = moving;
+        drop(found);
+        lost.ended();
+        let heir = Endpoint::instead_of(endpoint.spec.clone(), &endpoint);
+        assert_eq!((endpoint.ended(), heir.ended()), (1, 1));
+        assert_eq!(endpoint.take_turn(now + SECOND), Some(Turn::Idle(SECOND)));
+        endpoint.resume(By::Operator);
+        endpoint.drain(By::Operator, None, now);
+        assert_eq!(endpoint.ended(), 0, "another drain");
     }
 
     #[tokio::test]
