@@ -20,8 +20,8 @@ pub(crate) struct Journal {
 #[derive(Default)]
 struct Notes {
     exchanges: HashMap<u64, Line>,
-    /// When breakers opened.
-    opened: Vec<Instant>,
+    /// When breakers opened, and the line that says so.
+    opened: Vec<(Instant, String)>,
 }
 
 /// A line of the log.
@@ -49,7 +49,7 @@ impl Journal {
         } else if line.message.contains(" is left alone for ")
             && let Some(at) = self.moment(&line.ts)
         {
-            self.notes().opened.push(at);
+            self.notes().opened.push((at, line.message));
         }
     }
 
@@ -61,9 +61,9 @@ impl Journal {
         until("the log of all exchanges", async || Ok(self.notes().exchanges.len() as u64 == exchanges)).await
     }
 
-    /// When breakers opened since then, the first first.
-    pub(crate) fn opened(&self, since: Instant) -> Vec<Instant> {
-        let mut opened: Vec<_> = self.notes().opened.iter().copied().filter(|at| *at >= since).collect();
+    /// When breakers opened, and what the log says of it, the first first.
+    pub(crate) fn opened(&self) -> Vec<(Instant, String)> {
+        let mut opened = self.notes().opened.clone();
         opened.sort_unstable();
         opened
     }

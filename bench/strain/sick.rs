@@ -84,6 +84,8 @@ const NODES: usize = 10;
 const THRESHOLD: usize = 5;
 /// The most attempts for each request.
 const ATTEMPTS: f64 = 1.1;
+/// How often a way is tried whose figures another node spoils that was slow to answer: the machine is not quiet.
+const TRIES: usize = 3;
 /// How long anything may be silent.
 const CLOCK: &str = "300ms";
 
@@ -100,7 +102,13 @@ pub(crate) async fn run(program: &Path, args: &Args) -> io::Result<Vec<String>> 
     say("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut missed = Vec::new();
     for way in WAYS.iter().filter(|way| way.name.contains(&args.only)) {
-        let seen = observe(program, args, way).await?;
+        let mut seen = observe(program, args, way).await?;
+        for _ in 1..TRIES {
+            if seen.quiet {
+                break;
+            }
+            seen = observe(program, args, way).await?;
+        }
         say(&seen.row(way));
         missed.extend(seen.missed(way).into_iter().map(|what| format!("{}: {what}", way.name)));
     }
@@ -115,6 +123,8 @@ struct Seen {
     /// When it was left alone: more than once where it was tried again meanwhile.
     opened: Vec<Instant>,
     attempts: f64,
+    /// Whether the other nodes were all well, and known to be.
+    quiet: bool,
 }
 
 async fn observe(program: &Path, args: &Args, way: &Way) -> io::Result<Seen> {
@@ -131,7 +141,9 @@ async fn observe(program: &Path, args: &Args, way: &Way) -> io::Result<Seen> {
     load.open(args.rate, Duration::from_millis(500), turns()).await?;
     let well = load.open(args.rate, time, turns()).await?;
     // Nothing is under way: what breaks then is no failure of the edge's.
-    let node = nodes.swap_remove(0).fall(way.sickness).await?;
+    let node = nodes.swap_remove(0);
+    let name = node.addr().map(|addr| format!("http://{addr} ")).unwrap_or_default();
+    let node = node.fall(way.sickness).await?;
     let fell = Instant::now();
     let sick = load.open(args.rate, time, turns()).await?;
     journal.all(load.asked).await?;
@@ -139,7 +151,11 @@ async fn observe(program: &Path, args: &Args, way: &Way) -> io::Result<Seen> {
     drop(load);
     drop(node);
     edge.at_rest().await?;
-    Ok(Seen { well, sick, fell, opened: journal.opened(fell), attempts })
+    let (opened, others): (Vec<_>, Vec<_>) =
+        journal.opened().into_iter().partition(|(at, said)| *at >= fell && said.contains(&name));
+    let opened = opened.into_iter().map(|(at, _)| at).collect();
+    let quiet = others.is_empty() && well.iter().all(Sample::is_served);
+    Ok(Seen { well, sick, fell, opened, attempts, quiet })
 }
 
 /// A stream, a whole reply, and so on.
@@ -221,6 +237,9 @@ impl Seen {
         }
         if self.attempts > ATTEMPTS {
             missed.push(format!("{:.3} attempts a request, at most {ATTEMPTS} are allowed", self.attempts));
+        }
+        if !self.quiet {
+            missed.push("a node that is well was too slow: the machine is not quiet".to_owned());
         }
         if !missed.is_empty() {
             missed.push(format!("what clients saw: {}", kinds(self.well.iter().chain(&self.sick))));
