@@ -4,6 +4,7 @@
 mod address;
 pub mod credential;
 pub mod facts;
+pub mod seal;
 pub mod sigv4;
 mod table;
 

@@ -2,13 +2,11 @@
 //! reasoning that only it can decrypt. Another credential, or another node, knows nothing of them.
 //!
 //! Where a model has several such owners, Forebay puts a mark behind each when it passes to the client, and takes it off when
-//! it comes back: who the owner is, and a code over both that nobody else can make (HMAC-SHA-256, RFC 2104, cut to 8 bytes).
+//! it comes back, which nobody else can make: [`crate::provider::seal`] has it.
 //! The rest of a reply passes as it is.
 
 use std::ops::Range;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -19,52 +17,14 @@ use crate::frame::sse::Blocks;
 use crate::json::{Edits, splice};
 
 /// What a mark begins with.
-const SIGN: &str = "_fb1";
-/// The owner's name, shortened, bytes.
-const NAME: usize = 4;
-/// The code, bytes.
-const CODE: usize = 8;
-/// A whole mark behind its sign, characters.
-const MARK: usize = (NAME + CODE) / 3 * 4;
+pub const SIGN: &str = "_fb1";
+/// A whole mark behind its sign, bytes before they are written as characters.
+pub const MARK: usize = 12;
 
 /// What an owner marks its own with.
-#[derive(Clone, Debug)]
-pub struct Seal {
-    key: hmac::Key,
-    owner: [u8; NAME],
-}
-
-impl Seal {
-    /// The seal of the owner of that name. Every node that knows the secret has the same.
-    pub fn new(secret: &[u8], owner: &str) -> Self {
-        let mut short = [0; NAME];
-        let long = digest(&SHA256, owner.as_bytes());
-        short.iter_mut().zip(long.as_ref()).for_each(|(short, long)| *short = *long);
-        Self { key: hmac::Key::new(HMAC_SHA256, secret), owner: short }
-    }
-
+pub trait Mark {
     /// The value with its mark.
-    pub fn mark(&self, value: &str) -> String {
-        let mut mark = self.owner.to_vec();
-        mark.extend(hmac::sign(&self.key, &self.signed(value)).as_ref().iter().take(CODE));
-        format!("{value}{SIGN}{}", URL_SAFE_NO_PAD.encode(mark))
-    }
-
-    /// Whether the value was marked with this seal.
-    pub fn marked(&self, value: &Marked<'_>) -> bool {
-        let Some((owner, code)) = value.mark.split_at_checked(NAME) else { return false };
-        if owner != self.owner {
-            return false;
-        }
-        // A code that is cut is compared in the same time wherever it differs.
-        let full = hmac::sign(&self.key, &self.signed(value.plain));
-        let own = full.as_ref().get(..CODE).unwrap_or_default();
-        aws_lc_rs::constant_time::verify_slices_are_equal(own, code).is_ok()
-    }
-
-    fn signed(&self, value: &str) -> Vec<u8> {
-        [&self.owner[..], value.as_bytes()].concat()
-    }
+    fn mark(&self, value: &str) -> String;
 }
 
 /// A value with a mark.
@@ -72,14 +32,16 @@ impl Seal {
 pub struct Marked<'a> {
     /// As its owner knows it.
     pub plain: &'a str,
-    mark: Vec<u8>,
+    /// The mark.
+    pub mark: [u8; MARK],
 }
 
 impl<'a> Marked<'a> {
     /// Reads a value that has a mark, whoever's.
-    fn read(value: &'a str) -> Option<Self> {
-        let (plain, mark) = value.rsplit_once(SIGN).filter(|(_, mark)| mark.len() == MARK)?;
-        Some(Self { plain, mark: URL_SAFE_NO_PAD.decode(mark).ok()? })
+    pub fn read(value: &'a str) -> Option<Self> {
+        let (plain, mark) = value.rsplit_once(SIGN).filter(|(_, mark)| mark.len() == MARK / 3 * 4)?;
+        let mark = URL_SAFE_NO_PAD.decode(mark).ok()?.try_into().ok()?;
+        Some(Self { plain, mark })
     }
 }
 
@@ -180,7 +142,7 @@ struct Event<'a> {
 }
 
 /// A whole reply with everything marked that belongs to its owner.
-pub fn marked_reply(body: &Bytes, seal: &Seal) -> Bytes {
+pub fn marked_reply(body: &Bytes, seal: &impl Mark) -> Bytes {
     let mut edits = Edits::new();
     if let Some((text, _)) = read::<Response<'_>>(body) {
         response(text, text, seal, &mut edits);
@@ -205,7 +167,7 @@ fn is(value: Option<&RawValue>, wanted: &str) -> bool {
     value.is_some_and(|value| value.get().trim_matches('"') == wanted)
 }
 
-fn mark(text: &str, value: Option<&RawValue>, seal: &Seal, edits: &mut Edits) {
+fn mark(text: &str, value: Option<&RawValue>, seal: &impl Mark, edits: &mut Edits) {
     if let Some(span) = value.and_then(|value| inside(text, value))
         && let Some(plain) = text.get(span.clone()).filter(|plain| !plain.is_empty())
     {
@@ -215,7 +177,7 @@ fn mark(text: &str, value: Option<&RawValue>, seal: &Seal, edits: &mut Edits) {
 }
 
 /// Marks what is in a response, which is the part `object` of `text`.
-fn response(text: &str, object: &str, seal: &Seal, edits: &mut Edits) {
+fn response(text: &str, object: &str, seal: &impl Mark, edits: &mut Edits) {
     let Ok(read) = serde_json::from_str::<Response<'_>>(object) else { return };
     mark(text, read.id, seal, edits);
     mark(text, read.previous_response_id, seal, edits);
@@ -224,7 +186,7 @@ fn response(text: &str, object: &str, seal: &Seal, edits: &mut Edits) {
 }
 
 /// Marks what is in an item. Of ids only those of reasoning are looked up by their owner.
-fn item(text: &str, item: &Item<'_>, seal: &Seal, edits: &mut Edits) {
+fn item(text: &str, item: &Item<'_>, seal: &impl Mark, edits: &mut Edits) {
     if is(item.kind, "reasoning") {
         mark(text, item.id, seal, edits);
     }
@@ -236,8 +198,8 @@ const LONGEST: usize = 8 << 20;
 
 /// Marks what is in a stream on its way to the client. An event is let out when it is whole.
 #[derive(Debug)]
-pub struct Marking {
-    seal: Seal,
+pub struct Marking<M> {
+    seal: M,
     blocks: Blocks,
     held: Held,
 }
@@ -251,9 +213,9 @@ enum Held {
     Passing,
 }
 
-impl Marking {
+impl<M: Mark> Marking<M> {
     /// For a stream of that owner's.
-    pub fn new(seal: Seal) -> Self {
+    pub fn new(seal: M) -> Self {
         Self { seal, blocks: Blocks::default(), held: Held::Part(Vec::new()) }
     }
 
@@ -311,7 +273,7 @@ impl Marking {
 }
 
 /// An event with its marks; nothing where it has none.
-fn marked_block(block: &[u8], seal: &Seal) -> Option<Vec<u8>> {
+fn marked_block(block: &[u8], seal: &impl Mark) -> Option<Vec<u8>> {
     // Pieces of text, which are nearly all, are not looked into.
     let has = |part: &str| memchr::memmem::find(block, part.as_bytes()).is_some();
     if !has("\"response\"") && !has("\"item\"") && !has("response.reasoning") {

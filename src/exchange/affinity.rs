@@ -8,10 +8,11 @@ use bytes::Bytes;
 
 use super::context::Context;
 use crate::dialect::Operation;
-use crate::dialect::owned::{self, Marked, Reference, Seal};
+use crate::dialect::owned::{self, Marked, Reference};
 use crate::dialect::translate::Passage;
 use crate::error::{Error, Kind};
 use crate::json::{Edits, splice};
+use crate::provider::seal::Seal;
 use crate::route::alias::Alias;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::Endpoint;

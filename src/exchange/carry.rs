@@ -15,7 +15,6 @@ use super::headers::{put, translate_quotas};
 use crate::dialect::ir::media::{Kind as MediaKind, Medium};
 use crate::dialect::ir::target::Taken;
 use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target, Text};
-use crate::dialect::owned::Seal;
 use crate::dialect::translate::{Client, Passage, Upstream};
 use crate::dialect::{self, Operation, chat, embed};
 use crate::error::{Error, Kind};
@@ -23,6 +22,7 @@ use crate::frame::http1::Reply;
 use crate::json::splice::{splice, spliced_len};
 use crate::json::{Edits, Envelope};
 use crate::provider::facts::facts;
+use crate::provider::seal::Seal;
 use crate::upstream::cluster::ClusterSpec;
 use crate::upstream::http1::Pieces;
 

@@ -176,15 +176,20 @@ type Weighed<'a> = (&'a Endpoint, u64);
 
 /// `(in_flight + 1) / weight`, compared without dividing. The lesser takes the exchange.
 fn by_load(a: Weighed<'_>, b: Weighed<'_>) -> Ordering {
-    let load =
-        |mine: Weighed<'_>, other: Weighed<'_>| (u64::from(mine.0.in_flight()) + 1).saturating_mul(other.1);
+    let load = |mine: Weighed<'_>, other: Weighed<'_>| burden(mine.0).saturating_mul(other.1);
     load(a, b).cmp(&load(b, a))
+}
+
+/// What counts against an endpoint: what it has to do, and what it has failed in a row. One that fails at once would
+/// otherwise always seem to be the idlest, and take most of what comes, where its breaker may not open.
+fn burden(endpoint: &Endpoint) -> u64 {
+    u64::from(endpoint.in_flight()) + u64::from(endpoint.breaker.failures()) + 1
 }
 
 /// Average time to first token times `(in_flight + 1) / weight`; an endpoint that was never tried goes first.
 fn by_wait(a: Weighed<'_>, b: Weighed<'_>) -> Ordering {
     let wait = |mine: Weighed<'_>, other: Weighed<'_>| {
-        mine.0.average_first_token().as_micros() * (u128::from(mine.0.in_flight()) + 1) * u128::from(other.1)
+        mine.0.average_first_token().as_micros() * u128::from(burden(mine.0)) * u128::from(other.1)
     };
     wait(a, b).cmp(&wait(b, a)).then_with(|| by_load(a, b))
 }
@@ -328,6 +333,18 @@ mod tests {
     fn least_connections_follow_the_weights_exactly() {
         let fleet = fleet(&[1, 2, 5]);
         assert_eq!(shares(&Balancer::default(), &fleet, 80, true), [10, 20, 50]);
+    }
+
+    #[test]
+    fn one_that_fails_at_once_does_not_attract_what_comes() {
+        let fleet = fleet(&[1, 1]);
+        let policy = Policy { failures: 0, failure_rate: 0.0, ..Policy::default() };
+        for _ in 0..5 {
+            let pass = fleet[0].breaker.pass(1000, &policy).unwrap();
+            assert_eq!(fleet[0].breaker.failed(pass, &policy, 1000), None);
+        }
+        let _busy: Vec<_> = (0..3).map(|_| fleet[1].enter(Pass::Beside)).collect();
+        assert_eq!(shares(&Balancer::default(), &fleet, 20, false), [0, 20]);
     }
 
     #[test]

@@ -2,25 +2,26 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn seal(owner: &str) -> Seal {
-    Seal::new(b"a secret of the fleet", owner)
+/// An owner whose marks are its name over and over.
+struct Owner(&'static str);
+
+impl Mark for Owner {
+    fn mark(&self, value: &str) -> String {
+        let mark: Vec<u8> = self.0.bytes().cycle().take(MARK).collect();
+        format!("{value}{SIGN}{}", URL_SAFE_NO_PAD.encode(mark))
+    }
+}
+
+fn seal(owner: &'static str) -> Owner {
+    Owner(owner)
 }
 
 #[test]
-fn a_mark_is_its_owners_and_nobody_can_make_or_move_it() {
-    let (mine, other) = (seal("east"), seal("west"));
-    let marked = mine.mark("resp_68");
-    assert!(marked.starts_with("resp_68_fb1") && marked.len() == 7 + 4 + MARK, "{marked}");
-    let read = Marked::read(&marked).unwrap();
-    assert_eq!(read.plain, "resp_68");
-    assert!(mine.marked(&read) && !other.marked(&read));
-    assert!(!Seal::new(b"another secret", "east").marked(&read));
-    let moved = marked.replace("resp_68", "resp_69");
-    assert!(!mine.marked(&Marked::read(&moved).unwrap()), "a mark is of one value");
+fn what_is_no_whole_mark_is_none() {
     for wrong in ["resp_68", "resp_68_fb1", "resp_68_fb1short", "resp_68_fb1!!!!!!!!!!!!!!!!", ""] {
         assert_eq!(Marked::read(wrong), None, "{wrong}");
     }
-    let own = mine.mark("a_fb1b");
+    let own = seal("east").mark("a_fb1b");
     assert_eq!(Marked::read(&own).unwrap().plain, "a_fb1b", "the last sign counts");
 }
 
@@ -40,7 +41,6 @@ fn a_request_refers_to_the_response_before_it_and_to_marked_items() {
         seen,
         [("previous_response_id", "resp_1"), ("input", "rs_1"), ("input", "gAAAA"), ("input", "rs_1")]
     );
-    assert!(found.iter().all(|found| seal.marked(found.marked.as_ref().unwrap())));
     let plain = br#"{"previous_response_id":"resp_1","input":"Hi"}"#;
     let found = references(plain).unwrap();
     assert!(matches!(found.as_slice(), [Reference { at: "previous_response_id", marked: None, .. }]));

@@ -12,6 +12,7 @@ use crate::dialect::translate::{self, Begun};
 use crate::dialect::usage::{End, StreamTap, Usage};
 use crate::error::{Error, Kind};
 use crate::exchange::carry::Carry;
+use crate::provider::seal::Seal;
 
 /// The pieces that one chunk lets out.
 pub(super) type Let = SmallVec<[Bytes; 2]>;
@@ -27,7 +28,7 @@ pub(super) enum Flow {
 /// A stream that passes as it is, but for marks of what its upstream alone knows.
 pub(super) struct Verbatim {
     tap: StreamTap,
-    marking: Option<Marking>,
+    marking: Option<Marking<Seal>>,
 }
 
 impl Verbatim {

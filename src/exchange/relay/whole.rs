@@ -111,7 +111,7 @@ fn verbatim(
         return Err(ir::reported(&body).because("an error with status 200").again());
     }
     let body = match &terms.carry {
-        Carry::Verbatim { seal: Some(seal), .. } => marked_reply(&body, seal),
+        Carry::Verbatim { seal: Some(seal), .. } => marked_reply(&body, &**seal),
         _ => body,
     };
     Ok((SmallVec::from_iter([body]), Content::Whole(tap.finish())))
