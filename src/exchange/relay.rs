@@ -7,6 +7,7 @@
 mod clocks;
 mod failure;
 mod flow;
+mod gaps;
 mod stream;
 mod whole;
 

@@ -364,7 +364,9 @@ impl<'a> Plan<'a> {
                 continue;
             }
             let out = self.out(deployment, now);
-            if !deployment.cluster.has_besides(&out) {
+            // Whoever would wait for a place must know that there is somewhere to go with it.
+            let is_simple = out.is_empty() && deployment.cluster.gate.is_none();
+            if !is_simple && !deployment.cluster.has_besides(&out) {
                 self.pass_empty(index, deployment);
                 continue;
             }

@@ -28,8 +28,8 @@ use crate::dialect::Operation;
 use crate::dialect::form::Form;
 use crate::dialect::translate::Passage;
 use crate::meter::series::ClusterSeries;
-use crate::provider::Provider;
 use crate::provider::credential::Source;
+use crate::provider::{Kind, Provider};
 use drains::Drains;
 pub use drains::{Somewhere, keep_draining};
 
@@ -160,7 +160,7 @@ impl Cluster {
             budget: Budget::default(),
             hedges: Budget::default(),
             key: Arc::default(),
-            rests: Rests::new(is_keyless(&spec)),
+            rests: Rests::new(is_limited_by_node(&spec)),
             gate: spec.admission.map(|policy| Arc::new(Gate::new(&spec.name, policy))),
             spill: spec.spill.map(Spill::new),
             drains: Drains::default(),
@@ -270,7 +270,7 @@ impl Cluster {
 
     /// How much longer a model is left alone for its rate, wherever it could be asked.
     pub fn rests<'m>(&self, model: &dyn Fn() -> Cow<'m, str>, now: Instant) -> Option<Duration> {
-        self.rests.left(model, &self.endpoints.load(), now)
+        if self.rests.any(now) { self.rests.left(model, &self.endpoints.load(), now) } else { None }
     }
 
     /// A model is left alone until then, by what was said at that endpoint.
@@ -285,7 +285,9 @@ impl Cluster {
         now: Instant,
         out: &mut impl Extend<Arc<Endpoint>>,
     ) {
-        self.rests.leave_out(model, &self.endpoints.load(), now, out);
+        if self.rests.any(now) {
+            self.rests.leave_out(model, &self.endpoints.load(), now, out);
+        }
     }
 
     /// Takes over a new set of endpoints. One that was there before keeps its counters, health and exchanges. One that
@@ -314,10 +316,11 @@ fn is_untried(endpoint: &Endpoint, tried: &[Arc<Endpoint>]) -> bool {
     !tried.iter().any(|tried| std::ptr::eq(&**tried, endpoint))
 }
 
-/// Whether nothing proves its requests: what refuses them for a rate is then a node, not an account.
-fn is_keyless(spec: &ClusterSpec) -> bool {
+/// Whether what refuses its requests for a rate is a node, and not an account: where engines of one's own run, or no key is
+/// sent.
+fn is_limited_by_node(spec: &ClusterSpec) -> bool {
     let bears_none = !spec.headers.iter().any(|(_, value)| value.is_sensitive());
-    bears_none && matches!(spec.credential, Source::Headers)
+    spec.provider.kind == Kind::Engine || (bears_none && matches!(spec.credential, Source::Headers))
 }
 
 #[cfg(test)]
@@ -341,12 +344,13 @@ pub(crate) mod tests {
         Cluster::new(cluster_spec(name, urls), Links::new(name, 4, Duration::from_secs(1), None))
     }
 
-    /// One whose requests are proved by a key.
+    /// A cloud's, whose requests are proved by a key.
     pub(crate) fn keyed(name: &str, urls: &[&str]) -> Cluster {
         let mut key = HeaderValue::from_static("Bearer key");
         key.set_sensitive(true);
         let headers = vec![(http::header::AUTHORIZATION, key)];
-        let spec = ClusterSpec { headers, ..cluster_spec(name, urls) };
+        let provider = Arc::clone(crate::provider::find("openai").unwrap());
+        let spec = ClusterSpec { headers, provider, ..cluster_spec(name, urls) };
         Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
     }
 

@@ -1,5 +1,5 @@
 //! Which models of a credential are left alone because their rate or quota is used up: never another model of the same key,
-//! and never the host, unless it is asked without a key.
+//! and never the host, unless it is an engine of one's own, or asked without a key.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub struct Rests {
 enum Bucket {
     /// The key's: of all endpoints together.
     Key,
-    /// Each endpoint's: where no key is sent, it is a node that is busy, and another may not be.
+    /// Each endpoint's: of engines of one's own, or where no key is sent, it is a node that is busy, and another may not be.
     Endpoint,
 }
 
@@ -33,9 +33,9 @@ enum Bucket {
 const MODELS: usize = 4096;
 
 impl Rests {
-    /// Nothing rests.
-    pub fn new(keyless: bool) -> Self {
-        let bucket = if keyless { Bucket::Endpoint } else { Bucket::Key };
+    /// Nothing rests yet. `by_node` says whether a rate is a node's, not a key's.
+    pub fn new(by_node: bool) -> Self {
+        let bucket = if by_node { Bucket::Endpoint } else { Bucket::Key };
         Self { bucket, latest: AtomicU64::new(0), until: Mutex::default() }
     }
 
@@ -61,9 +61,6 @@ impl Rests {
         endpoints: &[Arc<Endpoint>],
         now: Instant,
     ) -> Option<Duration> {
-        if !self.any(now) {
-            return None;
-        }
         let model = model();
         match self.bucket {
             Bucket::Key => self.of(&model, now),
@@ -83,7 +80,7 @@ impl Rests {
         now: Instant,
         out: &mut impl Extend<Arc<Endpoint>>,
     ) {
-        if self.bucket == Bucket::Key || !self.any(now) {
+        if self.bucket == Bucket::Key {
             return;
         }
         let model = model();
@@ -91,7 +88,8 @@ impl Rests {
         out.extend(endpoints.iter().filter(rests).cloned());
     }
 
-    fn any(&self, now: Instant) -> bool {
+    /// Whether any model is left alone: nearly always none is.
+    pub fn any(&self, now: Instant) -> bool {
         let latest = self.latest.load(Relaxed);
         latest > 0 && latest > millis(now)
     }

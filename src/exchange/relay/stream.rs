@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use prometheus::local::LocalHistogram;
 
 use super::clocks::{Due, StreamClocks};
 use super::flow::{Flow, Let};
+use super::gaps::{Counted, Gaps};
 use super::whole::Made;
 use super::{Answer, Opened, Terms, joined};
 use crate::dialect::ir::{Notes, ReplyTo};
@@ -22,7 +22,6 @@ use crate::exchange::resume::{self, Rest, Why};
 use crate::exchange::verdict::Failed;
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
-use crate::meter::series::DeploymentSeries;
 use crate::meter::timeline::Timeline;
 use crate::snapshot::Cause;
 use crate::upstream::cluster::Outcome;
@@ -82,68 +81,6 @@ enum Over {
     Closed,
     /// It broke.
     Broken(Error),
-}
-
-/// Counts a stream while it lives.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        METRICS.http.streams.inc();
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        METRICS.http.streams.dec();
-    }
-}
-
-/// Times between events, kept aside until the stream is over: an event costs no shared counter.
-struct Gaps {
-    inter_token: LocalHistogram,
-    added: LocalHistogram,
-    /// When something was last read.
-    read: Instant,
-    /// When the last content was.
-    last: Option<Instant>,
-    /// How often something was sent.
-    sent: u32,
-}
-
-/// Of so many events one is looked at for what Forebay adds to it: reading the clock costs as much as the rest.
-const SAMPLED: u32 = 8;
-
-impl Gaps {
-    /// Notes content that was read at `read`. Says whether it is the first.
-    fn token(&mut self, read: Instant) -> bool {
-        match self.last.replace(read) {
-            Some(last) => {
-                self.inter_token.observe(read.saturating_duration_since(last).as_secs_f64());
-                false
-            }
-            None => true,
-        }
-    }
-
-    /// What was read last is sent.
-    fn sent(&mut self) {
-        if self.sent.is_multiple_of(SAMPLED) {
-            self.added.observe(self.read.elapsed().as_secs_f64());
-        }
-        self.sent = self.sent.wrapping_add(1);
-    }
-
-    fn new(series: &DeploymentSeries) -> Self {
-        Self {
-            inter_token: series.inter_token().local(),
-            added: METRICS.http.added.event.local(),
-            read: Instant::now(),
-            last: None,
-            sent: 0,
-        }
-    }
 }
 
 /// The most of a stream that is held before its first content, bytes.
