@@ -178,29 +178,41 @@ async fn a_region_that_fails_is_left_for_another_and_tried_again_after_a_while()
     })
     .await;
     let good = sim(Config::default()).await;
-    let config = format!(
-        "retry: {{delay: 0s, budget: 1.0}}\nclusters:\n  west: {{provider: simulator, endpoints: [\"http://{}\"], \
-         health: {{check: none}}, breaker: {{failures: 0, failure_rate: 0}}, spill: {{failures: 3, back: 1s, over: 1s}}}}\n  \
-         east: {{provider: simulator, endpoints: [\"http://{}\"], health: {{check: none}}}}\n\
-         models: {{\"*\": {{deployments: [{{cluster: west}}, {{cluster: east, priority: 1}}]}}}}\n",
-        bad.addr(),
-        good.addr()
-    );
-    let edge = Edge::start(&config).await;
-    for _ in 0..3 {
-        assert!(ask(&edge, "").await.whole);
-    }
-    assert_eq!(bad.stats().snapshot().requests, 3);
-    // What was seen is thought over ten times a second.
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    let config = |back: &str| {
+        format!(
+            "retry: {{delay: 0s, budget: 1.0}}\nclusters:\n  west: {{provider: simulator, endpoints: [\"http://{}\"], \
+             health: {{check: none}}, breaker: {{failures: 0, failure_rate: 0}}, \
+             spill: {{failures: 3, back: {back}, over: 1s}}}}\n  \
+             east: {{provider: simulator, endpoints: [\"http://{}\"], health: {{check: none}}}}\n\
+             models: {{\"*\": {{deployments: [{{cluster: west}}, {{cluster: east, priority: 1}}]}}}}\n",
+            bad.addr(),
+            good.addr()
+        )
+    };
+    let asked = || bad.stats().snapshot().requests;
+    let left = async |edge: &Edge| {
+        soon("the region's being left", async {
+            let is_away = |cluster: &Value| cluster["spill"]["state"] == "away";
+            while !edge.look("/snapshot").await.json()["clusters"].as_array().unwrap().iter().any(is_away) {
+                assert!(ask(edge, "").await.whole);
+            }
+        })
+        .await;
+        asked()
+    };
+    let edge = Edge::start(&config("1h")).await;
+    let before = left(&edge).await;
+    assert!(before >= 3, "not before so many have failed: {before}");
     for _ in 0..5 {
         assert!(ask(&edge, "").await.whole);
     }
-    assert_eq!(bad.stats().snapshot().requests, 3, "the whole region is left");
+    assert_eq!(asked(), before, "the whole region is left");
+
+    let edge = Edge::start(&config("1s")).await;
+    let before = left(&edge).await;
     soon("another try", async {
-        while bad.stats().snapshot().requests == 3 {
+        while asked() == before {
             assert!(ask(&edge, "").await.whole);
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
