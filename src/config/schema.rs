@@ -4,6 +4,7 @@
 //! prints. Nothing below the configuration sees them; `config::compile` turns them into what runs.
 
 mod fleet;
+mod limits;
 mod provider;
 mod traffic;
 
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use fleet::*;
+pub use limits::*;
 pub use provider::*;
 pub use traffic::*;
 
@@ -40,7 +42,7 @@ pub struct Config {
     pub clocks: Clocks,
     /// What is tried again.
     pub retry: Retry,
-    /// Bounds on what one client may use.
+    /// How much callers may use.
     pub limits: Limits,
     /// Virtual keys by the name of the principal that each denotes. The name shows in logs and metrics, the key
     /// itself nowhere.
@@ -368,15 +370,6 @@ impl Default for Retry {
     }
 }
 
-/// Bounds on what one client may use. Nothing of this is enforced yet, so setting it is an error rather than a promise.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Requests a minute for each principal. Not supported yet: leave it out.
-    #[schemars(range(min = 1))]
-    pub requests_per_minute: Option<u32>,
-}
-
 /// A virtual key: what one principal sends as `authorization: Bearer KEY` or `x-api-key: KEY`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -395,6 +388,12 @@ pub struct Key {
     /// Whether this principal's requests may go to a deployment of a higher priority number because of load.
     #[serde(default = "traffic::yes")]
     pub spill: bool,
+    /// How much this principal may use. Left out, or what of it is left out: as `limits.principal` says.
+    #[serde(default)]
+    pub limits: Quota,
+    /// How much of such models alone, besides, by the name that it sends; a name may hold one `*`.
+    #[serde(default)]
+    pub model_limits: ModelQuotas,
     /// Tell this principal, where a request has the header `x-forebay-explain`, where it went and why, in a header of the
     /// same name.
     #[serde(default)]

@@ -79,6 +79,13 @@ impl Hold {
         self.state = State::Sent;
     }
 
+    /// Gives all of it back, unless something was sent.
+    pub fn abandon(&mut self) {
+        if self.state == State::Reserved {
+            *self = Self::default();
+        }
+    }
+
     /// So much was really used. Without effect where nothing was sent, or where it is settled already.
     pub fn settle(&mut self, used: &Used, now: &Now) {
         if self.state == State::Reserved {
