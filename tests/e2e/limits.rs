@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use forebay::sim::Config;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::dialects::Dialect::{self, Chat, Messages, Responses};
 use crate::support::scripted::{Scripted, Turn, json as reply};
-use crate::support::{Edge, Reply, get, listener, post, soon};
+use crate::support::{Edge, Reply, fleet, get, listener, post, sim, soon};
 
 const KEYS: [(&str, &str); 2] = [("ALICE", "key-of-alice-0123456789"), ("BOB", "key-of-bob-0123456789")];
 const ALICE: &str = "authorization: Bearer key-of-alice-0123456789\r\n";
@@ -250,4 +251,57 @@ async fn an_address_is_shielded_from_floods_before_anything_else() {
     })
     .await;
     assert_eq!(reply.json()["error"]["type"], "rate_limit_error", "{reply:?}");
+}
+
+/// The tokens that are left to whoever asks next.
+async fn left(edge: &Edge) -> u64 {
+    let reply = ask(edge, Chat, ALICE, 1).await;
+    reply.header("x-ratelimit-remaining-tokens").unwrap_or_else(|| panic!("{reply:?}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_stream_counts_as_it_reported_and_one_that_is_left_as_was_counted() {
+    let sim = sim(Config::default()).await;
+    let keys = "keys: {alice: {key: env:ALICE, limits: {tokens_per_day: 10000}}}\n";
+    let edge = Edge::start_with(&[&fleet(&sim), keys].concat(), &KEYS).await;
+    let body = json!({"model": "m", "stream": true, "max_tokens": 4000,
+        "messages": [{"role": "user", "content": "Sing."}]});
+    let stream = |fields: &str| {
+        let fields = [ALICE, "x-sim-text: canary sings all day long\r\n", fields].concat();
+        post(Chat.path(), &fields, body.to_string())
+    };
+    let before = left(&edge).await;
+    let whole = edge.connect().await.ask(&stream("")).await;
+    assert_eq!(
+        whole.header("x-ratelimit-remaining-tokens").map(|left| left.parse::<u64>().unwrap() < 6000),
+        Some(true)
+    );
+    let after = soon("the settlement", async {
+        loop {
+            let left = left(&edge).await;
+            if left > 6000 {
+                return left;
+            }
+        }
+    })
+    .await;
+    let used = before - after;
+    assert!((5..100).contains(&used), "{used}");
+    // It is left in the middle: what was said until then counts, and the prompt.
+    let mut leaver = edge.connect().await;
+    leaver.send(&stream("x-sim-fault: stall=3\r\n")).await;
+    leaver.saw("canary").await;
+    drop(leaver);
+    let line = edge.access(|line| line["end"] == "CD").await;
+    assert_eq!(line["principal"], "alice", "{line}");
+    let last = soon("the settlement", async {
+        loop {
+            let left = left(&edge).await;
+            if left > 6000 {
+                return left;
+            }
+        }
+    })
+    .await;
+    assert!((5..100).contains(&(after - last)), "{after} {last}");
 }
