@@ -188,11 +188,9 @@ pub fn translate_quotas(head: &mut Reply, dialect: Dialect) {
 /// Says in the words of a dialect how rates stand, and nothing of any other.
 pub fn put_quotas(head: &mut Reply, quotas: &[quota::Quota], dialect: Dialect) {
     head.fields.retain(|name| !quota::is_quota(name));
-    for (name, value) in quota::headers(quotas, dialect, SystemTime::now()) {
-        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-            put(head, name, &value);
-        }
-    }
+    quota::tell(quotas, dialect, SystemTime::now(), |name, value| {
+        put(head, HeaderName::from_static(name), value);
+    });
 }
 
 /// A head with that status and the exchange's id.
