@@ -6,6 +6,7 @@
 pub mod admit;
 mod affinity;
 pub mod attempt;
+pub mod bill;
 mod bring;
 pub mod carry;
 pub mod client;
@@ -29,7 +30,7 @@ pub mod serve;
 pub mod session;
 mod verdict;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,6 +44,7 @@ use crate::dialect::ir::Policy;
 use crate::dialect::{self, Operation};
 use crate::error::{Error, Kind};
 use crate::json::Envelope;
+use crate::meter::ledger::Ledger;
 use crate::meter::metrics::METRICS;
 use crate::route::alias::Alias;
 use crate::snapshot::Snapshot;
@@ -63,6 +65,8 @@ use verdict::Failed;
 pub struct Shared {
     /// The configuration in force.
     pub snapshot: ArcSwap<Snapshot>,
+    /// Where what is spent is recorded, where it is.
+    pub ledger: OnceLock<Arc<Ledger>>,
     /// Since when the process serves, for model lists.
     started: SystemTime,
     budget: Arc<Budget>,
@@ -100,6 +104,7 @@ impl Shared {
     pub fn new(snapshot: Arc<Snapshot>) -> Arc<Self> {
         Arc::new(Self {
             snapshot: ArcSwap::new(snapshot),
+            ledger: OnceLock::new(),
             started: SystemTime::now(),
             budget: Arc::default(),
             pressure: Arc::default(),
@@ -116,6 +121,10 @@ impl Shared {
 
     /// Lets an exchange in, unless the process is too near its bounds for one of its importance.
     fn admit(&self, context: &Context) -> Result<(), Error> {
+        if self.ledger.get().is_some_and(|ledger| ledger.is_full()) {
+            let public = "the gateway cannot record what is spent; try again in a moment";
+            return Err(Error::gateway(Kind::Overloaded, public).after(1));
+        }
         self.pressure.watch(context.snapshot.process.overload);
         self.pressure.admit(context.priority)
     }
@@ -177,6 +186,7 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
         return count_here(session, (&envelope, body.bytes.len()), context).await;
     }
     affinity::check(operation, &body.bytes, &alias, context)?;
+    context.tally.prompt = prompt_tokens(&envelope, body.bytes.len());
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let betas = betas(operation, session.head());
@@ -207,6 +217,12 @@ fn betas(operation: Operation, head: &http::request::Parts) -> Option<String> {
     Some(listed.collect::<Vec<_>>().join(",")).filter(|betas| !betas.is_empty())
 }
 
+/// A guess at the tokens of a request's prompt.
+fn prompt_tokens(envelope: &Envelope<'_>, size: usize) -> u64 {
+    // A request of Gemini's may be wrapped in another member, in which nothing is looked at.
+    dialect::count::tokens(if envelope.prompt_bytes > 0 { envelope.prompt_bytes } else { size })
+}
+
 /// Answers for an upstream that counts no tokens.
 async fn count_here(
     session: &mut Downstream<'_>,
@@ -215,9 +231,8 @@ async fn count_here(
 ) -> Result<(), Error> {
     let write = context.snapshot.clocks.client_write;
     let mut client = Client::new(session.again(), context.dialect, write, Instant::now());
-    // A request of Gemini's may be wrapped in another member, in which nothing is looked at.
-    let bytes = if envelope.prompt_bytes > 0 { envelope.prompt_bytes } else { size };
-    client.json(200, &context.id, dialect::count::guess(context.dialect, bytes)).await?;
+    let tokens = prompt_tokens(envelope, size);
+    client.json(200, &context.id, dialect::count::guess(context.dialect, tokens)).await?;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     Ok(())
 }

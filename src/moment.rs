@@ -59,6 +59,31 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// The day of a time, counted from 1970-01-01.
+pub fn day_of(time: SystemTime) -> u32 {
+    let days = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
+    u32::try_from(days).unwrap_or(u32::MAX)
+}
+
+/// The month of a time, counted from January of the year 0.
+pub fn month_of(time: SystemTime) -> u32 {
+    let (year, month, _) = civil(day_of(time).into());
+    u32::try_from(year * 12 + month - 1).unwrap_or(0)
+}
+
+/// When that month begins, by its number.
+pub fn month_start(month: u32) -> SystemTime {
+    let (year, month) = (u64::from(month / 12), u64::from(month % 12 + 1));
+    UNIX_EPOCH + Duration::from_secs(days_to(year, month, 1) * 86_400)
+}
+
+/// The days from 1970-01-01 to a date that is not before.
+fn days_to(year: u64, month: u64, day: u64) -> u64 {
+    // Years are counted from March, so that the leap day is the last of one.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    (year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day).saturating_sub(719_469)
+}
+
 /// Reads a time in UTC, `2026-11-21T09:08:07Z`. Fractions of a second are passed over.
 pub fn read_rfc3339(text: &str) -> Option<SystemTime> {
     let (date, clock) = text.strip_suffix('Z')?.split_once('T')?;
@@ -73,9 +98,7 @@ pub fn read_rfc3339(text: &str) -> Option<SystemTime> {
     if !whole {
         return None;
     }
-    // Years are counted from March, so that the leap day is the last of one.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 719_469;
+    let days = days_to(year, month, day);
     let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
     Some(UNIX_EPOCH + Duration::from_secs(seconds))
 }
@@ -93,6 +116,20 @@ fn numbers(text: &str, between: char) -> Option<[u64; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_and_months_have_numbers_that_lead_back() {
+        for (text, day, month) in [
+            ("1970-01-01T00:00:00Z", 0, 1970 * 12),
+            ("2024-02-29T23:59:59Z", 19_782, 2024 * 12 + 1),
+            ("2024-12-31T12:00:00Z", 20_088, 2024 * 12 + 11),
+            ("2026-11-21T00:00:00Z", 20_778, 2026 * 12 + 10),
+        ] {
+            let time = read_rfc3339(text).unwrap();
+            assert_eq!((day_of(time), month_of(time)), (day, month), "{text}");
+            assert_eq!(rfc3339(month_start(month)), format!("{}-01T00:00:00Z", &text[..7]));
+        }
+    }
 
     #[test]
     fn times_are_written() {

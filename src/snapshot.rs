@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::clocks::Clocks;
+use crate::meter::ledger;
+use crate::meter::price::Prices;
 use crate::route::alias::Aliases;
 use crate::route::matcher::Routes;
 use crate::secret::Secret;
@@ -37,6 +39,12 @@ pub struct Snapshot {
     pub clocks: Clocks,
     /// How often an exchange is tried.
     pub retry: Retry,
+    /// Where what must outlive the process is kept, if anywhere.
+    pub state: Option<PathBuf>,
+    /// Where what is spent is recorded.
+    pub ledger: ledger::Spec,
+    /// What things cost.
+    pub prices: Prices,
     /// Who may call.
     pub access: Access,
     /// Clusters, by name.
