@@ -6,6 +6,7 @@
 pub mod admit;
 mod affinity;
 pub mod attempt;
+pub mod bill;
 mod bring;
 pub mod carry;
 pub mod client;
@@ -31,8 +32,8 @@ pub mod session;
 mod shield;
 mod verdict;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -46,6 +47,7 @@ use crate::dialect::{self, Operation};
 use crate::error::{Error, Kind};
 use crate::json::Envelope;
 use crate::limit::Prompt;
+use crate::meter::ledger::Ledger;
 use crate::meter::metrics::METRICS;
 use crate::route::alias::Alias;
 use crate::snapshot::Snapshot;
@@ -66,6 +68,8 @@ use verdict::Failed;
 pub struct Shared {
     /// The configuration in force.
     pub snapshot: ArcSwap<Snapshot>,
+    /// Where what is spent is recorded, where it is.
+    pub ledger: OnceLock<Arc<Ledger>>,
     /// Since when the process serves, for model lists.
     started: SystemTime,
     budget: Arc<Budget>,
@@ -104,6 +108,7 @@ impl Shared {
     pub fn new(snapshot: Arc<Snapshot>) -> Arc<Self> {
         Arc::new(Self {
             snapshot: ArcSwap::new(snapshot),
+            ledger: OnceLock::new(),
             started: SystemTime::now(),
             budget: Arc::default(),
             pressure: Arc::default(),
@@ -121,6 +126,10 @@ impl Shared {
 
     /// Lets an exchange in, unless the process is too near its bounds for one of its importance.
     fn admit(&self, context: &Context) -> Result<(), Error> {
+        if self.ledger.get().is_some_and(|ledger| ledger.is_full()) {
+            let public = "the gateway cannot record what is spent; try again in a moment";
+            return Err(Error::gateway(Kind::Overloaded, public).after(1));
+        }
         self.pressure.watch(context.snapshot.process.overload);
         self.pressure.admit(context.priority)
     }
@@ -182,8 +191,8 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
         return count_here(session, (&envelope, body.bytes.len()), context).await;
     }
     affinity::check(operation, &body.bytes, &alias, context)?;
-    let prompt = || Prompt::new(&body.bytes, envelope.prompt_bytes, envelope.max_tokens, envelope.n);
-    limits::reserve(&alias, prompt, context)?;
+    context.tally.prompt = prompt_tokens(&envelope, body.bytes.len());
+    limits::reserve(&alias, || prompt(&envelope, &body.bytes), context)?;
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let betas = betas(operation, session.head());
@@ -215,6 +224,21 @@ fn betas(operation: Operation, head: &http::request::Parts) -> Option<String> {
     Some(listed.collect::<Vec<_>>().join(",")).filter(|betas| !betas.is_empty())
 }
 
+/// A guess at the tokens of a request's prompt.
+fn prompt_tokens(envelope: &Envelope<'_>, size: usize) -> u64 {
+    dialect::count::tokens(prompt_bytes(envelope, size))
+}
+
+fn prompt_bytes(envelope: &Envelope<'_>, size: usize) -> usize {
+    // A request of Gemini's may be wrapped in another member, in which nothing is looked at.
+    if envelope.prompt_bytes > 0 { envelope.prompt_bytes } else { size }
+}
+
+/// What tells how much a request will use.
+fn prompt(envelope: &Envelope<'_>, body: &[u8]) -> Prompt {
+    Prompt::new(body, prompt_bytes(envelope, body.len()), envelope.max_tokens, envelope.n)
+}
+
 /// Answers for an upstream that counts no tokens.
 async fn count_here(
     session: &mut Downstream<'_>,
@@ -223,9 +247,8 @@ async fn count_here(
 ) -> Result<(), Error> {
     let write = context.snapshot.clocks.client_write;
     let mut client = Client::new(session.again(), context.dialect, write, Instant::now());
-    // A request of Gemini's may be wrapped in another member, in which nothing is looked at.
-    let bytes = if envelope.prompt_bytes > 0 { envelope.prompt_bytes } else { size };
-    client.json(200, &context.id, dialect::count::guess(context.dialect, bytes)).await?;
+    let tokens = prompt_tokens(envelope, size);
+    client.json(200, &context.id, dialect::count::guess(context.dialect, tokens)).await?;
     (context.status, context.tally.bytes_out) = (client.status, client.bytes);
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 
 pub mod balance;
+pub mod decimal;
 pub mod envelope;
 pub mod splice;
 

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::pattern::Pattern;
 pub use book::{Book, Bound};
-pub use budget::{Budget, Spent};
+pub use budget::Budget;
 pub use forecast::{Forecast, Prompt};
 pub use hold::{Demand, Hold, Used};
 pub use meter::{Meter, Refused};

@@ -5,6 +5,7 @@
 
 mod drain;
 mod quickstart;
+mod usage;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,7 @@ enum Verb {
         #[arg(long, value_parser = upstream)]
         upstream: Option<Upstream>,
     },
+    Usage(usage::Args),
     /// Simulate LLM providers and inference engines, with faults on demand.
     Sim(Box<sim::Args>),
 }
@@ -98,6 +100,7 @@ fn main() -> ExitCode {
         ),
         Verb::Drain(args) => return ended(drain::run(&args)),
         Verb::Dialects { client, upstream } => say(&dialects(client, upstream)),
+        Verb::Usage(args) => usage::run(args),
         Verb::Sim(args) => simulate(*args),
     };
     ended(done.map(|()| ExitCode::SUCCESS))

@@ -1,7 +1,10 @@
-//! What is seen from outside: metrics, the access log, and the times they are made of.
+//! What is seen from outside: metrics, the access log, the times they are made of, and what was spent.
 
 pub mod access_log;
+pub mod ledger;
 pub mod logger;
 pub mod metrics;
+pub mod price;
 pub mod series;
+pub mod spending;
 pub mod timeline;

@@ -9,6 +9,7 @@
 mod drain;
 mod front;
 mod keeper;
+mod ledger;
 mod tls;
 
 use std::sync::Arc;
@@ -41,6 +42,10 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
     }
     claim(snapshot.admin.address)?;
     let shared = Shared::new(Arc::clone(&snapshot));
+    if let Some(ledger) = ledger::start(&snapshot.ledger)? {
+        snapshot.book.remember(Arc::clone(&ledger.spending));
+        let _ = shared.ledger.set(ledger);
+    }
     let lifecycle = Arc::new(Lifecycle::default());
     let conf = server_conf(&snapshot.process);
     let mut server = Server::new_with_opt_and_conf(None, conf);

@@ -30,7 +30,7 @@
 //! Where a translator drops both, the words of the prompt do as well: `(x-sim-fault: cut=3)`.
 //!
 //! Besides the APIs there are `/health`, `/metrics` (with vLLM's names), and the simulator's own `/sim/stats`,
-//! `/sim/requests` and `POST /sim/reset`.
+//! `/sim/requests`, `/sim/bill` (what each request is charged for) and `POST /sim/reset`.
 //!
 //! How a request travels: `server` accepts, `http1` or `http2` reads it and writes the reply, `exchange` runs it in
 //! between, asking `api` what to say, `provider` and `engine` when, and `fault` what to spoil.
@@ -57,7 +57,7 @@ pub use args::{Args, run};
 pub use config::{Config, EngineConfig, FaultRule, Fixed, Latency, ProviderConfig, Secret, Span};
 pub use fault::{Fault, Point};
 pub use replay::{Chunking, Recorded, Replay};
-pub use stats::{Cancelled, ModelBill, Request, Stats, StatsSnapshot};
+pub use stats::{Cancelled, Charge, ModelBill, Request, Stats, StatsSnapshot};
 
 use engine::Engine;
 use fastrand::Rng;

@@ -11,6 +11,8 @@ use std::time::Duration;
 use crate::access::Access;
 use crate::clocks::Clocks;
 use crate::limit::{Book, Limits};
+use crate::meter::ledger;
+use crate::meter::price::Prices;
 use crate::route::alias::Aliases;
 use crate::route::matcher::Routes;
 use crate::secret::Secret;
@@ -38,6 +40,12 @@ pub struct Snapshot {
     pub clocks: Clocks,
     /// How often an exchange is tried.
     pub retry: Retry,
+    /// Where what must outlive the process is kept, if anywhere.
+    pub state: Option<PathBuf>,
+    /// Where what is spent is recorded.
+    pub ledger: ledger::Spec,
+    /// What things cost.
+    pub prices: Prices,
     /// Who may call.
     pub access: Access,
     /// What is used of every limit. It is the same for every configuration of a process.

@@ -4,6 +4,7 @@ mod cluster;
 mod limits;
 mod listener;
 mod model;
+mod money;
 mod provider;
 mod route;
 
@@ -54,11 +55,14 @@ pub(super) fn compile(
     let nameless =
         limits::limits(&config.limits.principal, &Path::root().key("limits").key("principal"), &mut check);
     check.positive(&Path::root().key("server").key("overload").key("delay"), config.server.overload.delay);
+    let state = state(config, &check);
     let access = check.access(config, &book);
     let clusters = cluster::clusters(config, &book, &mut check);
     let aliases = model::aliases(config, (&clusters, &book), &mut check);
     let routes = route::routes(config, &clusters, &mut check);
     check.unused_clusters(config);
+    let prices = money::prices(config, &mut check);
+    let ledger = money::ledger(config, state.as_deref(), &mut check);
     if check.diagnostics.has_errors() {
         return None;
     }
@@ -66,6 +70,7 @@ pub(super) fn compile(
         listeners,
         admin,
         drain_file: config.server.drain_file.as_deref().map(|file| check.file(file)),
+        state,
         process: Process {
             threads: config.server.threads as usize,
             lame_duck: config.server.lame_duck.0,
@@ -83,6 +88,8 @@ pub(super) fn compile(
         media: media(config),
         clocks,
         retry: retry(&config.retry),
+        ledger: ledger?,
+        prices: prices?,
         access,
         book,
         nameless,
@@ -91,6 +98,17 @@ pub(super) fn compile(
         aliases,
         routes,
     })
+}
+
+/// Where the process keeps what must outlive it: as configured, or where systemd says.
+fn state(config: &Config, check: &Check<'_>) -> Option<PathBuf> {
+    let written = config.server.state.as_deref().map(|directory| check.file(directory));
+    // Systemd lists several with colons between them.
+    let systemd = || {
+        let listed = (check.surroundings.env)("STATE_DIRECTORY")?;
+        listed.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
+    };
+    written.or_else(systemd)
 }
 
 /// How files that a request names by URL are brought in.

@@ -5,6 +5,7 @@
 
 mod fleet;
 mod limits;
+mod money;
 mod provider;
 mod traffic;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fleet::*;
 pub use limits::*;
+pub use money::*;
 pub use provider::*;
 pub use traffic::*;
 
@@ -56,6 +58,10 @@ pub struct Config {
     /// Model aliases by what clients send as `model`. An alias may hold one `*`; an exact alias wins over any
     /// pattern, and the pattern with the most letters over others.
     pub models: BTreeMap<String, Model>,
+    /// What things cost.
+    pub prices: Prices,
+    /// Where what is spent is recorded.
+    pub ledger: Ledger,
     /// What is served under which hosts and paths. The most specific route wins, whatever the order. Left out: one
     /// route for everything at `/`.
     pub routes: Vec<Route>,
@@ -183,6 +189,9 @@ pub struct Server {
     /// ended; `#` begins a comment. It is looked at every second and need not be there. What leaves it is put back into
     /// service. A relative path starts at the configuration file.
     pub drain_file: Option<String>,
+    /// A directory for what must outlive the process, such as keys made through the admin listener. Left out: systemd's
+    /// `StateDirectory`, else nothing is kept. A relative path starts at the configuration file.
+    pub state: Option<String>,
 }
 
 /// The bounds of the process.
@@ -213,6 +222,7 @@ impl Default for Server {
             overload: Overload::default(),
             seal: None,
             drain_file: None,
+            state: None,
         }
     }
 }

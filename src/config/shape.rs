@@ -279,7 +279,7 @@ impl<'a> Walk<'a> {
         place: &Place,
         path: &Path,
     ) -> Option<Value> {
-        let measured = matches!(kind, Some("duration" | "timer" | "bytes"));
+        let measured = matches!(kind, Some("duration" | "timer" | "bytes" | "dollars"));
         if scalar.as_string().is_none() && !measured {
             // The text may be a secret, so that it is not shown.
             let message = format!("expected {}, got a bare number or truth value", shape.expects());

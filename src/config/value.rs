@@ -13,6 +13,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::meter::price::Money;
 use crate::secret::Secret;
 use crate::upstream::origin::Origin;
 
@@ -92,6 +93,7 @@ macro_rules! kinds {
 kinds! {
     Period "duration" "10s" Some("^([0-9]+(ms|s|m|h))+$");
     Timer "timer" "15s" Some("^(off|([0-9]+(ms|s|m|h))+)$");
+    Dollars "dollars" "1.25" Some("^[0-9]+(\\.[0-9]+)?$");
     Size "bytes" "32MiB" Some("^[0-9]+(B|KiB|MiB|GiB)$");
     Address "address" "127.0.0.1:8080" None;
     Network "network" "10.0.0.0/8" None;
@@ -204,6 +206,32 @@ impl fmt::Display for Timer {
             Self::Off => f.write_str("off"),
             Self::Every(period) => period.fmt(f),
         }
+    }
+}
+
+// === Dollars ===
+
+/// A sum of money in dollars, as it is written: no float holds every one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dollars(pub String);
+
+impl FromStr for Dollars {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        match Money::dollars(text).filter(|_| !text.contains(['e', 'E'])) {
+            Some(_) => Ok(Self(text.to_owned())),
+            None => Err(Wrong::new(
+                "not a sum of dollars",
+                "write a number such as `1.25`, without a sign or a unit",
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Dollars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

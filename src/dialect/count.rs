@@ -9,9 +9,13 @@ use super::Dialect;
 const BYTES_PER_TOKEN: usize = 38;
 
 /// A guess from the bytes of everything that becomes prompt. It is some 10 to 30 % off either way, more for scripts of
-/// several bytes to a letter; it is there because clients fail without an answer, not for money.
-pub fn guess(dialect: Dialect, prompt_bytes: usize) -> Bytes {
-    let tokens = (prompt_bytes * 10).div_ceil(BYTES_PER_TOKEN);
+/// several bytes to a letter.
+pub fn tokens(prompt_bytes: usize) -> u64 {
+    (prompt_bytes.saturating_mul(10)).div_ceil(BYTES_PER_TOKEN) as u64
+}
+
+/// The answer with a guess: it is there because clients fail without one.
+pub fn guess(dialect: Dialect, tokens: u64) -> Bytes {
     let name = if dialect == Dialect::Gemini { "totalTokens" } else { "input_tokens" };
     Bytes::from(format!("{{\"{name}\":{tokens}}}"))
 }
@@ -22,8 +26,8 @@ mod tests {
 
     #[test]
     fn a_prompt_counts_by_its_bytes() {
-        assert_eq!(guess(Dialect::Anthropic, 0), r#"{"input_tokens":0}"#);
-        assert_eq!(guess(Dialect::Anthropic, 380), r#"{"input_tokens":100}"#);
-        assert_eq!(guess(Dialect::Gemini, 1), r#"{"totalTokens":1}"#);
+        assert_eq!(guess(Dialect::Anthropic, tokens(0)), r#"{"input_tokens":0}"#);
+        assert_eq!(guess(Dialect::Anthropic, tokens(380)), r#"{"input_tokens":100}"#);
+        assert_eq!(guess(Dialect::Gemini, tokens(1)), r#"{"totalTokens":1}"#);
     }
 }

@@ -18,12 +18,14 @@ mod chat;
 mod converse;
 mod framing;
 mod gemini;
+mod kinds;
 mod messages;
 mod reply;
 mod responses;
 mod wire;
 
 use framing::Framing;
+pub use kinds::{Billed, Kinds};
 pub use reply::ReplyTap;
 pub use responses::Head;
 
@@ -43,6 +45,8 @@ pub struct Usage {
     pub input: Input,
     /// The reply.
     pub output: Output,
+    /// What of both is priced apart.
+    pub kinds: Kinds,
 }
 
 impl Usage {
@@ -50,7 +54,7 @@ impl Usage {
     #[must_use]
     pub fn less(&self, part: &Self) -> Self {
         let more = |all: Option<u64>, part: Option<u64>| all.map(|all| all.saturating_sub(part.unwrap_or(0)));
-        let (Self { input, output }, Self { input: read, output: made }) = (self, part);
+        let (Self { input, output, kinds }, Self { input: read, output: made, kinds: apart }) = (self, part);
         Self {
             input: Input {
                 total: more(input.total, read.total),
@@ -61,6 +65,7 @@ impl Usage {
                 total: more(output.total, made.total),
                 reasoning: more(output.reasoning, made.reasoning),
             },
+            kinds: kinds.less(apart),
         }
     }
 }

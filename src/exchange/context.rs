@@ -8,6 +8,7 @@ use log::log_enabled;
 
 use super::Shared;
 use super::affinity::Owner;
+use super::bill::Bill;
 use super::carry::lost;
 use super::intake::Share;
 use super::limits::{self, Use};
@@ -17,8 +18,9 @@ use crate::clocks::Overrides;
 use crate::dialect::ir::Notes;
 use crate::dialect::usage::Usage;
 use crate::dialect::{Dialect, Operation};
-use crate::error::{Blame, Error, Kind};
+use crate::error::Error;
 use crate::meter::access_log::{Record, When, Who};
+use crate::meter::ledger::Ledger;
 use crate::meter::logger::{self, ACCESS};
 use crate::meter::metrics::{METRICS, method_label, status_label};
 use crate::meter::series::DeploymentSeries;
@@ -53,6 +55,8 @@ pub struct Tally {
     pub bytes_out: u64,
     /// Events with content.
     pub tokens: u64,
+    /// The prompt in tokens, by its bytes.
+    pub prompt: u64,
     /// Usage as reported.
     pub usage: Option<Usage>,
     /// What of it is counted already, where others went on with a stream: each part is its own deployment's.
@@ -106,6 +110,8 @@ pub struct Context {
     pub tally: Tally,
     /// What it may use, and does.
     pub(super) used: Use,
+    /// What its attempts cost.
+    pub bill: Bill,
     /// The status sent, 0 while there is none.
     pub status: u16,
     /// The phase it is in.
@@ -154,6 +160,7 @@ impl Context {
             upstream_id: String::new(),
             tally: Tally::default(),
             used: Use::default(),
+            bill: Bill::default(),
             status: 0,
             phase: When::Request,
             failure: None,
@@ -192,6 +199,7 @@ impl Context {
             upstream_id: String::new(),
             tally: self.tally,
             used: self.used.beside(),
+            bill: self.bill.beside(),
             status: self.status,
             phase: self.phase,
             failure: None,
@@ -213,7 +221,8 @@ impl Context {
         self.place = beside.place;
         self.upstream_id = beside.upstream_id;
         self.tally = beside.tally;
-        self.used.adopt(beside.used);
+        // What is replaced was overtaken, and is recorded as that.
+        self.bill = beside.bill;
         self.phase = beside.phase;
         self.note = beside.note;
         self.lost = beside.lost;
@@ -222,7 +231,6 @@ impl Context {
     /// Another attempt begins: what was known of the last is not of this one.
     pub fn begin_attempt(&mut self, now: Instant) {
         self.attempts += 1;
-        self.used.begin_attempt();
         self.timeline.restart(now);
         self.upstream_id.clear();
         self.note.clear();
@@ -294,6 +302,11 @@ impl Context {
         Ok(share)
     }
 
+    /// The ledger, if there is one.
+    pub(super) fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self._live.shared.ledger.get()
+    }
+
     /// The clocks that the route sets.
     pub fn overrides(&self) -> Overrides {
         self.route.as_ref().map(|route| route.clocks).unwrap_or_default()
@@ -313,17 +326,9 @@ impl Context {
     }
 
     /// Who ended the exchange, and when.
-    fn end(&self) -> (Who, When) {
+    pub(super) fn end(&self) -> (Who, When) {
         let Some(error) = &self.failure else { return (Who::Nobody, When::End) };
-        let who = match (error.blame, error.kind) {
-            (Blame::Client, Kind::ClientTimeout) => Who::ClientTimeout,
-            (Blame::Client, _) => Who::Client,
-            (Blame::Upstream, Kind::UpstreamTimeout) => Who::UpstreamTimeout,
-            (Blame::Upstream, _) => Who::Upstream,
-            (Blame::Policy, _) => Who::Policy,
-            (Blame::Gateway, _) => Who::Gateway,
-        };
-        (who, self.phase)
+        (Who::of(error), self.phase)
     }
 
     /// The status to log: 499 where the client left before one was sent.
@@ -336,8 +341,9 @@ impl Context {
 
     /// Counts the exchange and writes its line.
     pub fn settle(&mut self, method: &http::Method, path: &str) {
-        let now = Instant::now();
+        self.settle_entry();
         limits::settle(self);
+        let now = Instant::now();
         let status = self.logged_status();
         self.count(method, status, now);
         if self.snapshot.log.access && log_enabled!(target: ACCESS, log::Level::Info) {
@@ -406,6 +412,7 @@ impl Context {
             bytes_out: self.tally.bytes_out,
             tokens: self.tally.tokens,
             usage: self.tally.usage,
+            cost: self.bill.cost(),
             timeline: &self.timeline,
             end: self.end(),
             error: self.failure.as_ref().map_or(self.note.as_str(), |error| {

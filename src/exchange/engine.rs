@@ -343,8 +343,11 @@ async fn attempt(
     client: &mut Client<'_>,
     context: &mut Context,
 ) -> Result<Opened, Box<Failed>> {
-    let upstream = begin(&ask.query, outbound, terms, client, context).await?;
-    relay::open(upstream, client, context, terms).await
+    let reached = match begin(&ask.query, outbound, terms, client, context).await {
+        Ok(upstream) => relay::open(upstream, client, context, terms).await,
+        Err(failed) => Err(failed),
+    };
+    reached.inspect_err(|failed| context.fail_entry(&failed.error, failed.cause))
 }
 
 pub(super) fn sticky_value(alias: &Alias, headers: &HeaderMap, context: &Context) -> Option<String> {
@@ -423,7 +426,7 @@ pub(super) async fn begin(
         length: request.length,
     };
     let head = upstream.request(&asked, &proof, &request.pieces)?;
-    context.used.sent();
+    context.open_entry(Some(terms.operation));
     let sending = upstream.send(head, request.pieces, (&clocks, terms.deadline), connected);
     client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());

@@ -53,6 +53,8 @@ fn is_passed(name: &str, is_translated: bool) -> bool {
     )
 }
 
+/// Tells what a whole reply cost, in dollars.
+pub const X_FOREBAY_COST: HeaderName = HeaderName::from_static("x-forebay-cost");
 /// Asks where a request went and why, and answers that.
 pub const X_FOREBAY_EXPLAIN: HeaderName = HeaderName::from_static("x-forebay-explain");
 /// Says how important a request is, at most as much as its caller may.

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 
 use http::HeaderName;
 
+use super::bill::picodollars;
 use super::context::Context;
 use super::headers;
 use super::relay::X_SHOULD_RETRY;
 use crate::dialect::quota::{self, Quota, Quotas};
+use crate::dialect::usage::{Input, Output, Usage};
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
-use crate::limit::{Bound, Demand, Forecast, Hold, Measure, Now, Prompt, Refused, Short, Subject, Used};
-use crate::route::alias::{Alias, Deployment};
+use crate::limit::{Bound, Demand, Forecast, Hold, Measure, Now, Prompt, Refused, Short, Subject};
+use crate::route::alias::{Alias, Deployment, Named};
 
 /// What is known of an exchange's use.
 #[derive(Debug, Default)]
@@ -24,9 +26,7 @@ pub(super) struct Use {
     forecast: Option<Arc<Forecast>>,
     /// What was taken of the limits of whoever asks, and of the model.
     hold: Hold,
-    /// What was taken of those of the place where the present attempt goes.
-    at_place: Hold,
-    /// What was taken for an attempt that has not begun.
+    /// What was taken of those of the place where the next attempt goes. Once something is sent, it is the attempt's.
     next_place: Option<Hold>,
     /// What had no room.
     refused: Option<Box<Refused>>,
@@ -57,33 +57,25 @@ impl Use {
     /// It has failed: what was taken and not used is there for the client's next try before it hears of it.
     pub(super) fn abandon(&mut self) {
         self.hold.abandon();
-        self.at_place.abandon();
+        self.next_place = None;
     }
 
-    /// What is sent from now on counts.
-    pub(super) fn sent(&mut self) {
+    /// Whether any limit is counted on.
+    pub(super) fn is_limited(&self) -> bool {
+        !self.hold.is_empty() || self.next_place.is_some()
+    }
+
+    /// What is sent from now on counts. Gives what was taken for the attempt at its place.
+    pub(super) fn sent(&mut self) -> Hold {
         self.hold.sent();
-        self.at_place.sent();
+        let mut hold = self.next_place.take().unwrap_or_default();
+        hold.sent();
+        hold
     }
 
     /// What an attempt beside knows of it: the rest stays here.
     pub(super) fn beside(&self) -> Self {
         Self { prompt: self.prompt, forecast: self.forecast.clone(), ..Self::default() }
-    }
-
-    /// Something was sent for it elsewhere, by an attempt beside.
-    pub(super) fn adopt(&mut self, beside: Self) {
-        self.hold.sent();
-        self.at_place = beside.at_place;
-    }
-
-    /// An attempt begins with what was taken for it. What the last one took is free again: it has failed, and what failed is
-    /// not billed.
-    pub(super) fn begin_attempt(&mut self) {
-        if let Some(next) = self.next_place.take() {
-            self.at_place.settle(&NOTHING, &Now::at(Instant::now()));
-            self.at_place = next;
-        }
     }
 
     /// The limits that are in force, as its client is told of them.
@@ -103,8 +95,6 @@ impl Use {
     }
 }
 
-const NOTHING: Used = Used { tokens: Some(0), money: Some(0) };
-
 /// Takes of every limit what an exchange of that model will probably use.
 ///
 /// # Errors
@@ -120,12 +110,30 @@ pub(super) fn reserve(
         return Ok(());
     }
     let prompt = prompt();
-    let demand = alias.forecast.demand(&prompt);
-    let now = Now::at(Instant::now());
+    let counts_money = callers.iter().chain([&alias.limits]).any(|bound| bound.counts_money());
+    let places = if counts_money { alias.deployments.as_slice() } else { &[] };
+    let demand = demand(&alias.forecast, places, &prompt, context);
+    context.tally.prompt = alias.forecast.tokens(&prompt).0;
     context.used.prompt = prompt;
     context.used.forecast = Some(Arc::clone(&alias.forecast));
     let bounds = callers.iter().chain([&alias.limits]);
-    context.used.take(bounds, (&context.model, &demand), &now)
+    context.used.take(bounds, (&context.model, &demand), &Now::at(Instant::now()))
+}
+
+/// What a request will probably use at the dearest of those places: so a budget holds wherever it goes.
+fn demand(forecast: &Forecast, places: &[Deployment], prompt: &Prompt, context: &Context) -> Demand {
+    let (input, output) = forecast.tokens(prompt);
+    let usage = Usage {
+        input: Input { total: Some(input), ..Input::default() },
+        output: Output { total: Some(output), ..Output::default() },
+        ..Usage::default()
+    };
+    let cost = |place: &Deployment| {
+        let named = Named { model: &context.model, starred: &context.starred };
+        let quote = context.snapshot.prices.find(place.cluster.seller(), &place.model.name(named));
+        quote.cost(&usage).map_or(0, picodollars)
+    };
+    Demand { tokens: input.saturating_add(output), money: places.iter().map(cost).max().unwrap_or(0) }
 }
 
 /// Takes a request of every limit of whoever asks, where nothing is known of what it asks for.
@@ -156,13 +164,19 @@ fn callers(context: &Context) -> [Arc<Bound>; 1] {
 /// How long there is no room; nothing was taken then.
 pub(super) fn reserve_at(deployment: &Deployment, context: &mut Context) -> Result<(), Duration> {
     let bound = &deployment.cluster.spec.limits;
-    if bound.is_empty() && context.used.at_place.is_empty() {
+    context.used.next_place = None;
+    if bound.is_empty() {
         return Ok(());
     }
-    let demand = context.used.forecast.as_ref().map(|forecast| forecast.demand(&context.used.prompt));
+    let demand = match &context.used.forecast {
+        Some(forecast) => {
+            let places = if bound.counts_money() { std::slice::from_ref(deployment) } else { &[] };
+            demand(forecast, places, &context.used.prompt, context)
+        }
+        None => Demand::default(),
+    };
     let mut hold = Hold::default();
-    let now = Now::at(Instant::now());
-    let took = hold.take(bound.meters(&context.model), &demand.unwrap_or_default(), &now);
+    let took = hold.take(bound.meters(&context.model), &demand, &Now::at(Instant::now()));
     took.map_err(|refused| match refused.short {
         Short::Wait(wait) => wait,
         Short::Never => Duration::MAX,
@@ -171,42 +185,22 @@ pub(super) fn reserve_at(deployment: &Deployment, context: &mut Context) -> Resu
     Ok(())
 }
 
-/// What an exchange used is known now.
+/// What an exchange used is known now: what its attempts did.
 pub(super) fn settle(context: &mut Context) {
-    if context.used.hold.is_empty() && context.used.at_place.is_empty() && context.used.forecast.is_none() {
+    if context.used.hold.is_empty() && context.used.forecast.is_none() {
         return;
     }
-    let used = Used { tokens: tokens(context), money: None };
     if let (Some(forecast), Some(usage), None) =
         (&context.used.forecast, &context.tally.usage, &context.failure)
     {
         forecast.learn(&context.used.prompt, usage);
     }
-    let now = Now::at(Instant::now());
-    context.used.hold.settle(&used, &now);
-    context.used.at_place.settle(&used, &now);
-}
-
-/// The tokens of an exchange: as they were reported, or as they were counted, the prompt by its estimate.
-fn tokens(context: &Context) -> Option<u64> {
-    let prompt = || {
-        let forecast = context.used.forecast.as_ref();
-        forecast.map_or(0, |forecast| forecast.tokens(&context.used.prompt).0)
-    };
-    match (&context.tally.usage, &context.failure) {
-        (Some(usage), _) => {
-            let output = usage.output.total.unwrap_or(context.tally.tokens);
-            Some(usage.input.total.unwrap_or_else(prompt).saturating_add(output))
-        }
-        // An upstream that answers with an error bills nothing.
-        (None, _)
-            if context.timeline.head.is_some() && context.tally.tokens == 0 && context.status >= 400 =>
-        {
-            Some(0)
-        }
-        // It worked on the prompt at least.
-        (None, _) => Some(prompt().saturating_add(context.tally.tokens)),
+    let used = context.bill.used();
+    // An attempt beside may have sent something where the first could not.
+    if used.is_some() {
+        context.used.hold.sent();
     }
+    context.used.hold.settle(&used.unwrap_or_default(), &Now::at(Instant::now()));
 }
 
 /// What whoever asks is told where there is no room.

@@ -133,6 +133,10 @@ pub fn request(
     headers::address(head, &place.endpoint, wire)
         .map_err(|error| PingoraError::explain(ErrorType::InternalError, error.to_string()))?;
     headers::raw_request(head, &cluster, &context.id, &context.forwarded);
+    // What only looks is not billed.
+    if client.method == http::Method::POST {
+        context.open_entry(None);
+    }
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
     Ok(())
@@ -187,6 +191,7 @@ pub fn reply(
     context.timeline.head = Some(Instant::now());
     context.phase = When::Data;
     context.status = head.status.as_u16();
+    context.bill.answered(context.status);
     headers::raw_reply(head, &context.id);
     judge(
         context,

@@ -158,6 +158,7 @@ pub(super) async fn open(
     let is_coded = is_coded(head);
     context.upstream_id = upstream_id(head);
     context.phase = When::FirstToken;
+    context.bill.answered(status);
     match (status, is_stream) {
         (400.., _) => Err(failure::failure(upstream, client, context, terms, status).await),
         _ if is_coded => unfit(upstream, "the upstream compressed its reply, which it was asked not to"),
@@ -194,6 +195,7 @@ pub(super) async fn rest(
     let media = head.fields.get(&CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     context.upstream_id = upstream_id(head);
     context.phase = When::FirstToken;
+    context.bill.answered(head.status);
     match (head.status, terms.carry.is_stream(media, true)) {
         (status @ 400.., _) => Err(failure::failure(upstream, client, context, terms, status).await),
         (200, true) if !is_coded(head) => Ok(upstream),

@@ -260,8 +260,11 @@ impl Seeking<'_> {
         client: &mut Client<'_>,
         context: &mut Context,
     ) -> Result<Upstream, Box<Failed>> {
-        let upstream = begin(&self.resume.query, outbound, terms, client, context).await?;
-        relay::rest(upstream, client, context, terms).await
+        let reached = match begin(&self.resume.query, outbound, terms, client, context).await {
+            Ok(upstream) => relay::rest(upstream, client, context, terms).await,
+            Err(failed) => Err(failed),
+        };
+        reached.inspect_err(|failed| context.fail_entry(&failed.error, failed.cause))
     }
 
     fn outgoing(&self, deployment: &Deployment) -> Outgoing {

@@ -1,11 +1,12 @@
 //! Every count there is, by whose it is.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use super::meter::{Count, Meter};
 use super::{Limit, Limits, Measure, Now, Per, Subject};
+use crate::meter::spending::{Spending, Spent};
 use crate::pattern::Pattern;
 
 /// The counts of every subject. They stay as they are when a configuration is replaced: a limit that is raised goes on from
@@ -13,6 +14,7 @@ use crate::pattern::Pattern;
 #[derive(Debug, Default)]
 pub struct Book {
     counts: Mutex<Counts>,
+    spending: OnceLock<Arc<Spending>>,
 }
 
 /// What a count is known by.
@@ -35,6 +37,7 @@ type Meters = Box<[Arc<Meter>]>;
 pub struct Bound {
     all: Meters,
     models: Box<[(Pattern, Meters)]>,
+    counts_money: bool,
 }
 
 impl Bound {
@@ -42,6 +45,11 @@ impl Bound {
     pub fn meters<'b>(&'b self, model: &'b str) -> impl Iterator<Item = &'b Arc<Meter>> {
         let such = self.models.iter().filter(|(pattern, _)| pattern.matches(model));
         self.all.iter().chain(such.flat_map(|(_, meters)| meters))
+    }
+
+    /// Whether any of them counts money.
+    pub fn counts_money(&self) -> bool {
+        self.counts_money
     }
 
     /// Whether there are none.
@@ -63,15 +71,34 @@ impl Book {
             let name = Arc::from(pattern.to_string());
             (pattern.clone(), meters(Some(&name), limits))
         });
-        Arc::new(Bound { all: meters(None, &limits.all), models: such.collect() })
+        let bound = Bound { all: meters(None, &limits.all), models: such.collect(), counts_money: false };
+        let every = bound.all.iter().chain(bound.models.iter().flat_map(|(_, meters)| meters));
+        let counts_money = every.into_iter().any(|meter| meter.limit.measure == Measure::Money);
+        Arc::new(Bound { counts_money, ..bound })
     }
 
     fn meter(&self, subject: &Subject, models: Option<&Arc<str>>, limit: &Limit) -> Arc<Meter> {
         let name = (subject.clone(), models.cloned(), limit.measure, limit.per);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.sweep();
-        let count = Arc::clone(counts.of.entry(name).or_insert_with(|| Arc::new(Count::new(limit.measure))));
+        let count = counts.of.entry(name).or_insert_with_key(|name| {
+            let count = Count::new(limit.measure);
+            if let Some(spending) = self.spending.get() {
+                recall(&count, name, spending);
+            }
+            Arc::new(count)
+        });
+        let count = Arc::clone(count);
         Meter::new(subject.clone(), models.cloned(), limit.clone(), count)
+    }
+
+    /// From now on budgets begin with what was spent before the process did; those that there are do so now. Only the first
+    /// call has an effect.
+    pub fn remember(&self, spending: Arc<Spending>) {
+        if self.spending.set(Arc::clone(&spending)).is_ok() {
+            let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.of.iter().for_each(|(name, count)| recall(count, name, &spending));
+        }
     }
 
     /// How many counts there are.
@@ -83,6 +110,31 @@ impl Book {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// A budget begins with what was spent of it before the process did.
+fn recall(count: &Count, (subject, models, _, per): &Name, spending: &Spending) {
+    let Count::Budget(budget) = count else { return };
+    let now = SystemTime::now();
+    let (subject, mut spent) = (subject.to_string(), Spent::default());
+    match models {
+        None => spent = spending.spent(&subject, now),
+        Some(models) => {
+            let Some(pattern) = Pattern::parse(models) else { return };
+            let prefix = format!("{subject}/model:");
+            for name in spending.subjects() {
+                if name.strip_prefix(&prefix).is_some_and(|model| pattern.matches(model)) {
+                    spent += spending.spent(&name, now);
+                }
+            }
+        }
+    }
+    let amount = match per {
+        Per::Day => spent.day,
+        Per::Month => spent.month,
+        Per::Second | Per::Minute | Per::Ever => spent.total,
+    };
+    budget.recall(*per, u64::try_from(amount.count()).unwrap_or(u64::MAX), now);
 }
 
 impl Counts {

@@ -20,15 +20,6 @@ struct State {
     held: u64,
 }
 
-/// How much was spent, of which period.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// The period, by its number: a day's since 1970, or a month's since the year 0.
-    pub period: u32,
-    /// Picodollars.
-    pub amount: u64,
-}
-
 /// The number of the period in which that moment is.
 pub(super) fn period_of(per: Per, at: SystemTime) -> u32 {
     match per {
@@ -51,10 +42,11 @@ fn end_of(per: Per, at: SystemTime) -> Option<SystemTime> {
 }
 
 impl Budget {
-    /// A budget of which something is spent already.
-    pub fn of(spent: Spent) -> Self {
-        let state = State { period: spent.period, spent: spent.amount, held: 0 };
-        Self { state: Mutex::new(state) }
+    /// So much of the present period was spent before the process began.
+    pub fn recall(&self, per: Per, amount: u64, at: SystemTime) {
+        let mut state = self.state();
+        state.roll(period_of(per, at));
+        state.spent = state.spent.saturating_add(amount);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -183,9 +175,9 @@ mod tests {
     #[test]
     fn what_was_spent_before_a_restart_is_spent() {
         let at = day(20_000);
-        let budget = Budget::of(Spent { period: 20_000, amount: 70 });
+        let budget = Budget::default();
+        budget.recall(Per::Day, 70, at);
         assert!(budget.take(HARD, 40, at).is_err() && budget.take(HARD, 30, at).is_ok());
-        let old = Budget::of(Spent { period: 19_999, amount: 70 });
-        assert!(old.take(HARD, 100, at).is_ok());
+        assert!(budget.take(HARD, 100, day(20_001)).is_ok());
     }
 }

@@ -117,6 +117,7 @@ mod tests {
         Usage {
             input: Input { total: Some(input), ..Input::default() },
             output: Output { total: Some(output), ..Output::default() },
+            ..Usage::default()
         }
     }
 

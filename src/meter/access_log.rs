@@ -4,8 +4,11 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::ledger::Known;
+use super::price::Money;
 use super::timeline::Timeline;
 use crate::dialect::usage::Usage;
+use crate::error::{Blame, Error, Kind};
 use crate::moment::digits;
 use crate::snapshot::LogFormat;
 
@@ -48,7 +51,19 @@ pub enum When {
 }
 
 impl Who {
-    fn letter(self) -> char {
+    /// Whose fault an error is.
+    pub fn of(error: &Error) -> Self {
+        match (error.blame, error.kind) {
+            (Blame::Client, Kind::ClientTimeout) => Self::ClientTimeout,
+            (Blame::Client, _) => Self::Client,
+            (Blame::Upstream, Kind::UpstreamTimeout) => Self::UpstreamTimeout,
+            (Blame::Upstream, _) => Self::Upstream,
+            (Blame::Policy, _) => Self::Policy,
+            (Blame::Gateway, _) => Self::Gateway,
+        }
+    }
+
+    pub(super) fn letter(self) -> char {
         match self {
             Self::Nobody => '-',
             Self::Client => 'C',
@@ -62,7 +77,7 @@ impl Who {
 }
 
 impl When {
-    fn letter(self) -> char {
+    pub(super) fn letter(self) -> char {
         match self {
             Self::Request => 'R',
             Self::Queue => 'Q',
@@ -86,6 +101,15 @@ impl When {
             Self::End => "end",
         }
     }
+}
+
+/// What an exchange cost, and how that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// All its attempts together; nothing where one of them has no price.
+    pub sum: Option<Money>,
+    /// How the least certain part of it is known.
+    pub known: Known,
 }
 
 /// What a line says.
@@ -135,6 +159,8 @@ pub struct Record<'a> {
     pub tokens: u64,
     /// Usage as reported.
     pub usage: Option<Usage>,
+    /// What it cost, unless that is nothing by its nature.
+    pub cost: Option<Cost>,
     /// The moments.
     pub timeline: &'a Timeline,
     /// Who and when.
@@ -193,6 +219,7 @@ impl Record<'_> {
         if self.stream {
             line.number("events", self.tokens);
         }
+        self.money(line);
         let Some(usage) = self.usage else { return };
         for (name, value) in [
             ("input_tokens", usage.input.total),
@@ -205,6 +232,15 @@ impl Record<'_> {
                 line.number(name, value);
             }
         }
+    }
+
+    fn money(&self, line: &mut Line) {
+        let Some(cost) = self.cost else { return };
+        match cost.sum {
+            Some(sum) => line.plain("cost_usd", &sum),
+            None => line.plain("cost_usd", &"null"),
+        }
+        line.text("cost_known", cost.sum.map_or("unpriced", |_| cost.known.name()));
     }
 
     fn times(&self, line: &mut Line, now: Instant) {
@@ -227,13 +263,13 @@ impl Record<'_> {
 }
 
 /// A line under construction.
-struct Line {
+pub(super) struct Line {
     format: LogFormat,
     text: String,
 }
 
 impl Line {
-    fn new(format: LogFormat) -> Self {
+    pub(super) fn new(format: LogFormat) -> Self {
         let mut text = String::with_capacity(640);
         if format == LogFormat::Json {
             text.push('{');
@@ -262,7 +298,7 @@ impl Line {
     }
 
     /// A string. It is quoted and escaped, so that no client can forge a line or a field.
-    fn text(&mut self, name: &str, value: &str) {
+    pub(super) fn text(&mut self, name: &str, value: &str) {
         self.name(name);
         if self.format == LogFormat::Text && is_plain(value) {
             self.text.push_str(value);
@@ -277,7 +313,13 @@ impl Line {
         let _ = write!(self.text, "{quote}{value}{quote}");
     }
 
-    fn number(&mut self, name: &str, value: u64) {
+    /// A value that needs no quotes.
+    pub(super) fn plain(&mut self, name: &str, value: &impl std::fmt::Display) {
+        self.name(name);
+        let _ = write!(self.text, "{value}");
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: u64) {
         self.name(name);
         self.text.push_str(itoa::Buffer::new().format(value));
     }
@@ -291,7 +333,7 @@ impl Line {
         digits(&mut self.text, micros % 1000, 3);
     }
 
-    fn finish(mut self) -> String {
+    pub(super) fn finish(mut self) -> String {
         if self.format == LogFormat::Json {
             self.text.push('}');
         }
@@ -354,6 +396,7 @@ mod tests {
             bytes_out: 20,
             tokens: 3,
             usage: None,
+            cost: None,
             timeline,
             end: (Who::Nobody, When::End),
             error: "",
@@ -371,6 +414,24 @@ mod tests {
         assert_eq!(value["end"], "--");
         assert_eq!(value["t_total"], 0.0);
         assert!(!line.contains('\n') && !line.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_it_cost_is_a_number_and_what_nobody_knows_is_none() {
+        let timeline = Timeline::begin(Instant::now());
+        let line = |sum| {
+            let cost = Some(Cost { sum, known: Known::Counted });
+            let record = Record { cost, ..record(&timeline, "m") };
+            let line = record.line(LogFormat::Json, "2026-01-01T00:00:00Z", timeline.began);
+            serde_json::from_str::<serde_json::Value>(&line).unwrap()
+        };
+        let known = line(Money::dollars("0.0006306"));
+        assert_eq!(
+            (known["cost_usd"].as_f64(), known["cost_known"].as_str()),
+            (Some(0.0006306), Some("counted"))
+        );
+        let unknown = line(None);
+        assert!(unknown["cost_usd"].is_null() && unknown["cost_known"] == "unpriced", "{unknown}");
     }
 
     #[test]

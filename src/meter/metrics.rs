@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Every family.
@@ -28,6 +28,25 @@ pub struct Metrics {
     pub limits: Limits,
     /// Streams that broke off where they may be gone on with elsewhere, by cluster and outcome.
     pub continuations: IntCounterVec,
+    /// What is spent.
+    pub money: Money,
+}
+
+/// Families of what is spent.
+#[derive(Debug)]
+pub struct Money {
+    /// Dollars, by provider, cluster and model alias. A float: the ledger is exact.
+    pub cost: CounterVec,
+    /// Attempts that nobody knows the price of, by cluster.
+    pub unpriced: IntCounterVec,
+    /// Records of the ledger by what became of them: `written`, `lost`.
+    pub records: IntCounterVec,
+    /// Records that wait to be written.
+    pub waiting: IntGauge,
+    /// Writes of the ledger that failed, and were tried again.
+    pub errors: IntCounterVec,
+    /// Records that a sink beside the files had no room for, by sink.
+    pub spilled: IntCounterVec,
 }
 
 /// Families of limits.
@@ -208,6 +227,11 @@ impl Builder {
     #[expect(clippy::expect_used, reason = "names and labels are constants; a unit test builds every family")]
     fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
         self.registered(GaugeVec::new(Opts::new(name, help), labels)).expect("a valid family")
+    }
+
+    #[expect(clippy::expect_used, reason = "names and labels are constants; a unit test builds every family")]
+    fn float_counters(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        self.registered(CounterVec::new(Opts::new(name, help), labels)).expect("a valid family")
     }
 
     #[expect(clippy::expect_used, reason = "names and labels are constants; a unit test builds every family")]
@@ -441,6 +465,39 @@ impl Drains {
     }
 }
 
+impl Money {
+    fn new(make: &Builder) -> Self {
+        Self {
+            cost: make.float_counters(
+                "forebay_cost_usd_total",
+                "What attempts cost, dollars; rounded, unlike the ledger",
+                &["provider", "cluster", "model"],
+            ),
+            unpriced: make.counters(
+                "forebay_unpriced_requests_total",
+                "Attempts that nobody knows the price of",
+                &["cluster"],
+            ),
+            records: make.counters(
+                "forebay_ledger_records_total",
+                "Records of the ledger, by what became of them: written, lost",
+                &["outcome"],
+            ),
+            waiting: make.gauge("forebay_ledger_waiting", "Records that wait to be written"),
+            errors: make.counters(
+                "forebay_ledger_errors_total",
+                "Writes of the ledger that failed and are tried again, by sink: file, stdout, http",
+                &["sink"],
+            ),
+            spilled: make.counters(
+                "forebay_ledger_spilled_total",
+                "Records that a sink beside the files had no room for, by sink: stdout, http",
+                &["sink"],
+            ),
+        }
+    }
+}
+
 impl Metrics {
     fn new() -> Self {
         let make = Builder { registry: Registry::new() };
@@ -462,6 +519,7 @@ impl Metrics {
                  refused (it could not be exact), complete (all that it may hold was there)",
                 &["cluster", "outcome"],
             ),
+            money: Money::new(&make),
             registry: make.registry,
         }
     }

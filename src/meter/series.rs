@@ -2,9 +2,10 @@
 
 use std::sync::OnceLock;
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Counter, Histogram, IntCounter};
 
 use super::metrics::METRICS;
+use super::price::Money;
 use crate::dialect::Operation;
 use crate::dialect::usage::Usage;
 
@@ -96,6 +97,7 @@ struct Found {
     first_token: Histogram,
     inter_token: Histogram,
     tokens: [IntCounter; 5],
+    cost: Counter,
 }
 
 impl DeploymentSeries {
@@ -116,6 +118,7 @@ impl DeploymentSeries {
                 inter_token: upstream.inter_token.with_label_values(&[cluster, model]),
                 tokens: kinds
                     .map(|kind| upstream.tokens.with_label_values(&[provider, cluster, model, kind])),
+                cost: METRICS.money.cost.with_label_values(&[provider, cluster, model]),
             }
         })
     }
@@ -135,9 +138,16 @@ impl DeploymentSeries {
         &self.found().inter_token
     }
 
+    /// Counts what one attempt cost.
+    pub fn spend(&self, cost: Money) {
+        if cost > Money::ZERO {
+            self.found().cost.inc_by(cost.approximate());
+        }
+    }
+
     /// Counts the tokens of one exchange.
     pub fn count(&self, usage: &Usage) {
-        let Usage { input, output } = usage;
+        let Usage { input, output, .. } = usage;
         let tokens = [input.total, input.cached, input.written, output.total, output.reasoning];
         for (counter, tokens) in self.found().tokens.iter().zip(tokens) {
             if let Some(tokens) = tokens.filter(|tokens| *tokens > 0) {
@@ -167,6 +177,7 @@ mod tests {
         let usage = Usage {
             input: Input { total: Some(7), cached: Some(2), written: None },
             output: Output { total: Some(5), reasoning: Some(3) },
+            ..Usage::default()
         };
         series.count(&usage);
         series.count(&usage);

@@ -26,6 +26,8 @@ pub struct Route {
     pub target: Target,
     /// Whether JSON replies are compressed for clients that accept it.
     pub compress: bool,
+    /// Whether whole replies tell what they cost.
+    pub cost: bool,
     /// What is done about fields that an upstream of another dialect has no place for.
     pub loss: Policy,
     /// The largest request body, bytes.
@@ -134,6 +136,7 @@ mod tests {
                 .collect(),
             target: Target::Models(vec![Pattern::parse("gpt-*").unwrap()]),
             compress: true,
+            cost: false,
             loss: Policy::Lenient,
             max_body: 1,
             clocks: Overrides::default(),

@@ -57,12 +57,14 @@ impl ShutdownSignalWatch for Drain {
                 () = wait(&shared, limit) => {}
                 () = signals.next() => log::warn!("told again: {} exchanges are cut", shared.live()),
             }
-            exit();
+            exit(&shared);
         });
         ShutdownSignal::GracefulTerminate
     }
 }
 
+/// How long the ledger may take for its last records.
+const RECORD: Duration = Duration::from_secs(10);
 /// How often it is looked whether all is over.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long connections that carry no exchange are waited for: an HTTP/2 one still flushes the end of its last.
@@ -86,7 +88,14 @@ async fn wait(shared: &Shared, limit: Duration) {
 
 /// Pingora's main thread sleeps by now, and nothing but this wakes it before its time.
 #[expect(clippy::exit, reason = "the one orderly end of the process; see the module's head")]
-fn exit() {
+fn exit(shared: &Shared) {
+    if let Some(ledger) = shared.ledger.get() {
+        // What is cut was asked for, and is billed.
+        ledger.cut();
+        if !ledger.close(RECORD) {
+            log::error!("the ledger's last records are not all written");
+        }
+    }
     log::info!("stopped");
     logger::flush();
     std::process::exit(0);

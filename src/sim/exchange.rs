@@ -16,7 +16,7 @@ use super::api::{self, Body, Event, Events, Job, Kind, Pace, Reply, Routed, Stre
 use super::engine::{Full, Slot};
 use super::fault::{Break, Fault, Faults, Point};
 use super::gzip::{Gzip, gzip};
-use super::stats::{Counter, ModelBill, Request};
+use super::stats::{Charge, Counter, ModelBill, Request};
 use super::text::{id, uuid};
 use bytes::Bytes;
 use fastrand::Rng;
@@ -35,6 +35,7 @@ pub(crate) struct Exchange {
     phase: Phase,
     slot: Option<Slot>,
     bill: ModelBill,
+    charge: Charge,
     /// Events handed out.
     sent: u64,
 }
@@ -96,6 +97,10 @@ impl Exchange {
             phase: Phase::Queued,
             slot: None,
             bill: ModelBill::default(),
+            charge: Charge {
+                id: request.header("x-request-id").unwrap_or_default().to_owned(),
+                ..Charge::default()
+            },
             sent: 0,
         }
     }
@@ -108,6 +113,7 @@ impl Exchange {
         self.stall(Point::Head).await;
         self.spoil(&mut reply);
         self.shared.stats.status(reply.status);
+        self.charge.status = reply.status;
         if !matches!(self.source, Source::Canned(_)) {
             self.number(&mut reply);
         }
@@ -350,6 +356,12 @@ impl Exchange {
         self.slot = None;
         if let (Source::Job(job), 1..) = (&self.source, self.bill.calls) {
             self.shared.stats.bill(job.model(), self.bill);
+            self.charge.model = job.model().to_owned();
+        }
+        let whole = matches!(counter, Counter::Completed);
+        let charge = Charge { whole, bill: self.bill, ..std::mem::take(&mut self.charge) };
+        if !matches!(self.source, Source::Ready(_)) {
+            self.shared.stats.charge(charge, self.shared.config.record);
         }
         self.shared.stats.add(counter, 1);
     }

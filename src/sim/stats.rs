@@ -16,6 +16,7 @@ pub struct Stats {
     models: Mutex<BTreeMap<String, ModelBill>>,
     statuses: Mutex<BTreeMap<u16, u64>>,
     received: Mutex<VecDeque<Arc<Request>>>,
+    charges: Mutex<VecDeque<Charge>>,
     changed: Notify,
 }
 
@@ -88,6 +89,24 @@ pub struct ModelBill {
     /// Tokens generated.
     pub output_tokens: u64,
 }
+
+/// What one request is charged for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Charge {
+    /// Its `x-request-id`, empty where it had none.
+    pub id: String,
+    /// The model, empty where no model was called.
+    pub model: String,
+    /// The status that was decided on, 0 before.
+    pub status: u16,
+    /// Whether the reply was written to its end.
+    pub whole: bool,
+    /// What was made for it; nothing where no model was called.
+    pub bill: ModelBill,
+}
+
+/// How many charges are kept at least.
+const CHARGES: usize = 4096;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -205,6 +224,22 @@ impl Stats {
         locked(&self.received).iter().cloned().collect()
     }
 
+    /// The latest charges in the order in which their requests ended.
+    pub fn charges(&self) -> Vec<Charge> {
+        locked(&self.charges).iter().cloned().collect()
+    }
+
+    pub(crate) fn charge(&self, charge: Charge, keep: usize) {
+        if keep == 0 {
+            return;
+        }
+        let mut charges = locked(&self.charges);
+        while charges.len() >= keep.max(CHARGES) {
+            charges.pop_front();
+        }
+        charges.push_back(charge);
+    }
+
     /// Forgets totals, bills and requests. What is going on (open, active, queued, KV) stays.
     pub fn reset(&self) {
         use Counter as C;
@@ -223,6 +258,7 @@ impl Stats {
         locked(&self.models).clear();
         locked(&self.statuses).clear();
         locked(&self.received).clear();
+        locked(&self.charges).clear();
         self.changed.notify_waiters();
     }
 

@@ -28,6 +28,7 @@ use crate::dialect::Operation;
 use crate::dialect::form::Form;
 use crate::dialect::translate::Passage;
 use crate::limit::Bound;
+use crate::meter::price::Seller;
 use crate::meter::series::ClusterSeries;
 use crate::provider::credential::Source;
 use crate::provider::{Kind, Provider};
@@ -180,6 +181,12 @@ impl Cluster {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// Who sells what is asked there.
+    pub fn seller(&self) -> Seller<'_> {
+        let provider = &self.spec.provider;
+        Seller { cluster: self.name(), provider: &provider.name, is_engine: provider.kind == Kind::Engine }
     }
 
     /// Its endpoints as of now.

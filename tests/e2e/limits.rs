@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::dialects::Dialect::{self, Chat, Messages, Responses};
+use crate::ledger::Folder;
 use crate::support::scripted::{Scripted, Turn, json as reply};
 use crate::support::{Edge, Reply, fleet, get, listener, post, sim, soon};
 
@@ -304,4 +305,85 @@ async fn a_stream_counts_as_it_reported_and_one_that_is_left_as_was_counted() {
     })
     .await;
     assert!((5..100).contains(&(after - last)), "{after} {last}");
+}
+
+/// An edge where a request of ten tokens of prompt and ten of reply costs 30 dollars, and alice may spend 100.
+async fn priced(upstream: &Scripted, folder: &Folder, budget: &str) -> Edge {
+    let clusters = cluster("up", upstream, "");
+    let settings = format!(
+        "clusters:\n{clusters}models: {{\"*\": {{deployments: [{{cluster: up}}]}}}}\n\
+         ledger: {{directory: \"{}\", sync: always}}\n\
+         prices: {{rows: [{{cluster: up, model: \"*\", input: 1000000, output: 2000000}}]}}\n\
+         keys: {{alice: {{key: env:ALICE, limits: {{budget: {{{budget}}}}}}}, bob: {{key: env:BOB}}}}\n",
+        folder.path().display()
+    );
+    Edge::start_with(&settings, &KEYS).await
+}
+
+/// A request that may cost so much, for its reply; its prompt is guessed at some 10 dollars.
+async fn buy(edge: &Edge, fields: &str, dollars: u64) -> Reply {
+    ask(edge, Chat, fields, dollars / 2).await
+}
+
+#[tokio::test]
+async fn a_budget_holds_and_is_remembered_and_no_sdk_tries_again() {
+    let (upstream, folder) = (uses(10, 10).await, Folder::new());
+    let mut edge = priced(&upstream, &folder, "day: 100").await;
+    for _ in 0..2 {
+        assert_eq!(buy(&edge, ALICE, 20).await.status, 200);
+        edge.idle().await;
+    }
+    // 60 are spent; this one may cost more than what is left.
+    let refused = buy(&edge, ALICE, 60).await;
+    assert_eq!((refused.status, refused.header("x-should-retry")), (429, Some("false")), "{refused:?}");
+    assert_eq!(refused.json()["error"]["code"], "insufficient_quota", "{refused:?}");
+    assert!(refused.header("retry-after").is_some(), "tomorrow there is more: {refused:?}");
+    assert_eq!(buy(&edge, BOB, 60).await.status, 200, "another's money");
+    edge.signal("TERM");
+    edge.ended().await;
+    let edge = priced(&upstream, &folder, "day: 100").await;
+    assert_eq!(buy(&edge, ALICE, 60).await.status, 429, "what was spent is spent");
+    assert_eq!(buy(&edge, ALICE, 20).await.status, 200);
+    edge.idle().await;
+    assert_eq!(buy(&edge, ALICE, 20).await.status, 429);
+}
+
+#[tokio::test]
+async fn requests_at_once_cannot_spend_more_than_a_budget() {
+    let (upstream, folder) = (uses(10, 10).await, Folder::new());
+    let edge = priced(&upstream, &folder, "total: 1000").await;
+    let mut asked = JoinSet::new();
+    for _ in 0..200 {
+        let mut client = edge.connect().await;
+        asked.spawn(async move { client.ask(&request(Chat, ALICE, 10)).await.status });
+    }
+    let answered = soon("every answer", asked.join_all()).await;
+    edge.idle().await;
+    // 30 dollars each, and no more is reserved for one than some 40.
+    let served = answered.iter().filter(|status| **status == 200).count();
+    assert!((24..=33).contains(&served), "{served}");
+    assert!(answered.iter().all(|status| matches!(status, 200 | 429)), "{answered:?}");
+    let last = soon("the rest", async {
+        let mut more = 0;
+        while buy(&edge, ALICE, 20).await.status == 200 {
+            more += 1;
+            edge.idle().await;
+        }
+        more
+    })
+    .await;
+    assert!((31..=33).contains(&(served + last)), "{served} and {last}: within one reservation");
+}
+
+#[tokio::test]
+async fn a_budget_that_only_warns_is_exceeded_and_told() {
+    let (upstream, folder) = (uses(10, 10).await, Folder::new());
+    let edge = priced(&upstream, &folder, "month: 50, spent: warn, warn_at: [0.5]").await;
+    for _ in 0..3 {
+        assert_eq!(buy(&edge, ALICE, 20).await.status, 200);
+        edge.idle().await;
+    }
+    let said = edge.said();
+    assert_eq!(said.matches("key:alice:").count(), 2, "{said}");
+    assert_eq!(edge.total("forebay_budget_warnings_total", &["of=\"key\"", "per=\"month\""]).await, 2.0);
 }

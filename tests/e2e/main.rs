@@ -42,6 +42,8 @@ mod hedge;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
+mod ledger;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod matrix;

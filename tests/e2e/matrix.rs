@@ -15,8 +15,23 @@ use crate::dialects::{Dialect, events};
 use crate::faults::Asker;
 use crate::faults::Sees::{self, Answer};
 use crate::support::{Edge, Reply, soon};
-use site::{Case, SHORT, Sick, Site};
+use site::{Case, SETTINGS, SHORT, Sick, Site};
 use table::{BROKEN, Billed, Cell, Row, SILENT, TOLD, UNREACHABLE};
+
+/// Every fault that the matrix has at every request, for whoever looks at something else of it.
+pub(crate) fn faults() -> Vec<&'static str> {
+    let rows = [UNREACHABLE, BROKEN, TOLD, SILENT].into_iter().flatten();
+    let always = |row: &Row| match row.sick {
+        Sick::Always(fault) => Some(fault),
+        Sick::Pooled(_) | Sick::Refuses | Sick::BlackHole => None,
+    };
+    rows.filter_map(always).collect()
+}
+
+/// Settings and clocks of a cluster in which they strike.
+pub(crate) fn settings() -> String {
+    format!("{SETTINGS}{SHORT}")
+}
 
 #[tokio::test]
 async fn no_connection_or_none_that_serves() {

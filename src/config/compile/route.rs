@@ -43,6 +43,7 @@ fn standard(config: &Config) -> Route {
         headers: Vec::new(),
         target: Target::Models(everything()),
         compress: true,
+        cost: false,
         loss: Policy::Lenient,
         max_body: config.intake.max_body.0,
         clocks: Overrides::default(),
@@ -161,6 +162,7 @@ fn compile(
         headers,
         target,
         compress: route.compress,
+        cost: route.cost,
         loss: match route.loss {
             Loss::Lenient => Policy::Lenient,
             Loss::Strict => Policy::Strict,

@@ -167,6 +167,10 @@ pub struct Route {
     /// Compress JSON replies over 1 KiB for clients that accept it. Streams never are.
     #[serde(default = "yes")]
     pub compress: bool,
+    /// Tell what a whole reply cost, in dollars, with the header `x-forebay-cost`. A stream's head goes before that is
+    /// known, and SDKs read no trailers: look in the access log or the ledger.
+    #[serde(default)]
+    pub cost: bool,
     /// The largest request body here. Left out: that of `intake`; on a raw route, no bound.
     pub max_body: Option<Size>,
     /// Where its requests may go: data residency. It goes before every other choice.

@@ -11,7 +11,7 @@ use crate::dialect::ir::{
     Attachment, Block, Event, Finish, Notes, Origin, Reply, ReplyTo, Start, Stop, Text, Whole, broken,
     reported,
 };
-use crate::dialect::usage::{Input, Output, Usage};
+use crate::dialect::usage::{Input, Kinds, Output, Usage};
 
 /// Tells the events of a whole reply.
 pub fn decode(body: &[u8], sink: &mut impl FnMut(Event<'_>)) {
@@ -321,7 +321,7 @@ pub(super) fn id_into(call: &mut Object<'_>, id: &Text<'_>, index: u64, to: &Rep
 
 /// Writes usage.
 pub(in super::super) fn usage_into(mut object: Object<'_>, usage: &Usage) {
-    let Usage { input, output } = usage;
+    let Usage { input, output, .. } = usage;
     let (prompt, completion) = (input.total.unwrap_or(0), output.total.unwrap_or(0));
     object.count("prompt_tokens", prompt);
     object.count("completion_tokens", completion);
@@ -429,6 +429,10 @@ struct Counts<'a> {
     completion_tokens_details: Raw<'a>,
     #[serde(borrow)]
     prompt_cache_hit_tokens: Raw<'a>,
+    #[serde(borrow)]
+    cost: Raw<'a>,
+    #[serde(borrow)]
+    cost_in_usd_ticks: Raw<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -456,6 +460,8 @@ impl Counts<'_> {
                 total: self.completion_tokens.count(),
                 reasoning: output.reasoning_tokens.count(),
             },
+            kinds: Kinds::openai(self.prompt_tokens_details, self.completion_tokens_details)
+                .told(self.cost, self.cost_in_usd_ticks),
         };
         (usage.input.total.is_some() || usage.output.total.is_some()).then_some(usage)
     }

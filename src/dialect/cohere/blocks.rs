@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::dialect::ir::lenient::Raw;
 use crate::dialect::ir::{Attachment, Block, Event, Finish, Opaque, Origin, Stop, Text, reported};
-use crate::dialect::usage::{Input, Output, Usage};
+use crate::dialect::usage::{Input, Kinds, Output, Usage};
 use crate::error::{Error, Kind};
 
 /// Numbers blocks. Content items and tool calls are counted apart on the wire.
@@ -200,6 +200,7 @@ impl Counts<'_> {
                 total: tokens.output_tokens.count(),
                 reasoning: tokens.reasoning_tokens.count(),
             },
+            kinds: Kinds::cohere(self.billed_units),
         };
         (usage.input.total.is_some() || usage.output.total.is_some()).then_some(usage)
     }

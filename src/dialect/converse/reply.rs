@@ -11,7 +11,7 @@ use crate::dialect::ir::{
     Arguments, Attachment, Block, Event, Finish, Json, Notes, Opaque, Origin, Reply, ReplyTo, Start, Stop,
     Text, Whole, broken, reported,
 };
-use crate::dialect::usage::{Input, Output, Usage};
+use crate::dialect::usage::{Input, Kinds, Output, Usage};
 
 /// Tells the events of a whole reply.
 pub fn decode(body: &[u8], sink: &mut impl FnMut(Event<'_>)) {
@@ -134,6 +134,7 @@ pub(in super::super) fn usage(raw: Raw<'_>) -> Option<Usage> {
     Some(Usage {
         input: Input { total: Some(total), cached, written },
         output: Output { total: output, reasoning: None },
+        kinds: Kinds::bedrock(counts.details),
     })
 }
 
@@ -315,7 +316,7 @@ fn stop_reason(finish: &Finish<'_>, tone: Tone) -> &'static str {
 
 /// Writes usage. What the cache held is not part of `inputTokens`.
 pub(super) fn usage_into(mut object: Object<'_>, usage: &Usage) {
-    let Usage { input, output } = usage;
+    let Usage { input, output, .. } = usage;
     let (prompt, said) = (input.total.unwrap_or(0), output.total.unwrap_or(0));
     // Some hosts report more from the cache than there was altogether.
     let cached = input.cached.map(|cached| cached.min(prompt));
@@ -457,4 +458,6 @@ struct Counts<'a> {
     read: Raw<'a>,
     #[serde(borrow, rename = "cacheWriteInputTokens")]
     written: Raw<'a>,
+    #[serde(borrow, rename = "cacheDetails")]
+    details: Raw<'a>,
 }

@@ -12,7 +12,7 @@ use crate::dialect::ir::{
     Attachment, Block, Event, Finish, Json, Notes, Opaque, Origin, Reply, ReplyTo, Start, Stop, Text, broken,
     reported,
 };
-use crate::dialect::usage::{Input, Output, Usage};
+use crate::dialect::usage::{Input, Kinds, Output, Usage};
 use crate::error::{Error, Kind};
 
 /// Tells the events of a whole reply.
@@ -455,6 +455,10 @@ struct Counts<'a> {
     candidates_token_count: Raw<'a>,
     #[serde(borrow)]
     thoughts_token_count: Raw<'a>,
+    #[serde(borrow)]
+    prompt_tokens_details: Raw<'a>,
+    #[serde(borrow)]
+    candidates_tokens_details: Raw<'a>,
 }
 
 /// The usage that `usageMetadata` report.
@@ -480,6 +484,7 @@ impl Counts<'_> {
                 written: None,
             },
             output: Output { total: Some(output), reasoning: thought },
+            kinds: Kinds::gemini(self.prompt_tokens_details, self.candidates_tokens_details),
         })
     }
 }

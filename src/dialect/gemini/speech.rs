@@ -248,7 +248,7 @@ fn finish_reason(finish: &Finish<'_>, tone: Tone) -> &'static str {
 
 /// Writes usage. Thoughts are not part of the candidates' tokens.
 pub(super) fn usage_into(mut object: Object<'_>, usage: &Usage) {
-    let Usage { input, output } = usage;
+    let Usage { input, output, .. } = usage;
     let (prompt, said) = (input.total.unwrap_or(0), output.total.unwrap_or(0));
     object.count("promptTokenCount", prompt);
     object.count("candidatesTokenCount", said.saturating_sub(output.reasoning.unwrap_or(0)));

@@ -261,6 +261,7 @@ pub fn update(usage: &mut Usage, later: Usage) {
     take(&mut usage.input.written, later.input.written);
     take(&mut usage.output.total, later.output.total);
     take(&mut usage.output.reasoning, later.output.reasoning);
+    usage.kinds.update(later.kinds);
 }
 
 /// The error for an upstream whose reply makes no sense. `why` is for the log alone.

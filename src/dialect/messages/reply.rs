@@ -13,7 +13,7 @@ use crate::dialect::ir::{
     Arguments, Attachment, Block, Event, Finish, Json, Notes, Opaque, Origin, Reply, ReplyTo, Start, Stop,
     Text, Whole, broken, reported, update,
 };
-use crate::dialect::usage::{Input, Output, Usage};
+use crate::dialect::usage::{Input, Kinds, Output, Usage};
 
 /// Tells the events of a whole reply.
 pub fn decode(body: &[u8], sink: &mut impl FnMut(Event<'_>)) {
@@ -273,7 +273,7 @@ pub(super) fn start_into(block: &mut Object<'_>, kind: &Block<'_>, index: u64, t
 
 /// Writes usage. What the cache held is not part of `input_tokens`.
 pub(super) fn usage_into(mut object: Object<'_>, usage: &Usage) {
-    let Usage { input, output } = usage;
+    let Usage { input, output, .. } = usage;
     let total = input.total.unwrap_or(0);
     // Some hosts report more from the cache than there was altogether, and the parts here have to add up.
     let cached = input.cached.map(|cached| cached.min(total));
@@ -407,6 +407,7 @@ impl Counts {
                 written: wire.cache_creation_input_tokens.count(),
             },
             output: Output { total: wire.output_tokens.count(), reasoning: details.thinking_tokens.count() },
+            kinds: Kinds::anthropic(wire.cache_creation),
         };
         update(&mut self.rest, later);
         let Input { cached, written, .. } = self.rest.input;
@@ -427,6 +428,8 @@ struct WireCounts<'a> {
     cache_read_input_tokens: Raw<'a>,
     #[serde(borrow)]
     cache_creation_input_tokens: Raw<'a>,
+    #[serde(borrow)]
+    cache_creation: Raw<'a>,
     #[serde(borrow)]
     output_tokens_details: Raw<'a>,
 }

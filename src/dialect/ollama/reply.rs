@@ -150,6 +150,7 @@ impl Line<'_> {
             sink(Event::Usage(Usage {
                 input: Input { total: input, ..Input::default() },
                 output: Output { total: output, ..Output::default() },
+                ..Usage::default()
             }));
         }
         let raw = self.done_reason.some_text().unwrap_or_else(|| Text::from("stop"));

@@ -6,7 +6,7 @@ use super::items::Items;
 use super::output::Output;
 use crate::dialect::ir::lenient::Raw;
 use crate::dialect::ir::{Event, Finish, Notes, Origin, Reply, ReplyTo, Start, Stop, Text, broken, reported};
-use crate::dialect::usage::{Input, Output as Written, Usage};
+use crate::dialect::usage::{Input, Kinds, Output as Written, Usage};
 
 /// Tells the events of a whole reply.
 pub fn decode(body: &[u8], sink: &mut impl FnMut(Event<'_>)) {
@@ -130,6 +130,10 @@ struct Counts<'a> {
     input_tokens_details: Raw<'a>,
     #[serde(borrow)]
     output_tokens_details: Raw<'a>,
+    #[serde(borrow)]
+    cost: Raw<'a>,
+    #[serde(borrow)]
+    cost_in_usd_ticks: Raw<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -154,6 +158,8 @@ impl Counts<'_> {
                 written: input.cache_write_tokens.count(),
             },
             output: Written { total: self.output_tokens.count(), reasoning: output.reasoning_tokens.count() },
+            kinds: Kinds::openai(self.input_tokens_details, self.output_tokens_details)
+                .told(self.cost, self.cost_in_usd_ticks),
         };
         (usage.input.total.is_some() || usage.output.total.is_some()).then_some(usage)
     }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Usage;
 use super::wire::{Claude, Count, Counts};
+use super::{Kinds, Usage};
 use crate::dialect::ir::lenient::Raw;
 use crate::dialect::{Dialect, Operation, converse, gemini};
 
@@ -67,7 +67,19 @@ fn in_whole(operation: Operation, body: &[u8]) -> Option<Usage> {
             claude.usage()
         }
         Operation::GenerateContent => usage(operation, reply.usage_metadata?),
+        Operation::Rerank => ranked(&reply),
         _ => usage(operation, reply.usage?),
+    }
+}
+
+/// What a ranking says of itself: engines count tokens, Cohere counts searches.
+fn ranked(reply: &Reply<'_>) -> Option<Usage> {
+    let billed = reply.meta.object::<Meta<'_>>().map(|meta| Kinds::cohere(meta.billed_units));
+    let kinds = billed.filter(|kinds| kinds.billed.is_some());
+    let used = reply.usage.and_then(|raw| usage(Operation::Rerank, raw));
+    match kinds {
+        Some(kinds) => Some(Usage { kinds, ..used.unwrap_or_default() }),
+        None => used,
     }
 }
 
@@ -103,6 +115,15 @@ struct Reply<'a> {
     usage_metadata: Option<&'a RawValue>,
     #[serde(default)]
     input_tokens: Count,
+    #[serde(borrow, default)]
+    meta: Raw<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Meta<'a> {
+    #[serde(borrow)]
+    billed_units: Raw<'a>,
 }
 
 #[cfg(test)]

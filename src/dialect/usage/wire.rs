@@ -6,7 +6,8 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Input, Output, Usage};
+use super::{Input, Kinds, Output, Usage};
+use crate::dialect::ir::lenient::Raw;
 use crate::frame::sse::Event;
 
 /// The type of an event: its name, or `type` in its data where the upstream names no events.
@@ -41,6 +42,12 @@ pub(super) struct Counts<'a> {
     pub(super) cache_creation_input_tokens: Count,
     prompt_cache_hit_tokens: Count,
     #[serde(borrow)]
+    cache_creation: Raw<'a>,
+    #[serde(borrow)]
+    cost: Raw<'a>,
+    #[serde(borrow)]
+    cost_in_usd_ticks: Raw<'a>,
+    #[serde(borrow)]
     prompt_tokens_details: Option<&'a RawValue>,
     #[serde(borrow)]
     completion_tokens_details: Option<&'a RawValue>,
@@ -68,8 +75,11 @@ impl<'a> Counts<'a> {
 
     /// The usage of an OpenAI dialect, where totals hold everything. Nothing if it has no total.
     pub(super) fn openai(&self) -> Option<Usage> {
-        let input = details(self.prompt_tokens_details.or(self.input_tokens_details));
-        let output = details(self.completion_tokens_details.or(self.output_tokens_details));
+        let (read, made) = (
+            self.prompt_tokens_details.or(self.input_tokens_details),
+            self.completion_tokens_details.or(self.output_tokens_details),
+        );
+        let (input, output) = (details(read), details(made));
         let usage = Usage {
             input: Input {
                 total: self.prompt_tokens.0.or(self.input_tokens.0),
@@ -80,6 +90,7 @@ impl<'a> Counts<'a> {
                 total: self.completion_tokens.0.or(self.output_tokens.0),
                 reasoning: output.reasoning_tokens.0,
             },
+            kinds: Kinds::openai(raw(read), raw(made)).told(self.cost, self.cost_in_usd_ticks),
         };
         (usage.input.total.is_some() || usage.output.total.is_some()).then_some(usage)
     }
@@ -94,6 +105,7 @@ pub(super) struct Claude {
     written: Option<u64>,
     output: Option<u64>,
     thinking: Option<u64>,
+    kinds: Kinds,
 }
 
 impl Claude {
@@ -104,6 +116,7 @@ impl Claude {
         take(&mut self.written, counts.cache_creation_input_tokens);
         take(&mut self.output, counts.output_tokens);
         take(&mut self.thinking, details(counts.output_tokens_details).thinking_tokens);
+        self.kinds.update(Kinds::anthropic(counts.cache_creation));
     }
 
     /// The usage so far. Nothing if there is no total.
@@ -116,9 +129,14 @@ impl Claude {
                 written: self.written,
             },
             output: Output { total: self.output, reasoning: self.thinking },
+            kinds: self.kinds,
         };
         (usage.input.total.is_some() || usage.output.total.is_some()).then_some(usage)
     }
+}
+
+fn raw(value: Option<&RawValue>) -> Raw<'_> {
+    value.map(Raw::of).unwrap_or_default()
 }
 
 fn details(raw: Option<&RawValue>) -> Details {

@@ -127,6 +127,7 @@ pub(super) async fn fold(
         return Err(failed.unless(streaming, client, &context.id));
     }
     let Streaming { mut upstream, flow, .. } = *streaming;
+    context.bill.complete(flow.usage());
     let reply = flow.whole().map_err(Error::again)?;
     let head = upstream.take_response()?;
     upstream.judge(Outcome::Good);
@@ -189,6 +190,7 @@ async fn resumed(
         };
         let error = moved.err().unwrap_or_else(|| streaming.broken());
         let Streaming { upstream, mut flow, kept, _counted, .. } = streaming;
+        context.part_entry(flow.used(), &error);
         let moving = (why == Why::Evicted).then(|| Moving::from(upstream.endpoint()));
         // The place is free, and what is still to come from there is for nobody.
         drop(upstream);
@@ -417,6 +419,7 @@ impl Streaming {
             }
             context.timeline.token(read);
             context.tally.tokens += u64::from(content);
+            context.bill.counted(content);
         }
         if self.flow.is_closed() {
             self.over = Some(Over::Closed);
@@ -444,10 +447,13 @@ impl Streaming {
     async fn finish(
         &mut self,
         client: &mut Client<'_>,
-        context: &Context,
+        context: &mut Context,
         terms: &Terms,
     ) -> Result<(), Error> {
         let end = self.flow.finish(&mut self.held);
+        if end == End::Complete {
+            context.bill.complete(None);
+        }
         self.send(client, context, terms).await?;
         let name = &self.upstream.endpoint().name;
         let (told, broken) = (self.flow.failure().cloned(), self.over.take());
@@ -474,6 +480,7 @@ impl Streaming {
     fn failed_at_once(&mut self, context: &mut Context) -> Option<AtOnce> {
         let over = self.over.as_ref()?;
         let end = self.flow.finish(&mut self.held);
+        context.bill.reported(self.flow.usage());
         let at_once = |error, cause, is_told| Some(AtOnce { error, cause, is_told });
         match (end, over, self.flow.failure()) {
             (End::Complete, ..) => None,

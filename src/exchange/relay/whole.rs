@@ -143,6 +143,8 @@ pub(super) async fn deliver(
     match content {
         Content::Whole(usage) => {
             context.tally.usage = usage;
+            context.bill.complete(usage);
+            tell_cost(&mut head, usage, context);
             at_once(upstream, client, terms, head, joined(pieces)).await?;
         }
         Content::Part(mut tap) => {
@@ -155,12 +157,21 @@ pub(super) async fn deliver(
             }
             rest(upstream, client, context, terms, &mut tap, balance).await?;
             context.tally.usage = tap.finish();
+            context.bill.complete(context.tally.usage);
         }
     }
     let took = read.elapsed();
     context.timeline.own += took;
     METRICS.http.added.reply.observe(took.as_secs_f64());
     Ok(())
+}
+
+/// Tells what a whole reply cost, all attempts together, where the route says so.
+fn tell_cost(head: &mut Reply, usage: Option<Usage>, context: &Context) {
+    let tells = context.route.as_ref().is_some_and(|route| route.cost);
+    if let Some(cost) = usage.filter(|_| tells).and_then(|usage| context.bill.with(&usage)) {
+        headers::put(head, headers::X_FOREBAY_COST, &cost.to_string());
+    }
 }
 
 /// Sends a reply that is complete.
@@ -205,7 +216,9 @@ pub(super) async fn made(
     let mut head = headers::reply(made.head, &context.id);
     terms.carry.mark(&mut head, terms.stream);
     context.tally.usage = made.usage;
+    context.bill.complete(made.usage);
     if !terms.stream {
+        tell_cost(&mut head, made.usage, context);
         head.fields.set(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = compressed(client, terms, &mut head, made.body);
         return client.whole(head, body).await;
@@ -261,6 +274,7 @@ async fn gather(
             break;
         };
         size += chunk.len();
+        context.bill.passed(chunk.len());
         pieces.push(chunk);
     }
     context.phase = When::Data;
@@ -312,6 +326,7 @@ async fn rest(
         let piece = next_piece(&mut upstream, client, terms, context.timeline.tried).await;
         let Some(chunk) = piece.inspect_err(|error| upstream.ended_by(error))? else { break };
         context.timeline.token(Instant::now());
+        context.bill.passed(chunk.len());
         tap.push(&chunk);
         balance.push(&chunk);
         client.write(chunk).await?;

@@ -16,6 +16,9 @@ pub(crate) fn reply(shared: &Shared, request: &Request) -> Option<Reply> {
             Some(json_reply(200, &serde_json::to_value(shared.stats.snapshot()).unwrap_or_default()))
         }
         "/sim/requests" if read => Some(json_reply(200, &requests(shared))),
+        "/sim/bill" if read => {
+            Some(json_reply(200, &serde_json::to_value(shared.stats.charges()).unwrap_or_default()))
+        }
         "/sim/reset" if request.method == Method::POST => {
             shared.stats.reset();
             Some(json_reply(200, &json!({"reset": true})))

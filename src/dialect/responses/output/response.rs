@@ -108,7 +108,7 @@ fn error_code(error: &Error) -> &'static str {
 
 /// Writes usage. SDKs want every count.
 fn usage_into(mut object: Object<'_>, usage: &Usage) {
-    let Usage { input, output } = usage;
+    let Usage { input, output, .. } = usage;
     let (read, written) = (input.total.unwrap_or(0), output.total.unwrap_or(0));
     object.count("input_tokens", read);
     let mut details = object.object("input_tokens_details");
