@@ -128,6 +128,11 @@ fn sent(out: &mut String, way: &str, written: &Written, deployment: &Deployment)
         let base = &endpoint.spec.origin.prefix;
         let _ = writeln!(out, "  POST {}{base}{}", endpoint.name, written.outgoing.path);
     }
+    if let Some(pool) = deployment.cluster.choice() {
+        let keys: Vec<String> =
+            pool.keys().iter().map(|key| format!("{} (weight {})", key.name, key.weight)).collect();
+        let _ = writeln!(out, "  with one of the keys {}", keys.join(", "));
+    }
     let (lost, folds) = match &written.carry {
         Carry::Translated { lost, folds, .. } => (lost.as_str(), *folds),
         Carry::Embedded { lost, .. } => (lost.as_str(), false),

@@ -6,7 +6,7 @@ mod drains;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
@@ -19,6 +19,7 @@ use super::discover::Discovery;
 pub use super::endpoint::Outcome;
 use super::endpoint::{Endpoint, EndpointSpec, InFlight};
 use super::hedge::Hedging;
+use super::keys::{Pool, PoolSpec};
 use super::link::Links;
 use super::probe::Probing;
 use super::rest::Rests;
@@ -54,6 +55,8 @@ pub struct ClusterSpec {
     pub credential: Source,
     /// Headers put on every request: the credential, and what the configuration adds. Marked sensitive where secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its keys, where they are several or change; a lone one that never does is one of the headers.
+    pub keys: Option<PoolSpec>,
     /// What ids are signed with that only it knows. It says nothing of the credential that it may come from.
     pub seal: [u8; 32],
     /// Where it is, to begin with.
@@ -97,8 +100,10 @@ pub struct Cluster {
     pub budget: Budget,
     /// What may be sent a second time while the first is waited for.
     pub hedges: Budget,
-    /// Whether its credential is accepted.
+    /// Whether its credential is accepted. Of several keys each has a breaker of its own, and this stays closed.
     pub key: Arc<Key>,
+    /// Its keys, as in its specification.
+    pub pool: Option<Arc<Pool>>,
     /// Who lets exchanges in, where not all are.
     pub gate: Option<Arc<Gate>>,
     /// Whether requests go elsewhere, where they ever do.
@@ -156,10 +161,13 @@ impl Cluster {
     /// A cluster whose endpoints are thought healthy.
     pub fn new(spec: ClusterSpec, links: Arc<Links>) -> Self {
         let endpoints = spec.endpoints.iter().cloned().map(Endpoint::new).map(Arc::new).collect();
+        let key = Arc::default();
+        let pool = spec.keys.as_ref().map(|keys| Pool::new(&spec.name, keys, &key, SystemTime::now()));
         Self {
             budget: Budget::default(),
             hedges: Budget::default(),
-            key: Arc::default(),
+            key,
+            pool: pool.map(Arc::new),
             rests: Rests::new(is_limited_by_node(&spec)),
             gate: spec.admission.map(|policy| Arc::new(Gate::new(&spec.name, policy))),
             spill: spec.spill.map(Spill::new),
@@ -235,9 +243,22 @@ impl Cluster {
         self.endpoints.load().iter().any(|endpoint| takes(endpoint) && is_new(endpoint))
     }
 
-    /// Whether its credential is accepted, or due to be tried.
+    /// Its keys, where there is a choice among them.
+    pub fn choice(&self) -> Option<&Arc<Pool>> {
+        self.pool.as_ref().filter(|pool| pool.is_several())
+    }
+
+    /// Whether its credential is accepted, or due to be tried: of several, any.
     pub fn has_key(&self, now: Instant) -> bool {
-        self.key.is_accepted() || self.key.admits(millis(now))
+        match &self.pool {
+            None => self.key.is_accepted() || self.key.admits(millis(now)),
+            Some(pool) => pool.has_key(millis(now)),
+        }
+    }
+
+    /// Whether its credential is accepted: of several, any.
+    pub fn has_accepted_key(&self) -> bool {
+        self.pool.as_ref().map_or_else(|| self.key.is_accepted(), |pool| pool.is_well())
     }
 
     /// Whether requests that may go elsewhere should.
@@ -270,6 +291,9 @@ impl Cluster {
 
     /// How much longer a model is left alone for its rate, wherever it could be asked.
     pub fn rests<'m>(&self, model: &dyn Fn() -> Cow<'m, str>, now: Instant) -> Option<Duration> {
+        if let Some(pool) = self.choice() {
+            return pool.any_rests(now).then(|| pool.rests(&model(), None, now)).flatten();
+        }
         if self.rests.any(now) { self.rests.left(model, &self.endpoints.load(), now) } else { None }
     }
 
@@ -319,7 +343,7 @@ fn is_untried(endpoint: &Endpoint, tried: &[Arc<Endpoint>]) -> bool {
 /// Whether what refuses its requests for a rate is a node, and not an account: where engines of one's own run, or no key is
 /// sent.
 fn is_limited_by_node(spec: &ClusterSpec) -> bool {
-    let bears_none = !spec.headers.iter().any(|(_, value)| value.is_sensitive());
+    let bears_none = spec.keys.is_none() && !spec.headers.iter().any(|(_, value)| value.is_sensitive());
     spec.provider.kind == Kind::Engine || (bears_none && matches!(spec.credential, Source::Headers))
 }
 
@@ -366,6 +390,7 @@ pub(crate) mod tests {
             seal: [0; 32],
             speaks: crate::provider::find("vllm").unwrap().speaks.to_vec(),
             headers: Vec::new(),
+            keys: None,
             endpoints: urls.iter().map(|url| spec(url)).collect(),
             discovery: Discovery::Static,
             strategy: Strategy::default(),

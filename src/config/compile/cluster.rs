@@ -5,6 +5,7 @@ mod credential;
 mod endpoints;
 mod headers;
 mod health;
+mod keys;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::config::schema::{self, Balance, Config, Speaks};
 use crate::dialect::Operation;
 use crate::dialect::form::Form;
 use crate::provider::Provider;
+use crate::provider::credential::vault::Vault;
 use crate::secret::Secret;
 use crate::upstream::balance::Strategy;
 use crate::upstream::breaker::Policy;
@@ -33,11 +35,13 @@ pub(super) fn clusters(config: &Config, check: &mut Check<'_>) -> Clusters {
     }
     let known = Known::new(config, check);
     let seal = seal(config, check);
+    let vault = keys::vault(config, check);
     let mut clusters = Clusters::new();
     for (name, cluster) in &config.clusters {
         let path = root.key(name);
         check.name(&path, name);
-        if let Some(compiled) = compile(name, cluster, (&known, seal.as_ref()), &path, check) {
+        if let Some(compiled) = compile(name, cluster, (&known, seal.as_ref(), vault.as_ref()), &path, check)
+        {
             clusters.insert(name.clone(), Arc::new(compiled));
         }
     }
@@ -55,7 +59,7 @@ fn seal(config: &Config, check: &mut Check<'_>) -> Option<Secret> {
 fn compile(
     name: &str,
     cluster: &schema::Cluster,
-    (known, seal): (&Known, Option<&Secret>),
+    (known, seal, vault): (&Known, Option<&Secret>, Option<&Arc<Vault>>),
     path: &Path,
     check: &mut Check<'_>,
 ) -> Option<Cluster> {
@@ -77,12 +81,15 @@ fn compile(
     let endpoints = endpoints::endpoints(cluster, &row, &site.location(), &template, path, check);
     let discovery = endpoints::discovery(cluster, &template, &endpoints, path, check);
     let (headers, added) = headers::headers(cluster, &row, path, check);
+    let keys = keys::pool(cluster, &row, vault, path, check);
     let credential = credential::source(cluster, &row, &site, &added, path, check);
     credential::in_the_clear(&credential, &endpoints, path, check);
     endpoints::tls_effect(cluster, &endpoints, path, check);
     let probing = health::probing(cluster, &row, &headers, path, check);
     let speaks = speaks(cluster, &row, &path.key("speaks"), check);
     let continues = continues(cluster, &row, &speaks, &path.key("continuation"), check);
+    let keeps = speaks.contains(&Operation::Responses);
+    let seal = credential::seal(name, seal, (&headers, keys.as_ref(), keeps), path, check);
     if check.diagnostics.has_errors() {
         return None;
     }
@@ -93,8 +100,9 @@ fn compile(
         form,
         fold: cluster.fold.unwrap_or(row.fold),
         continues,
-        seal: credential::seal(name, seal, &headers),
+        seal,
         headers,
+        keys,
         credential,
         endpoints,
         discovery,
