@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::affinity::Owner;
 use crate::dialect::Operation;
 use crate::route::alias::{Alias, Deployment, Named, Order, Wanted};
 use crate::snapshot::{Cause, Retry};
@@ -41,10 +42,8 @@ pub struct Plan<'a> {
     tired: Vec<Arc<Endpoint>>,
     /// Deployments that cannot serve the exchange.
     barred: SmallVec<[usize; 4]>,
-    /// The one endpoint that can be asked, where it is no matter of choice.
-    only: Option<String>,
-    /// The one key that it can be asked with, where that is none.
-    only_key: Option<String>,
+    /// Whom alone it can ask, where it is no matter of choice.
+    only: Option<Arc<Owner>>,
     /// Keys that were refused.
     refused_keys: Vec<Arc<ProviderKey>>,
     /// The place that it has at a cluster's gate, which it keeps for as long as it stays with the cluster.
@@ -194,7 +193,6 @@ impl<'a> Plan<'a> {
             tired: Vec::new(),
             barred: SmallVec::new(),
             only: None,
-            only_key: None,
             refused_keys: Vec::new(),
             held: None,
             next_at: None,
@@ -347,7 +345,7 @@ impl<'a> Plan<'a> {
     fn out(&self, deployment: &Deployment, now: Instant) -> SmallVec<[Arc<Endpoint>; 4]> {
         let mut out: SmallVec<_> = self.dead.iter().chain(&self.tired).cloned().collect();
         deployment.leave_out(self.rules.named, now, &mut out);
-        if let Some(only) = &self.only {
+        if let Some(only) = self.only.as_ref().and_then(|owner| owner.endpoint.as_ref()) {
             let endpoints = deployment.cluster.endpoints();
             out.extend(endpoints.iter().filter(|endpoint| endpoint.name != *only).cloned());
         }

@@ -513,6 +513,9 @@ fn is_only(key: &ProviderKey, only: Option<&str>) -> bool {
 /// What a secret is sent as; nothing where it cannot be sent.
 pub fn bearer(scheme: &str, secret: &Secret) -> Option<HeaderValue> {
     let text = Zeroizing::new(format!("{scheme}{}", secret.expose()));
+    if !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        return None;
+    }
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -13,9 +13,13 @@ type Key = Option<Box<Loan>>;
 
 impl Plan<'_> {
     /// Nothing but that owner can be asked, whatever becomes of it.
-    pub fn only_of(&mut self, owner: &Owner) {
-        self.only.clone_from(&owner.endpoint);
-        self.only_key.clone_from(&owner.key);
+    pub fn only_of(&mut self, owner: &Arc<Owner>) {
+        self.only = Some(Arc::clone(owner));
+    }
+
+    /// The one key that can be asked, where it is no matter of choice.
+    fn only_key(&self) -> Option<&str> {
+        self.only.as_ref()?.key.as_deref()
     }
 
     /// A key of a deployment's cluster, where it has several or one that changes. Nothing where there is none that will do.
@@ -24,7 +28,7 @@ impl Plan<'_> {
         let wanted = Wanted {
             model: &deployment.model.name(self.rules.named),
             call: self.rules.call,
-            only: self.only_key.as_deref().filter(|_| pool.is_several()),
+            only: self.only_key().filter(|_| pool.is_several()),
             tried: &self.refused_keys,
             trust,
         };
@@ -38,7 +42,7 @@ impl Plan<'_> {
 
     /// How much longer the model is left alone at a deployment, with whichever key it can be asked.
     pub(super) fn rests(&self, deployment: &Deployment, now: Instant) -> Option<Duration> {
-        match (&self.only_key, deployment.cluster.choice()) {
+        match (self.only_key(), deployment.cluster.choice()) {
             (Some(only), Some(pool)) if pool.any_rests(now) => {
                 pool.rests(&deployment.model.name(self.rules.named), Some(only), now)
             }

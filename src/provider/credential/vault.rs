@@ -216,7 +216,7 @@ impl Vault {
         let token = match renewed {
             Some(Ok(token)) => token,
             // It is another token that is needed, if there is one.
-            Some(Err(Error::Refused { .. })) | None => self.login(outside, now).await?,
+            Some(Err(Error::Refused { status: ..500, .. })) | None => self.login(outside, now).await?,
             // Vault is not there: what is held may still be good when it is back.
             Some(Err(why)) => {
                 if let Some(token) = &mut *held {
@@ -280,7 +280,7 @@ impl Vault {
     /// ends.
     async fn first(&self, outside: &Outside, token: Token, now: SystemTime) -> Result<Token, Error> {
         match self.renew(outside, &token, now).await {
-            Err(Error::Refused { status, says, .. }) => {
+            Err(Error::Refused { status: status @ ..500, says, .. }) => {
                 warn!(
                     "Vault: the token is not renewed ({status}: {says}); where it ends, it must be replaced"
                 );

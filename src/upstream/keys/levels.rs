@@ -119,7 +119,7 @@ impl Level {
     }
 
     /// Takes in what the answer to a request says that was sent at that time. Answers overtake each other: one to a request
-    /// that had been sent before the last reading was taken counts only where it says less.
+    /// that had not been sent after the last reading was taken counts only where it says less.
     pub(super) fn note(&mut self, quotas: &[Quota], sent: u64, now: u64) {
         for quota in quotas {
             // Azure says 0 of 0 where it means nothing.
@@ -128,7 +128,7 @@ impl Level {
             };
             let window =
                 quota.reset.map_or(WINDOW, |reset| u64::try_from(reset.as_millis()).unwrap_or(WINDOW));
-            let known = self.reading(quota.of, now).filter(|known| sent < known.at && known.left < left);
+            let known = self.reading(quota.of, now).filter(|known| sent <= known.at && known.left < left);
             let Some(slot) = self.readings.get_mut(quota.of as usize) else { continue };
             if known.is_none() {
                 *slot = Some(Reading { limit, left, until: now.saturating_add(window), at: now });

@@ -40,7 +40,9 @@ pub async fn first_look(pool: &Pool, key: &ProviderKey, outside: &Outside) {
 
 /// Keeps the secret of a key of `pool` fresh, for ever; to be run once, beside the exchanges.
 pub async fn keep(pool: Arc<Pool>, key: Arc<ProviderKey>, outside: Outside) {
-    let (mut pause, mut due, mut reminded) = (PAUSE, Instant::now(), None);
+    // It was looked at a moment ago.
+    let first = if key.is_readable() { period(&key.origin) } else { PAUSE };
+    let (mut pause, mut due, mut reminded) = (PAUSE, Instant::now() + first, None);
     loop {
         let now = Instant::now();
         if now >= due {
