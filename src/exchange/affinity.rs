@@ -148,13 +148,11 @@ fn is_shared(alias: &Alias) -> bool {
 
 /// An owner's name. Names of clusters and keys hold no spaces.
 fn name(cluster: &Cluster, endpoint: Option<&Endpoint>, key: Option<&ProviderKey>) -> String {
+    let (endpoint, key) = (endpoint.map(|one| one.name.as_str()), key.map(|key| key.name.as_str()));
     let mut name = cluster.name().to_owned();
-    for part in [endpoint.map(|one| one.name.as_str()), key.map(|_| "key"), key.map(|key| key.name.as_str())]
-    {
-        if let Some(part) = part {
-            name.push(' ');
-            name.push_str(part);
-        }
+    for part in [endpoint, key.map(|_| "key"), key].into_iter().flatten() {
+        name.push(' ');
+        name.push_str(part);
     }
     name
 }

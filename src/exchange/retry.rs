@@ -567,7 +567,7 @@ mod tests {
     use crate::upstream::endpoint::Health;
     use crate::upstream::spill::{self, Spill};
 
-    const RETRY: Retry = Retry {
+    pub(super) const RETRY: Retry = Retry {
         attempts: 10,
         delay: Duration::from_millis(100),
         max_delay: Duration::from_secs(1),
@@ -578,15 +578,15 @@ mod tests {
     const CHAT: (Operation, Option<&str>) = (Operation::ChatCompletions, None);
     const NAMED: Named<'_> = Named { model: "m", starred: "" };
 
-    fn at(flight: &InFlight) -> Tried<'_> {
+    pub(super) fn at(flight: &InFlight) -> Tried<'_> {
         Tried { endpoint: flight.endpoint(), key: flight.key() }
     }
 
-    fn rules(retry: Retry, deadline: Instant) -> Rules<'static> {
+    pub(super) fn rules(retry: Retry, deadline: Instant) -> Rules<'static> {
         Rules { named: NAMED, call: Call::default(), retry, deadline, spills: true, explained: false }
     }
 
-    fn alias() -> Alias {
+    pub(super) fn alias() -> Alias {
         let deployment = |name: &str, urls: &[&str], priority| Deployment {
             priority,
             ..Deployment::new("m", Arc::new(keyed(name, urls)), UpstreamModel::AsSent)

@@ -142,7 +142,8 @@ enum Key {
     User,
     Metadata,
     N,
-    PromptCacheKey,
+    /// `prompt_cache_key`.
+    Cache,
 }
 
 /// The names of the members this view reads: first those of [`Key`], in its order, then those that hold prompt.
@@ -167,7 +168,7 @@ const KEYS: [&str; 17] = [
 ];
 
 /// The first of [`KEYS`] that holds prompt.
-const FIRST_PROMPT: usize = Key::PromptCacheKey as usize + 1;
+const FIRST_PROMPT: usize = Key::Cache as usize + 1;
 
 /// Records the span of one top-level member if it is one of [`KEYS`].
 fn note(

@@ -351,12 +351,14 @@ fn is_limited_by_node(spec: &ClusterSpec) -> bool {
 pub(crate) mod tests {
     use super::super::breaker::Pass;
     use super::super::endpoint::{Health, HttpVersion, TlsPolicy};
-    use super::super::origin::Origin;
+    use super::super::keys::{KeySpec, Origin};
+    use super::super::origin;
     use super::*;
+    use crate::secret::Secret;
 
     pub(crate) fn spec(url: &str) -> EndpointSpec {
         EndpointSpec {
-            origin: Origin::parse(url, "/v1").unwrap(),
+            origin: origin::Origin::parse(url, "/v1").unwrap(),
             weight: 1,
             priority: 0,
             http: HttpVersion::One,
@@ -375,6 +377,22 @@ pub(crate) mod tests {
         let headers = vec![(http::header::AUTHORIZATION, key)];
         let provider = Arc::clone(crate::provider::find("openai").unwrap());
         let spec = ClusterSpec { headers, provider, ..cluster_spec(name, urls) };
+        Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
+    }
+
+    /// The same with several keys.
+    pub(crate) fn pooled(name: &str, urls: &[&str], keys: &[&str]) -> Cluster {
+        let key = |key: &&str| KeySpec {
+            name: (*key).to_owned(),
+            weight: 1,
+            origin: Origin::Fixed,
+            secret: Some(Secret::new(*key)),
+            since: None,
+            rotate_every: None,
+        };
+        let header = http::header::AUTHORIZATION;
+        let keys = PoolSpec { header, scheme: "Bearer ", keys: keys.iter().map(key).collect() };
+        let spec = ClusterSpec { keys: Some(keys), ..cluster_spec(name, urls) };
         Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
     }
 

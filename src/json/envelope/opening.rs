@@ -21,7 +21,7 @@ impl Envelope<'_> {
         let value = |name: &str| self.span(name).and_then(|span| text.get(span));
         let named = |key: Key| value(KEYS.get(key as usize)?);
         let mut hash = Hash::default();
-        if let Some(key) = named(Key::PromptCacheKey).filter(|key| key.starts_with('"')) {
+        if let Some(key) = named(Key::Cache).filter(|key| key.starts_with('"')) {
             return Some(opening_of(key.as_bytes()));
         }
         hash.add(self.user.as_deref().unwrap_or_default().as_bytes());
