@@ -9,6 +9,7 @@
 //! A cluster whose one key never changes has no pool: its key is one of its headers.
 
 mod levels;
+mod loan;
 mod renew;
 
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ use crate::meter::metrics::METRICS;
 use crate::provider::credential::vault::{self, Vault};
 use crate::secret::Secret;
 use levels::{Level, Levels, Need};
+use loan::Booked;
+pub use loan::Loan;
 pub use renew::{first_look, keep};
 
 /// What is configured of a pool.
@@ -171,25 +174,6 @@ impl KeyUse {
     pub fn is_outdated(&self) -> bool {
         self.key.bearer.load().as_ref().is_none_or(|now| !Arc::ptr_eq(now, &self.bearer))
     }
-}
-
-/// A key that an attempt has taken. What the attempt takes of the key's rates is counted for as long as the provider has not
-/// answered it.
-#[derive(Debug)]
-pub struct Loan {
-    pool: Arc<Pool>,
-    used: KeyUse,
-    trial: Option<Trial>,
-    booked: Option<Booked>,
-}
-
-/// What an attempt takes of rates.
-#[derive(Debug)]
-struct Booked {
-    model: Arc<str>,
-    need: Need,
-    /// When it was sent, milliseconds of [`millis`].
-    sent: u64,
 }
 
 impl ProviderKey {
@@ -519,48 +503,6 @@ pub fn bearer(scheme: &str, secret: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-impl Loan {
-    /// The key, with its secret.
-    pub fn used(&self) -> &KeyUse {
-        &self.used
-    }
-
-    /// The header that proves a request.
-    pub fn header(&self) -> (&HeaderName, &HeaderValue) {
-        (&self.pool.header, &self.used.bearer.value)
-    }
-
-    /// Whether what its provider says of rates matters to anyone.
-    pub fn listens(&self) -> bool {
-        self.booked.is_some()
-    }
-
-    /// The provider has answered, and said that of its rates.
-    pub fn answered(&mut self, quotas: &[Quota], now: Instant) {
-        let Some(Booked { model, need, sent }) = self.booked.take() else { return };
-        // What was asked with the secret before says nothing of the one after.
-        let says = !quotas.is_empty() && !self.used.is_outdated();
-        let mut levels = self.pool.levels();
-        if let Some(level) = levels.known(&model, self.used.key.index) {
-            level.settle(need);
-            if says {
-                level.note(quotas, sent, millis(now));
-            }
-        }
-    }
-
-    /// The trial of a key that was refused, which ends with what is returned.
-    pub(super) fn take_trial(&mut self) -> Option<Trial> {
-        self.trial.take()
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        self.pool.settle(self.used.key.index, self.booked.take().as_ref());
-    }
 }
 
 #[cfg(test)]

@@ -27,11 +27,12 @@ pub(super) struct Need {
 }
 
 impl Need {
-    /// What it is in that measure. A rate of all tokens is charged with the bound of a reply, a rate of replies alone with
-    /// what they turn out to be (OpenAI's and Anthropic's pages on rate limits).
-    fn of(self, measure: Measure) -> u64 {
+    /// What it is in that measure. OpenAI and Azure charge the bound of a reply before it is there; Anthropic, who has a
+    /// rate of replies besides (`by_reply`), charges what they turn out to be (their pages on rate limits).
+    fn of(self, measure: Measure, by_reply: bool) -> u64 {
         match measure {
             Measure::Requests => self.requests,
+            Measure::Tokens if by_reply => self.input.saturating_add(self.likely),
             Measure::Tokens => self.input.saturating_add(self.output),
             Measure::Input => self.input,
             Measure::Output => self.likely,
@@ -84,9 +85,10 @@ impl Level {
     /// The share of its rates that would be left after that request, of the one of which there is least: 1 where nothing is
     /// known, below 0 where it would not do.
     pub(super) fn room(&self, need: Need, now: u64) -> f64 {
+        let by_reply = self.reading(Measure::Output, now).is_some();
         let room = |measure: Measure| {
             let reading = self.reading(measure, now)?;
-            let taken = self.open.of(measure) as f64 + need.of(measure) as f64;
+            let taken = self.open.of(measure, by_reply) as f64 + need.of(measure, by_reply) as f64;
             Some((reading.left as f64 - taken) / reading.limit as f64)
         };
         Measure::ALL.into_iter().filter_map(room).fold(1.0, f64::min)
@@ -224,6 +226,16 @@ mod tests {
         let input = [quota(Measure::Input, 1000, 90, None), quota(Measure::Output, 1000, 900, None)];
         level.note(&input, 9000, 9000);
         assert!(level.room(ONE, 9000 + WINDOW - 1) < 0.0 && level.room(ONE, 9000 + WINDOW) == 1.0);
+    }
+
+    #[test]
+    fn a_bound_is_charged_only_where_the_provider_charges_it() {
+        let long = Need { output: 32_000, likely: 1024, ..ONE };
+        let mut level = Level::default();
+        level.note(&[quota(Measure::Tokens, 40_000, 30_000, None)], 0, 0);
+        assert!(level.room(long, 0) < 0.0);
+        level.note(&[quota(Measure::Output, 8000, 8000, None)], 0, 0);
+        assert!(level.room(long, 0) > 0.5);
     }
 
     #[test]
