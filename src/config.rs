@@ -177,8 +177,8 @@ mod tests {
     }
 
     fn authorization(loaded: &Loaded) -> String {
-        let (_, value) = &loaded.snapshot.clusters[0].spec.headers[0];
-        value.to_str().unwrap().to_owned()
+        let pool = loaded.snapshot.clusters[0].pool.as_ref().unwrap();
+        pool.any().unwrap().to_str().unwrap().to_owned()
     }
 
     #[test]

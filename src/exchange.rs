@@ -12,6 +12,7 @@ pub mod carry;
 pub mod client;
 pub mod compress;
 pub mod context;
+mod conversation;
 pub mod engine;
 pub mod explain;
 pub mod guard;

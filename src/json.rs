@@ -12,7 +12,7 @@ pub mod decimal;
 pub mod envelope;
 pub mod splice;
 
-pub use envelope::Envelope;
+pub use envelope::{Envelope, opening_of};
 pub use splice::{Edit, Edits, splice, spliced_len};
 
 /// Why a body is not a JSON object that Forebay can route.

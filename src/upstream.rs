@@ -14,6 +14,7 @@ pub mod endpoint;
 pub mod fetch;
 pub mod hedge;
 pub mod http1;
+pub mod keys;
 pub mod link;
 pub mod notice;
 pub mod origin;

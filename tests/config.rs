@@ -94,6 +94,7 @@ mod tests {
                 .unwrap();
             fs::write(directory.join("vertex.json"), "{}").unwrap();
             fs::write(directory.join("team-mobile-key"), "a-key-from-a-credential\n").unwrap();
+            fs::write(directory.join("vault-token"), "a-token-from-a-credential\n").unwrap();
             Self { directory }
         }
 

@@ -1,5 +1,7 @@
 //! What runs, as JSON and as metrics.
 
+mod keys;
+
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -49,11 +51,12 @@ pub(super) fn observe(snapshot: &Snapshot) {
     METRICS.upstream.average_first_token.reset();
     METRICS.breakers.state.reset();
     METRICS.breakers.key.reset();
+    keys::observe(snapshot);
     for family in [&METRICS.admission.used, &METRICS.admission.limit, &METRICS.admission.waiting] {
         family.reset();
     }
     for cluster in &snapshot.clusters {
-        METRICS.breakers.key.with_label_values(&[cluster.name()]).set(number(&cluster.key.look()));
+        METRICS.breakers.key.with_label_values(&[cluster.name()]).set(keys::best(cluster));
         if let Some(gate) = &cluster.gate {
             let counts = gate.counts();
             let families = [&METRICS.admission.used, &METRICS.admission.limit, &METRICS.admission.waiting];
@@ -79,7 +82,8 @@ pub(super) fn observe(snapshot: &Snapshot) {
 }
 
 pub(super) fn dump(snapshot: &Snapshot) -> Value {
-    let now = millis(Instant::now());
+    let instant = Instant::now();
+    let now = millis(instant);
     json!({
         "listeners": snapshot.listeners.iter().map(|listener| json!({
             "address": listener.address.to_string(),
@@ -109,6 +113,7 @@ pub(super) fn dump(snapshot: &Snapshot) -> Value {
             "provider": &*cluster.spec.provider.name,
             "headers": cluster.spec.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
             "key": breaker_state(&cluster.key.look(), now),
+            "keys": cluster.pool.as_ref().map(|pool| keys::dump(pool, instant)),
             "admission": cluster.gate.as_ref().map(|gate| admission(gate)),
             "spill": cluster.spill.as_ref().map(|spill| spill_state(&spill.state(), now)),
             "endpoints": cluster.endpoints().iter().map(|endpoint| place(cluster, endpoint, now)).collect::<Vec<_>>(),

@@ -215,6 +215,12 @@ impl Check<'_> {
                 }
             },
             SecretRef::File(file) => self.secret_file(path, file)?,
+            SecretRef::Vault(_) => {
+                let help =
+                    "write `env:NAME` or `file:PATH`; `api_key` and `keys` of clusters can be in a Vault";
+                self.error(path, "this cannot be read from a Vault", help);
+                return None;
+            }
         };
         let text = secret.expose();
         if secret.is_empty() {
@@ -412,7 +418,8 @@ impl Check<'_> {
 
     /// Warns of an edge that spends its owner's money for anyone, unless that was written on purpose.
     fn open_to_everyone(&mut self, config: &Config) {
-        let paid = config.clusters.values().any(|cluster| cluster.api_key.is_some());
+        let paid =
+            config.clusters.values().any(|cluster| cluster.api_key.is_some() || !cluster.keys.is_empty());
         let path = Path::root().key("keys");
         let from_file = matches!(self.tree.place, Place::File { .. });
         if !paid || !config.keys.is_empty() || config.anonymous.is_some() || !from_file || self.written(&path)

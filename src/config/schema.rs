@@ -3,6 +3,7 @@
 //! These types are the manual: their doc comments become the descriptions of the JSON Schema that `forebay schema`
 //! prints. Nothing below the configuration sees them; `config::compile` turns them into what runs.
 
+mod credential;
 mod fleet;
 mod limits;
 mod money;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use credential::*;
 pub use fleet::*;
 pub use limits::*;
 pub use money::*;
@@ -53,6 +55,8 @@ pub struct Config {
     pub anonymous: Option<bool>,
     /// Providers that Forebay does not know, or knows otherwise, by name.
     pub providers: BTreeMap<String, Provider>,
+    /// The HashiCorp Vault that keys of clusters are read from which are written as `vault:MOUNT/PATH#FIELD`.
+    pub vault: Option<Vault>,
     /// Upstreams by name: a cloud API, or endpoints that share a balancing and health policy.
     pub clusters: BTreeMap<String, Cluster>,
     /// Model aliases by what clients send as `model`. An alias may hold one `*`; an exact alias wins over any

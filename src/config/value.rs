@@ -3,10 +3,11 @@
 //! Each parses with `FromStr`, whose error says what to write instead, and prints as it was written. In the JSON
 //! Schema each is a string with its kind under [`KIND`], by which [`check`] finds the parser again.
 
+mod secret;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::meter::price::Money;
-use crate::secret::Secret;
 use crate::upstream::origin::Origin;
+pub use secret::SecretRef;
 
 /// The JSON Schema keyword that names the kind of a string.
 pub const KIND: &str = "x-kind";
@@ -91,8 +92,8 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Period "duration" "10s" Some("^([0-9]+(ms|s|m|h))+$");
-    Timer "timer" "15s" Some("^(off|([0-9]+(ms|s|m|h))+)$");
+    Period "duration" "10s" Some("^([0-9]+(ms|s|m|h|d))+$");
+    Timer "timer" "15s" Some("^(off|([0-9]+(ms|s|m|h|d))+)$");
     Dollars "dollars" "1.25" Some("^[0-9]+(\\.[0-9]+)?$");
     Size "bytes" "32MiB" Some("^[0-9]+(B|KiB|MiB|GiB)$");
     Address "address" "127.0.0.1:8080" None;
@@ -109,14 +110,15 @@ kinds! {
 
 // === Period, Timer ===
 
-/// A span of time: `500ms`, `10s`, `5m`, `1h`, `1m30s`.
+/// A span of time: `500ms`, `10s`, `5m`, `1h`, `1m30s`, `90d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Period(pub Duration);
 
 /// The longest span of time that may be configured.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
-const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+/// The units in which one is written; it prints in any but days.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Period {
     /// This many seconds.
@@ -143,7 +145,7 @@ impl FromStr for Period {
         let wrong = || {
             Wrong::new(
                 "not a duration",
-                "write a whole number and ms, s, m or h, such as `500ms`, `10s` or `1m30s`",
+                "write a whole number and ms, s, m, h or d, such as `500ms`, `10s` or `1m30s`",
             )
         };
         let mut total: u64 = 0;
@@ -171,7 +173,7 @@ impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = self.0.as_millis();
         let whole = |(_, factor): &&(&str, u64)| milliseconds.is_multiple_of(u128::from(*factor));
-        match UNITS.iter().find(whole) {
+        match UNITS.iter().skip(1).find(whole) {
             Some((unit, factor)) if milliseconds > 0 => {
                 write!(f, "{}{unit}", milliseconds / u128::from(*factor))
             }
@@ -558,45 +560,6 @@ impl fmt::Display for Sticky {
     }
 }
 
-// === SecretRef ===
-
-/// Where a secret is: `env:NAME`, `file:PATH`, or (with a warning) written out.
-#[derive(Clone, Debug)]
-pub enum SecretRef {
-    /// In this environment variable.
-    Env(String),
-    /// In this file: absolute, or else sought in systemd's credentials directory and then beside the configuration.
-    File(PathBuf),
-    /// Here.
-    Literal(Secret),
-}
-
-impl FromStr for SecretRef {
-    type Err = Wrong;
-
-    fn from_str(text: &str) -> Result<Self, Wrong> {
-        let help = "write `env:NAME` or `file:PATH`";
-        match text.split_once(':') {
-            Some(("env" | "file", "")) => Err(Wrong::new(format!("`{text}` names nothing"), help)),
-            Some(("env", name)) => Ok(Self::Env(name.to_owned())),
-            Some(("file", path)) => Ok(Self::File(PathBuf::from(path))),
-            _ if text.trim().is_empty() => Err(Wrong::new("an empty secret", help)),
-            _ => Ok(Self::Literal(Secret::new(text))),
-        }
-    }
-}
-
-impl fmt::Display for SecretRef {
-    /// A secret that was written out shows as `***`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Env(name) => write!(f, "env:{name}"),
-            Self::File(path) => write!(f, "file:{}", path.display()),
-            Self::Literal(_) => f.write_str("***"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -614,6 +577,7 @@ mod tests {
             ("1m30s", 90_000, "90s"),
             ("120m", 7_200_000, "2h"),
             ("0s", 0, "0s"),
+            ("2d", 172_800_000, "48h"),
         ] {
             let period: Period = text.parse().unwrap();
             assert_eq!(
@@ -624,7 +588,7 @@ mod tests {
         }
         assert!(message::<Period>("30").contains("write `30s`"));
         for text in
-            ["", "s", "1.5s", "10 s", "-1s", "1d", "10sec", "99999999999999999999s", "5124095576030431h"]
+            ["", "s", "1.5s", "10 s", "-1s", "1w", "10sec", "99999999999999999999s", "5124095576030431h"]
         {
             assert!(text.parse::<Period>().is_err(), "{text}");
         }

@@ -3,10 +3,11 @@
 //! | dialect | headers | reset |
 //! |---|---|---|
 //! | OpenAI's | `x-ratelimit-{limit,remaining,reset}-{requests,tokens}` | a span, `6m0s`; seconds at Azure |
+//! | Mistral's | `x-ratelimit-{limit,remaining}-{req,tokens}-minute` | none: a minute |
 //! | Anthropic's | `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-{limit,remaining,reset}` | a time of RFC 3339 |
 //! | Gemini, Converse | none | |
 //!
-//! Sources: the rate limit pages of OpenAI, Anthropic and Azure OpenAI; recorded traffic.
+//! Sources: the rate limit pages of OpenAI, Anthropic, Azure OpenAI and Mistral; recorded traffic.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,9 +30,11 @@ pub enum Measure {
 }
 
 impl Measure {
-    const ALL: [Self; 4] = [Self::Requests, Self::Tokens, Self::Input, Self::Output];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Requests, Self::Tokens, Self::Input, Self::Output];
 
-    fn name(self) -> &'static str {
+    /// Its name in headers, and for those who run the edge.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Requests => "requests",
             Self::Tokens => "tokens",
@@ -102,7 +105,12 @@ fn named(name: &str) -> Option<(Measure, Says)> {
     let measure = |word: &str| Measure::ALL.into_iter().find(|measure| measure.name() == word);
     if let Some(rest) = name.strip_prefix("x-ratelimit-") {
         let (word, of) = rest.split_once('-')?;
-        return Some((measure(of)?, says(word)?));
+        let of = match of {
+            "req-minute" => Measure::Requests,
+            "tokens-minute" => Measure::Tokens,
+            of => measure(of)?,
+        };
+        return Some((of, says(word)?));
     }
     let (of, word) = name.strip_prefix("anthropic-ratelimit-")?.rsplit_once('-')?;
     Some((measure(of)?, says(word)?))
@@ -331,12 +339,30 @@ mod tests {
     }
 
     #[test]
+    fn mistrals_names_are_read() {
+        let minute = [
+            ("x-ratelimit-limit-req-minute", "60"),
+            ("x-ratelimit-remaining-req-minute", "59"),
+            ("x-ratelimit-remaining-tokens-minute", "7"),
+            ("x-ratelimit-tokens-query-cost", "12"),
+        ];
+        let told = told(&minute, Dialect::OpenaiChat);
+        let told: Vec<(&str, &str)> = told.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let expected = [
+            ("x-ratelimit-limit-requests", "60"),
+            ("x-ratelimit-remaining-requests", "59"),
+            ("x-ratelimit-remaining-tokens", "7"),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
     fn nonsense_says_nothing() {
         let odd = [
             ("x-ratelimit-limit-requests", "-1"),
             ("x-ratelimit-remaining-requests", "-1"),
             ("x-ratelimit-key", "abc"),
-            ("x-ratelimit-limit-tokens-minute", "5"),
+            ("x-ratelimit-limit-tokens-month", "5"),
             ("x-ratelimit-reset-tokens", "1s"),
             ("content-type", "x"),
         ];

@@ -1,5 +1,5 @@
 //! Sends a request to the upstream that keeps what it refers to, ahead of every other choice: an earlier response, sealed
-//! reasoning. Whose it is stands in a mark ([`crate::dialect::owned`]) that was put there on its way to the client. Where the
+//! reasoning. Where a cluster has several keys, that is the key, too: what an account keeps, no other account can read. Whose it is stands in a mark ([`crate::dialect::owned`]) that was put there on its way to the client. Where the
 //! owner cannot be asked, nobody is: another would know nothing of it.
 
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use crate::json::{Edits, splice};
 use crate::provider::seal::Seal;
 use crate::route::alias::Alias;
 use crate::upstream::cluster::Cluster;
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::endpoint::{Endpoint, InFlight};
+use crate::upstream::keys::ProviderKey;
 
 /// Who keeps what a request refers to.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,18 +25,25 @@ pub struct Owner {
     pub cluster: String,
     /// The endpoint, where the cluster has several.
     pub endpoint: Option<String>,
+    /// The key whose account it is, where the cluster has several.
+    pub key: Option<String>,
 }
 
 impl Owner {
     /// The owner of what both keep; nothing where they are two.
     fn and(&self, other: Self) -> Option<Self> {
-        let same = self.cluster == other.cluster;
-        match (&self.endpoint, &other.endpoint) {
-            // From when the cluster had but one endpoint.
-            (Some(_), None) if same => Some(Self { endpoint: self.endpoint.clone(), ..other }),
-            (one, another) if same && (one.is_none() || one == another) => Some(other),
-            _ => None,
-        }
+        let endpoint = both(&self.endpoint, other.endpoint)?;
+        let key = both(&self.key, other.key)?;
+        (self.cluster == other.cluster).then_some(Self { cluster: other.cluster, endpoint, key })
+    }
+}
+
+/// What both are, if they agree. One that is not said is from when the cluster had but one.
+#[expect(clippy::option_option, reason = "they do not agree, or neither is said")]
+fn both(one: &Option<String>, other: Option<String>) -> Option<Option<String>> {
+    match (one, other) {
+        (Some(one), Some(other)) => (*one == other).then_some(Some(other)),
+        (one, other) => Some(other.or_else(|| one.clone())),
     }
 }
 
@@ -113,13 +121,14 @@ pub(super) fn out_of_reach(model: &str) -> Error {
     Error::client(Kind::InvalidRequest, why)
 }
 
-/// What a reply of that endpoint's is marked with; nothing where no other could be taken for its owner.
-pub(super) fn seal(alias: &Alias, cluster: &Cluster, endpoint: &Endpoint) -> Option<Seal> {
+/// What a reply to that attempt is marked with; nothing where nobody else could be taken for its owner.
+pub(super) fn seal(alias: &Alias, cluster: &Cluster, flight: &InFlight) -> Option<Seal> {
     if !is_shared(alias) {
         return None;
     }
-    let one_of_many = cluster.endpoints().len() > 1;
-    Some(Seal::new(&cluster.spec.seal, &name(cluster, one_of_many.then_some(endpoint))))
+    let endpoint = Some(&**flight.endpoint()).filter(|_| cluster.endpoints().len() > 1);
+    let key = flight.key().filter(|_| cluster.choice().is_some()).map(|used| &*used.key);
+    Some(Seal::new(&cluster.spec.seal, &name(cluster, endpoint, key)))
 }
 
 /// Whether what a model's upstreams keep may be of several owners.
@@ -129,7 +138,7 @@ fn is_shared(alias: &Alias) -> bool {
     let mut first: Option<&Cluster> = None;
     for cluster in clusters {
         let is_other = first.is_some_and(|first| !std::ptr::eq(first, cluster));
-        if is_other || cluster.endpoints().len() > 1 {
+        if is_other || cluster.endpoints().len() > 1 || cluster.choice().is_some() {
             return true;
         }
         first = Some(cluster);
@@ -137,21 +146,33 @@ fn is_shared(alias: &Alias) -> bool {
     false
 }
 
-/// An owner's name.
-fn name(cluster: &Cluster, endpoint: Option<&Endpoint>) -> String {
-    endpoint.map_or_else(|| cluster.name().to_owned(), |one| format!("{} {}", cluster.name(), one.name))
+/// An owner's name. Names of clusters and keys hold no spaces.
+fn name(cluster: &Cluster, endpoint: Option<&Endpoint>, key: Option<&ProviderKey>) -> String {
+    let (endpoint, key) = (endpoint.map(|one| one.name.as_str()), key.map(|key| key.name.as_str()));
+    let mut name = cluster.name().to_owned();
+    for part in [endpoint, key.map(|_| "key"), key].into_iter().flatten() {
+        name.push(' ');
+        name.push_str(part);
+    }
+    name
 }
 
 /// Whose mark it is.
 fn owner(marked: &Marked<'_>, clusters: &[Arc<Cluster>]) -> Option<Owner> {
     clusters.iter().find_map(|cluster| {
-        let is_of = |endpoint| Seal::new(&cluster.spec.seal, &name(cluster, endpoint)).marked(marked);
-        let owner = |endpoint| Owner { cluster: cluster.name().to_owned(), endpoint };
-        if is_of(None) {
-            return Some(owner(None));
-        }
         let endpoints = cluster.endpoints();
-        let of = endpoints.iter().find(|endpoint| is_of(Some(&***endpoint)))?;
-        Some(owner(Some(of.name.clone())))
+        let at = || std::iter::once(None).chain(endpoints.iter().map(|one| Some(&**one)));
+        let keys = cluster.choice().map_or(&[][..], |pool| pool.keys());
+        let with = std::iter::once(None).chain(keys.iter().map(|key| Some(&**key)));
+        let mut all = with.flat_map(|key| at().map(move |endpoint| (endpoint, key)));
+        let is_of = |&(endpoint, key): &(Option<&Endpoint>, Option<&ProviderKey>)| {
+            Seal::new(&cluster.spec.seal, &name(cluster, endpoint, key)).marked(marked)
+        };
+        let (endpoint, key) = all.find(is_of)?;
+        Some(Owner {
+            cluster: cluster.name().to_owned(),
+            endpoint: endpoint.map(|one| one.name.clone()),
+            key: key.map(|key| key.name.clone()),
+        })
     })
 }

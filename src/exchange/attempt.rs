@@ -11,6 +11,7 @@ use pingora_timeout::timeout;
 use super::headers::{self, Request};
 use crate::clocks::Clocks;
 use crate::dialect::form::Unframed;
+use crate::dialect::quota;
 use crate::error::{Error, Kind, Retry};
 use crate::frame::http1::Reply;
 use crate::meter::metrics::METRICS;
@@ -18,6 +19,7 @@ use crate::provider::credential::{self, Proof, Proved};
 use crate::upstream::cluster::{Cluster, Outcome};
 use crate::upstream::endpoint::{Endpoint, InFlight, PeerHandle};
 use crate::upstream::http1::Pieces;
+use crate::upstream::keys::Loan;
 use crate::upstream::link::{Broken, Head, Lease, Link, lacks_files};
 use crate::upstream::outgoing::Outgoing;
 
@@ -97,6 +99,9 @@ impl Upstream {
         let proven = proven(proof, endpoint, target, body);
         let mut head = Outgoing::new(&Method::POST, endpoint, target, Some(request.length));
         headers::request(request, &self.cluster, &mut head);
+        if let Some((name, value)) = self.flight.loan().map(Loan::header) {
+            head.set(name, value);
+        }
         for (name, value) in &proven {
             head.set(name, value);
         }
@@ -164,6 +169,7 @@ impl Upstream {
                     ));
                 }
                 200..=599 => {
+                    self.learn(&reply);
                     self.reply = Some(self.unframe(reply));
                     return Ok(());
                 }
@@ -171,6 +177,14 @@ impl Upstream {
             }
         }
         Err(self.rude("it sent interim responses without end"))
+    }
+
+    /// Takes in what the provider says of the rates of the key that was used, where another could be.
+    fn learn(&mut self, reply: &Reply) {
+        let Some(loan) = self.flight.loan_mut().filter(|loan| loan.listens()) else { return };
+        let texts =
+            reply.fields.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        loan.answered(&quota::read(texts, SystemTime::now()), Instant::now());
     }
 
     /// Looks whether the body comes in frames that its dialect does not have.

@@ -316,7 +316,11 @@ impl Context {
             cluster: cluster.to_owned(),
             endpoint: endpoint.to_owned(),
             provider: provider.to_owned(),
-            key: String::new(),
+            key: self
+                .place
+                .as_ref()
+                .and_then(|place| place.key.as_ref())
+                .map_or_else(String::new, |used| used.key.name.clone()),
             alias: self.alias.as_ref().map_or_else(String::new, |alias| alias.name.clone()),
             model: model.to_owned(),
             quote,

@@ -12,6 +12,7 @@ use super::bill::Bill;
 use super::carry::lost;
 use super::intake::Share;
 use super::limits::{self, Use};
+use super::retry::Tried;
 use super::shield::{self, Counted};
 use crate::access::Principal;
 use crate::clocks::Overrides;
@@ -32,6 +33,7 @@ use crate::route::matcher::Route;
 use crate::snapshot::Snapshot;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::{Endpoint, InFlight};
+use crate::upstream::keys::KeyUse;
 
 /// Where the present attempt goes.
 #[derive(Clone, Debug)]
@@ -40,10 +42,25 @@ pub struct Place {
     pub cluster: Arc<Cluster>,
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
+    /// The key that is used, where the cluster has several or one that changes.
+    pub key: Option<KeyUse>,
     /// The model's name there, where it differs from the client's.
     pub model: Option<String>,
     /// The deployment's series; a raw route has none.
     pub series: Option<Arc<DeploymentSeries>>,
+}
+
+impl Place {
+    /// Where an attempt was made, and with which key.
+    pub(super) fn tried(&self) -> Tried<'_> {
+        Tried { endpoint: &self.endpoint, key: self.key.as_ref() }
+    }
+
+    /// The name of the key that is used, where there was a choice; empty elsewhere.
+    pub fn key_name(&self) -> &str {
+        let chosen = self.key.as_ref().filter(|_| self.cluster.choice().is_some());
+        chosen.map_or("", |used| used.key.name.as_str())
+    }
 }
 
 /// What was counted.
@@ -270,7 +287,10 @@ impl Context {
         let place = self.place.as_ref().filter(|_| self.attempts > 0);
         let last = place.map_or_else(
             || "nowhere".to_owned(),
-            |place| format!("{} at {}", place.cluster.name(), place.endpoint.name),
+            |place| match place.key_name() {
+                "" => format!("{} at {}", place.cluster.name(), place.endpoint.name),
+                key => format!("{} at {} with key {key}", place.cluster.name(), place.endpoint.name),
+            },
         );
         Some(if self.story.is_empty() { last } else { format!("{}; {last}", self.story) })
     }
@@ -402,6 +422,7 @@ impl Context {
             upstream_model: place.and_then(|place| place.model.as_deref()).unwrap_or_default(),
             cluster: place.map_or("", |place| place.cluster.name()),
             endpoint: place.map_or("", |place| place.endpoint.name.as_str()),
+            key: place.map_or("", Place::key_name),
             upstream_id: &self.upstream_id,
             attempts: self.attempts,
             story: &self.story,

@@ -15,6 +15,7 @@ use super::bring::bring;
 use super::carry::{Asked, Carry, Outgoing, Written};
 use super::client::Client;
 use super::context::{Context, Place};
+use super::conversation;
 use super::headers;
 use super::limits;
 use super::relay::{self, Opened, Terms};
@@ -101,7 +102,8 @@ async fn along(
     let permitted = |cluster: &Cluster| context.permits(cluster);
     let starred = context.starred.clone();
     let named = Named { model: ask.asked.model, starred: &starred };
-    let rules = Rules { named, retry, deadline, spills: context.spills(), explained: context.explain };
+    let call = conversation::call(&ask.asked, &ask.alias, client.headers());
+    let rules = Rules { named, call, retry, deadline, spills: context.spills(), explained: context.explain };
     let wanted = (ask.asked.operation, sticky.as_deref());
     let mut plan = Plan::new(&ask.alias, wanted, &permitted, rules, now);
     if plan.is_empty() {
@@ -111,8 +113,8 @@ async fn along(
         };
         return Err(error.into());
     }
-    if let Some(endpoint) = context.owner.as_ref().and_then(|owner| owner.endpoint.clone()) {
-        plan.only_at(endpoint);
+    if let Some(owner) = &context.owner {
+        plan.only_of(owner);
     }
     let reached = follow(ask, &mut plan, (deadline, now), client, context).await;
     let story = plan.story();
@@ -157,8 +159,8 @@ async fn follow<'p>(
                 return Err(last.map_or_else(|| no_place(nowhere).into(), |last| over(last, context)));
             }
         };
-        if let Err(wait) = limits::reserve_at(deployment, context) {
-            plan.has_no_room(deployment, wait, now);
+        if let Err(no_room) = limits::reserve_at(deployment, flight.key(), context) {
+            plan.has_no_room(deployment, no_room, now);
             continue;
         }
         let model = deployment.model.resolve(&context.starred);
@@ -232,12 +234,13 @@ fn set_out(
     context.place = Some(Place {
         cluster: Arc::clone(&deployment.cluster),
         endpoint: Arc::clone(flight.endpoint()),
+        key: flight.key().cloned(),
         model,
         series: Some(Arc::clone(&deployment.series)),
     });
     let (mut terms, request) = terms(ask, deployment, written, deadline, context);
     if let Carry::Verbatim { operation: Operation::Responses, seal, .. } = &mut terms.carry {
-        *seal = affinity::seal(&ask.alias, &deployment.cluster, flight.endpoint()).map(Box::new);
+        *seal = affinity::seal(&ask.alias, &deployment.cluster, &flight).map(Box::new);
     }
     context.lost = terms.carry.lost().to_owned();
     (terms, Outbound { flight, request, fresh: false })
@@ -254,7 +257,7 @@ fn noted<'p>(
     log::debug!("{}: attempt {} failed: {}", context.id, context.attempts, failed.error);
     let Some(place) = &context.place else { return false };
     let connected = context.timeline.connected.is_some();
-    let may = plan.failed(deployment, &place.endpoint, connected, (failed.cause, failed.wait), now);
+    let may = plan.failed(deployment, place.tried(), connected, (failed.cause, failed.wait), now);
     if let Some(cause) = failed.cause.filter(|_| may) {
         METRICS.upstream.failed_attempts.with_label_values(&[place.cluster.name(), cause.name()]).inc();
     }

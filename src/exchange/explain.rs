@@ -128,6 +128,11 @@ fn sent(out: &mut String, way: &str, written: &Written, deployment: &Deployment)
         let base = &endpoint.spec.origin.prefix;
         let _ = writeln!(out, "  POST {}{base}{}", endpoint.name, written.outgoing.path);
     }
+    if let Some(pool) = deployment.cluster.choice() {
+        let keys: Vec<String> =
+            pool.keys().iter().map(|key| format!("{} (weight {})", key.name, key.weight)).collect();
+        let _ = writeln!(out, "  with one of the keys {}", keys.join(", "));
+    }
     let (lost, folds) = match &written.carry {
         Carry::Translated { lost, folds, .. } => (lost.as_str(), *folds),
         Carry::Embedded { lost, .. } => (lost.as_str(), false),
@@ -166,7 +171,7 @@ mod tests {
     const CONFIG: &str = r#"
 clusters:
   gpu: {provider: vllm, endpoints: ["http://10.0.0.1:8000", "http://10.0.0.2:8000"]}
-  eu: {provider: bedrock-converse, region: eu-west-1, api_key: env:K}
+  eu: {provider: bedrock-converse, region: eu-west-1, keys: [{name: one, key: env:K}, {name: two, key: env:ALL, weight: 2}]}
   cohere: {provider: cohere-v2, api_key: env:K, region: us-east-1}
 keys:
   team: {key: env:TEAM, models: ["m*"], regions: {deny: [us-*]}}
@@ -202,6 +207,7 @@ models:
             "  translated to cohere_chat",
             "  left out: logit_bias\n",
             "  POST https://bedrock-runtime.eu-west-1.amazonaws.com/model/claude%3A0/converse\n",
+            "  with one of the keys one (weight 1), two (weight 2)\n",
             "where it is too long: the model `big`\n",
         ] {
             assert!(told.contains(part), "{part:?} is not in\n{told}");

@@ -15,6 +15,7 @@ use crate::provider;
 use crate::snapshot::Network;
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::keys::Loan;
 use crate::upstream::outgoing::Outgoing;
 
 /// What an exchange's request carries beyond its body.
@@ -137,7 +138,12 @@ const FORGEABLE: [&str; 5] =
     ["forwarded", "x-real-ip", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"];
 
 /// Makes the client's own request fit to be passed on by a raw route: its credentials and cookies go, ours come.
-pub fn raw_request(head: &mut RequestHeader, cluster: &Cluster, id: &str, forwarded: &str) {
+pub fn raw_request(
+    head: &mut RequestHeader,
+    (cluster, key): (&Cluster, Option<&Loan>),
+    id: &str,
+    forwarded: &str,
+) {
     for name in KEY_HEADERS.into_iter().chain(["authorization", "proxy-authorization"]).chain(FORGEABLE) {
         head.remove_header(name);
     }
@@ -148,7 +154,9 @@ pub fn raw_request(head: &mut RequestHeader, cluster: &Cluster, id: &str, forwar
     } else {
         set_text(head, X_FORWARDED_FOR, forwarded);
     }
-    for (name, value) in &cluster.spec.headers {
+    for (name, value) in
+        cluster.spec.headers.iter().map(|(name, value)| (name, value)).chain(key.map(Loan::header))
+    {
         set(head, name.clone(), value.clone());
     }
 }

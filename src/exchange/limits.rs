@@ -10,12 +10,14 @@ use super::bill::picodollars;
 use super::context::Context;
 use super::headers;
 use super::relay::X_SHOULD_RETRY;
+use super::retry::NoRoom;
 use crate::dialect::quota::{self, Quota, Quotas};
 use crate::dialect::usage::{Input, Output, Usage};
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
 use crate::limit::{Bound, Demand, Forecast, Hold, Measure, Now, Prompt, Refused, Short, Subject};
 use crate::route::alias::{Alias, Deployment, Named};
+use crate::upstream::keys::KeyUse;
 
 /// What is known of an exchange's use.
 #[derive(Debug, Default)]
@@ -105,8 +107,9 @@ pub(super) fn reserve(
     context: &mut Context,
 ) -> Result<(), Error> {
     let callers = callers(context);
-    let places = alias.deployments.iter().map(|deployment| &deployment.cluster.spec.limits);
-    if callers.iter().chain([&alias.limits]).chain(places).all(|bound| bound.is_empty()) {
+    let any = callers.iter().chain([&alias.limits]).any(|bound| !bound.is_empty())
+        || alias.deployments.iter().any(|deployment| deployment.cluster.is_limited());
+    if !any {
         return Ok(());
     }
     let prompt = prompt();
@@ -158,29 +161,40 @@ fn callers(context: &Context) -> [Arc<Bound>; 1] {
     [context.snapshot.book.bind(&Subject::Address(context.tenant()), limits)]
 }
 
-/// Takes of the limits of the cluster where the next attempt goes.
+/// Takes of the limits of the cluster where the next attempt goes, and of the key that it uses there.
 ///
 /// # Errors
-/// How long there is no room; nothing was taken then.
-pub(super) fn reserve_at(deployment: &Deployment, context: &mut Context) -> Result<(), Duration> {
-    let bound = &deployment.cluster.spec.limits;
+/// Which has no room, and for how long; nothing was taken then.
+pub(super) fn reserve_at<'k>(
+    deployment: &Deployment,
+    key: Option<&'k KeyUse>,
+    context: &mut Context,
+) -> Result<(), NoRoom<'k>> {
     context.used.next_place = None;
-    if bound.is_empty() {
+    let of_cluster = &deployment.cluster.spec.limits;
+    let of_key = key.map(|used| (used, &used.key.limits)).filter(|(_, bound)| !bound.is_empty());
+    if of_cluster.is_empty() && of_key.is_none() {
         return Ok(());
     }
+    let counts_money = of_cluster.counts_money() || of_key.is_some_and(|(_, bound)| bound.counts_money());
     let demand = match &context.used.forecast {
         Some(forecast) => {
-            let places = if bound.counts_money() { std::slice::from_ref(deployment) } else { &[] };
+            let places = if counts_money { std::slice::from_ref(deployment) } else { &[] };
             demand(forecast, places, &context.used.prompt, context)
         }
         None => Demand::default(),
     };
-    let mut hold = Hold::default();
-    let took = hold.take(bound.meters(&context.model), &demand, &Now::at(Instant::now()));
-    took.map_err(|refused| match refused.short {
+    let (mut hold, now) = (Hold::default(), Now::at(Instant::now()));
+    let wait = |refused: Box<Refused>| match refused.short {
         Short::Wait(wait) => wait,
         Short::Never => Duration::MAX,
-    })?;
+    };
+    let took = hold.take(of_cluster.meters(&context.model), &demand, &now);
+    took.map_err(|refused| NoRoom::There(wait(refused)))?;
+    if let Some((used, bound)) = of_key {
+        let took = hold.take(bound.meters(&context.model), &demand, &now);
+        took.map_err(|refused| NoRoom::WithKey(used, wait(refused)))?;
+    }
     context.used.next_place = Some(hold);
     Ok(())
 }

@@ -27,6 +27,8 @@ use crate::meter::metrics::METRICS;
 use crate::provider::credential::Proved;
 use crate::route::matcher::Target;
 use crate::upstream::cluster::{Cluster, Outcome};
+use crate::upstream::endpoint::InFlight;
+use crate::upstream::keys::{self, Call, Loan, Trust};
 
 /// Lets a request in that goes to a raw route: what comes before a body, as for an LLM exchange.
 ///
@@ -91,9 +93,12 @@ pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
     let (cluster, _) = target(context).ok_or_else(|| none("no raw route"))?;
     context.attempts += 1;
     context.phase = When::Connect;
+    let now = Instant::now();
+    let key = loan(&cluster, now).ok_or_else(|| none("there is no key"))?;
     let flight = cluster
-        .pick(Instant::now(), &mut fastrand::Rng::new(), &context.tried)
-        .ok_or_else(|| none("no endpoint is left"))?;
+        .pick(now, &mut fastrand::Rng::new(), &context.tried)
+        .ok_or_else(|| none("no endpoint is left"))?
+        .keyed(key);
     let endpoint = Arc::clone(flight.endpoint());
     let handle = endpoint.peer().ok_or_else(|| none("the endpoint's name is not resolved"))?;
     let clocks = context.snapshot.clocks.with(&cluster.spec.clocks).with(&context.overrides());
@@ -106,9 +111,20 @@ pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
     let labels = [&*cluster.spec.provider.name, cluster.name(), "raw"];
     METRICS.upstream.requests.with_label_values(&labels).inc();
-    context.place = Some(Place { cluster, endpoint, model: None, series: None });
+    context.place = Some(Place { cluster, endpoint, key: flight.key().cloned(), model: None, series: None });
     context.raw = Some(flight);
     Ok(peer)
+}
+
+/// A key for a request whose model is not known, where the cluster's are several or change; nothing where there is none.
+#[expect(clippy::option_option, reason = "none is needed, or there is none")]
+fn loan(cluster: &Cluster, now: Instant) -> Option<Option<Box<Loan>>> {
+    let Some(pool) = &cluster.pool else { return Some(None) };
+    let of = |trust| {
+        let wanted = keys::Wanted { model: "", call: Call::default(), only: None, tried: &[], trust };
+        pool.lend(&wanted, now).map(Box::new)
+    };
+    of(Trust::Accepted).or_else(|| of(Trust::Any)).map(Some)
 }
 
 /// Makes the client's request fit for the endpoint.
@@ -132,7 +148,8 @@ pub fn request(
     head.set_uri(uri);
     headers::address(head, &place.endpoint, wire)
         .map_err(|error| PingoraError::explain(ErrorType::InternalError, error.to_string()))?;
-    headers::raw_request(head, &cluster, &context.id, &context.forwarded);
+    let key = context.raw.as_ref().and_then(InFlight::loan);
+    headers::raw_request(head, (&cluster, key), &context.id, &context.forwarded);
     // What only looks is not billed.
     if client.method == http::Method::POST {
         context.open_entry(None);

@@ -14,11 +14,12 @@ use super::attempt::Upstream;
 use super::carry::Outgoing;
 use super::client::Client;
 use super::context::{Context, Place};
+use super::conversation;
 use super::engine::{Ask, Outbound, begin, clocks, pause, queue, sticky_value};
 use super::intake::Share;
 use super::limits;
 use super::relay::{self, Terms};
-use super::retry::{Lost, Next, Plan, Rules};
+use super::retry::{Lost, Next, Plan, Rules, Tried};
 use super::verdict::Failed;
 use crate::dialect::translate::{self, Begun};
 use crate::dialect::{Operation, chat};
@@ -27,6 +28,7 @@ use crate::meter::metrics::METRICS;
 use crate::route::alias::{Alias, Deployment, Named};
 use crate::snapshot::Cause;
 use crate::upstream::http1::Pieces;
+use crate::upstream::keys::Call;
 
 /// How often others may go on with one stream.
 const TIMES: u32 = 3;
@@ -199,7 +201,8 @@ impl Seeking<'_> {
         let plan = {
             let permitted = |cluster: &_| context.permits(cluster);
             let (retry, deadline) = (snapshot.retry, self.terms.deadline);
-            let rules = Rules { named, retry, deadline, spills: context.spills(), explained: false };
+            let call = Call { input: conversation::tokens(self.body.len()), ..Call::default() };
+            let rules = Rules { named, call, retry, deadline, spills: context.spills(), explained: false };
             Plan::new(alias, (self.terms.operation, sticky.as_deref()), &permitted, rules, now)
         };
         let mut plan =
@@ -221,15 +224,16 @@ impl Seeking<'_> {
                 }
                 Next::Over(_) => return Ok(None),
             };
-            if let Err(wait) = limits::reserve_at(deployment, context) {
-                plan.has_no_room(deployment, wait, now);
+            if let Err(no_room) = limits::reserve_at(deployment, flight.key(), context) {
+                plan.has_no_room(deployment, no_room, now);
                 continue;
             }
-            let endpoint = Arc::clone(flight.endpoint());
+            let (endpoint, key) = (Arc::clone(flight.endpoint()), flight.key().cloned());
             context.begin_attempt(now);
             context.place = Some(Place {
                 cluster: Arc::clone(&deployment.cluster),
                 endpoint: Arc::clone(&endpoint),
+                key: key.clone(),
                 model: deployment.model.resolve(&context.starred),
                 series: Some(Arc::clone(&deployment.series)),
             });
@@ -247,7 +251,8 @@ impl Seeking<'_> {
             let connected = context.timeline.connected.is_some();
             // No failure is an answer here: all that another place may do better is tried.
             let cause = failed.cause.or(Some(Cause::Unserved));
-            if !plan.failed(deployment, &endpoint, connected, (cause, failed.wait), now) {
+            let tried = Tried { endpoint: &endpoint, key: key.as_ref() };
+            if !plan.failed(deployment, tried, connected, (cause, failed.wait), now) {
                 return Ok(None);
             }
         }

@@ -1,5 +1,6 @@
 //! What may be tried next, where, and how often.
 
+mod keys;
 mod story;
 
 use std::sync::Arc;
@@ -7,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::affinity::Owner;
 use crate::dialect::Operation;
 use crate::route::alias::{Alias, Deployment, Named, Order, Wanted};
 use crate::snapshot::{Cause, Retry};
 use crate::upstream::admission::{Gate, Permit, Refusal};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::{Endpoint, InFlight};
+use crate::upstream::keys::{Call, KeyUse, ProviderKey, Trust};
 use story::Story;
 pub use story::{Hedged, Passed};
 
@@ -41,8 +44,10 @@ pub struct Plan<'a> {
     limited: SmallVec<[(usize, Instant); 2]>,
     /// Deployments that cannot serve the exchange.
     barred: SmallVec<[usize; 4]>,
-    /// The one endpoint that can be asked, where it is no matter of choice.
-    only: Option<String>,
+    /// Whom alone it can ask, where it is no matter of choice.
+    only: Option<Arc<Owner>>,
+    /// Keys that were refused.
+    refused_keys: Vec<Arc<ProviderKey>>,
     /// The place that it has at a cluster's gate, which it keeps for as long as it stays with the cluster.
     held: Option<(&'a Cluster, Arc<Permit>)>,
     /// The deployment for whose place it has waited: the next to be tried.
@@ -58,6 +63,8 @@ pub struct Plan<'a> {
 pub struct Rules<'a> {
     /// The model, as the client named it.
     pub named: Named<'a>,
+    /// What keys are chosen by.
+    pub call: Call,
     /// How often, and after what.
     pub retry: Retry,
     /// No attempt begins after it.
@@ -66,6 +73,15 @@ pub struct Rules<'a> {
     pub spills: bool,
     /// Whether its caller is told of everything that was passed over.
     pub explained: bool,
+}
+
+/// Where an attempt was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried<'t> {
+    /// The endpoint.
+    pub endpoint: &'t Arc<Endpoint>,
+    /// The key, where the cluster has several or one that changes.
+    pub key: Option<&'t KeyUse>,
 }
 
 /// What a stream has lost that is to be gone on with elsewhere.
@@ -89,6 +105,15 @@ struct Full {
     after: Duration,
     /// Their lowest priority number.
     priority: u32,
+}
+
+/// Where the limits of this gateway's own have no room for an exchange, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NoRoom<'k> {
+    /// At a deployment.
+    There(Duration),
+    /// With that key.
+    WithKey(&'k KeyUse, Duration),
 }
 
 /// Where an exchange can go at once, or wait.
@@ -182,6 +207,7 @@ impl<'a> Plan<'a> {
             limited: SmallVec::new(),
             barred: SmallVec::new(),
             only: None,
+            refused_keys: Vec::new(),
             held: None,
             next_at: None,
             full: None,
@@ -206,11 +232,6 @@ impl<'a> Plan<'a> {
             }
         }
         self
-    }
-
-    /// Nothing but that endpoint can be asked, whatever becomes of it.
-    pub fn only_at(&mut self, endpoint: String) {
-        self.only = Some(endpoint);
     }
 
     /// Whether no deployment can be asked at all.
@@ -266,20 +287,28 @@ impl<'a> Plan<'a> {
         self.made -= 1;
     }
 
-    /// The limits of that deployment have no room for the exchange for so long: it was not asked.
-    pub fn has_no_room(&mut self, deployment: &'a Deployment, wait: Duration, now: Instant) {
-        if let Some(index) = self.index_of(deployment) {
-            self.limited.push((index, now + wait.min(FAR)));
-        }
+    /// The limits of that deployment, or of the key, have no room for the exchange for so long: it was not asked.
+    pub(super) fn has_no_room(&mut self, deployment: &'a Deployment, no_room: NoRoom<'_>, now: Instant) {
         self.made -= 1;
+        match no_room {
+            NoRoom::There(wait) => {
+                if let Some(index) = self.index_of(deployment) {
+                    self.limited.push((index, now + wait.min(FAR)));
+                }
+            }
+            NoRoom::WithKey(used, wait) => {
+                if !self.rest_key(deployment, Some(used), now + wait.min(FAR), now) {
+                    self.refused_keys.push(Arc::clone(&used.key));
+                }
+            }
+        }
     }
 
     /// How much longer an exchange leaves a deployment alone for its rate: as its API asked, or as its limits here say.
-    fn rests(&self, index: usize, now: Instant) -> Option<Duration> {
+    fn left_alone(&self, index: usize, now: Instant) -> Option<Duration> {
         let of = self.limited.iter().filter(|(limited, until)| *limited == index && *until > now);
         let here = of.map(|(_, until)| until.saturating_duration_since(now)).max();
-        let there = self.alias.deployments.get(index)?.rests(self.rules.named, now);
-        here.max(there)
+        here.max(self.rests(self.alias.deployments.get(index)?, now))
     }
 
     /// It waited so long for a place at that deployment, and got it or not.
@@ -328,16 +357,17 @@ impl<'a> Plan<'a> {
             return Some(there);
         }
         // One whose credential was refused is better than none.
-        self.pick_among(now, Cluster::has_key).or_else(|| self.pick_among(now, |_, _| true))
+        self.pick_among(now, Trust::Accepted).or_else(|| self.pick_among(now, Trust::Any))
     }
 
     /// Goes where a place was waited for, if there is an endpoint still.
     fn pick_admitted(&mut self, now: Instant) -> Option<Pick<'a>> {
         let index = self.next_at.take()?;
         let deployment = self.alias.deployments.get(index)?;
+        let key = self.any_key(deployment, now)?;
         let flight = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &self.out(deployment, now))?;
         let permit = self.held.as_ref().map(|(_, permit)| Arc::clone(permit));
-        Some(Pick::There(index, deployment, flight.permitted(permit)))
+        Some(Pick::There(index, deployment, flight.permitted(permit).keyed(key)))
     }
 
     /// A place at a cluster: the one that it has, or another that is free. Nothing where there is none.
@@ -353,14 +383,14 @@ impl<'a> Plan<'a> {
     fn out(&self, deployment: &Deployment, now: Instant) -> SmallVec<[Arc<Endpoint>; 4]> {
         let mut out: SmallVec<_> = self.dead.iter().chain(&self.tired).cloned().collect();
         deployment.leave_out(self.rules.named, now, &mut out);
-        if let Some(only) = &self.only {
+        if let Some(only) = self.only.as_ref().and_then(|owner| owner.endpoint.as_ref()) {
             let endpoints = deployment.cluster.endpoints();
             out.extend(endpoints.iter().filter(|endpoint| endpoint.name != *only).cloned());
         }
         out
     }
 
-    fn pick_among(&mut self, now: Instant, usable: impl Fn(&Cluster, Instant) -> bool) -> Option<Pick<'a>> {
+    fn pick_among(&mut self, now: Instant, trust: Trust) -> Option<Pick<'a>> {
         let mut line = Line::Nowhere;
         for at in 0..self.order.len() {
             let index = self.order[at];
@@ -369,11 +399,11 @@ impl<'a> Plan<'a> {
             else {
                 continue;
             };
-            if let Some(left) = self.rests(index, now) {
+            if let Some(left) = self.left_alone(index, now) {
                 self.story.tell(index, Passed::Rests(left));
                 continue;
             }
-            if !usable(&deployment.cluster, now) {
+            if trust == Trust::Accepted && !deployment.cluster.has_key(now) {
                 self.story.tell(index, Passed::NoKey);
                 continue;
             }
@@ -395,9 +425,13 @@ impl<'a> Plan<'a> {
                 line = self.line_up(line, index, deployment);
                 continue;
             };
+            let Some(key) = self.key(deployment, trust, now) else {
+                self.story.tell(index, Passed::NoKey);
+                continue;
+            };
             if let Some(flight) = deployment.cluster.pick(now, &mut fastrand::Rng::new(), &out) {
                 self.held = permit.clone().map(|permit| (&*deployment.cluster, permit));
-                return Some(Pick::There(index, deployment, flight.permitted(permit)));
+                return Some(Pick::There(index, deployment, flight.permitted(permit).keyed(key)));
             }
             self.pass_empty(index, deployment);
         }
@@ -445,21 +479,22 @@ impl<'a> Plan<'a> {
         std::iter::once(deployment).chain(others).find_map(|place| {
             let cluster = &place.cluster;
             let is_well = place.weight > 0
-                && place.rests(self.rules.named, now).is_none()
-                && cluster.key.is_accepted()
+                && self.rests(place, now).is_none()
+                && cluster.has_accepted_key()
                 && cluster.is_here();
             if !is_well || !takes(place) {
                 return None;
             }
             let mut out = self.out(place, now);
             out.push(Arc::clone(endpoint));
+            let key = self.key(place, Trust::Accepted, now)?;
             let flight = cluster.pick_well(now, &mut fastrand::Rng::new(), &out)?;
             // It takes a place like any other, and waits for none.
             let permit = match &cluster.gate {
                 Some(gate) => Some(Arc::new(gate.enter()?)),
                 None => None,
             };
-            Some((place, flight.permitted(permit)))
+            Some((place, flight.permitted(permit).keyed(key)))
         })
     }
 
@@ -481,7 +516,7 @@ impl<'a> Plan<'a> {
     /// No place is left for now: how long until there is one again?
     fn wait(&mut self, now: Instant) -> Next<'a> {
         let usable = self.order.iter().filter(|index| !self.barred.contains(index));
-        let rest = usable.filter_map(|index| self.rests(*index, now)).min();
+        let rest = usable.filter_map(|index| self.left_alone(*index, now)).min();
         let tired = (!self.tired.is_empty()).then(|| self.backoff().max(self.asked));
         let wait = match (tired, rest) {
             (Some(tired), Some(rest)) => tired.min(rest),
@@ -512,16 +547,18 @@ impl<'a> Plan<'a> {
 
     /// Leaves the model alone at that deployment, a little longer than it is asked for: so those who were refused together do
     /// not come back together.
-    fn rest(&self, (deployment, endpoint): (&Deployment, &Endpoint), wait: Duration, now: Instant) {
-        let wait = wait.mul_f64(1.0 + JITTER * fastrand::f64());
-        deployment.rest_until((self.rules.named, endpoint), now + wait, now);
+    fn rest(&mut self, deployment: &Deployment, tried: Tried<'_>, wait: Duration, now: Instant) {
+        let at = now + wait.mul_f64(1.0 + JITTER * fastrand::f64());
+        if !self.rest_key(deployment, tried.key, at, now) {
+            deployment.rest_until((self.rules.named, tried.endpoint), at, now);
+        }
     }
 
     /// Notes how an attempt failed. `connected` says whether there was a connection. Says whether another may be made.
     pub fn failed(
         &mut self,
         deployment: &'a Deployment,
-        endpoint: &Arc<Endpoint>,
+        tried: Tried<'_>,
         connected: bool,
         (cause, wait): (Option<Cause>, Option<Duration>),
         now: Instant,
@@ -530,20 +567,23 @@ impl<'a> Plan<'a> {
         if let (Some(cause), Some(index)) = (cause, self.index_of(deployment)) {
             self.story.tell(index, Passed::Failed(cause));
         }
+        let endpoint = tried.endpoint;
         let Some(cause) = cause.filter(|cause| self.rules.retry.causes.has(*cause)) else { return false };
         match cause {
             // A stale connection says nothing of its endpoint, which is tried again on a fresh one.
             Cause::Unsent if connected => {}
             Cause::Unsent | Cause::Evicted => self.dead.push(Arc::clone(endpoint)),
-            Cause::Limited => self.rest((deployment, endpoint), wait.unwrap_or(RATE).min(LONGEST), now),
+            Cause::Limited => self.rest(deployment, tried, wait.unwrap_or(RATE).min(LONGEST), now),
             Cause::Broken | Cause::Slow | Cause::Failed => {
                 self.tired.push(Arc::clone(endpoint));
                 self.asked = self.asked.max(wait.unwrap_or_default());
             }
+            // Another key of the same cluster is another place.
+            Cause::Unserved if self.leave_key(deployment, tried.key) => {}
             Cause::Unserved => {
                 self.bar(deployment);
                 if let Some(wait) = wait {
-                    self.rest((deployment, endpoint), wait.min(UNSERVED), now);
+                    self.rest(deployment, tried, wait.min(UNSERVED), now);
                 }
             }
         }
@@ -564,7 +604,7 @@ mod tests {
     use crate::upstream::endpoint::Health;
     use crate::upstream::spill::{self, Spill};
 
-    const RETRY: Retry = Retry {
+    pub(super) const RETRY: Retry = Retry {
         attempts: 10,
         delay: Duration::from_millis(100),
         max_delay: Duration::from_secs(1),
@@ -575,11 +615,15 @@ mod tests {
     const CHAT: (Operation, Option<&str>) = (Operation::ChatCompletions, None);
     const NAMED: Named<'_> = Named { model: "m", starred: "" };
 
-    fn rules(retry: Retry, deadline: Instant) -> Rules<'static> {
-        Rules { named: NAMED, retry, deadline, spills: true, explained: false }
+    pub(super) fn at(flight: &InFlight) -> Tried<'_> {
+        Tried { endpoint: flight.endpoint(), key: flight.key() }
     }
 
-    fn alias() -> Alias {
+    pub(super) fn rules(retry: Retry, deadline: Instant) -> Rules<'static> {
+        Rules { named: NAMED, call: Call::default(), retry, deadline, spills: true, explained: false }
+    }
+
+    pub(super) fn alias() -> Alias {
         let deployment = |name: &str, urls: &[&str], priority| Deployment {
             priority,
             ..Deployment::new("m", Arc::new(keyed(name, urls)), UpstreamModel::AsSent)
@@ -619,7 +663,7 @@ mod tests {
             match plan.next(now) {
                 Next::Try(deployment, flight) => {
                     seen.push(deployment.cluster.name().to_owned());
-                    if !plan.failed(deployment, flight.endpoint(), false, (cause, wait), now) {
+                    if !plan.failed(deployment, at(&flight), false, (cause, wait), now) {
                         return (seen, None);
                     }
                 }
@@ -708,7 +752,7 @@ mod tests {
         let plan = Plan::new(&alias, CHAT, &|_| true, rules(RETRY, now + Duration::from_secs(60)), now);
         let mut plan = plan.resuming(1, &lost, |deployment| deployment.cluster.name() == "first");
         let Next::Try(deployment, flight) = plan.next(now) else { panic!("it is free") };
-        assert!(plan.failed(deployment, flight.endpoint(), true, (Some(Cause::Failed), None), now));
+        assert!(plan.failed(deployment, at(&flight), true, (Some(Cause::Failed), None), now));
         plan.tired.clear();
         assert!(matches!(plan.next(now), Next::Over(_)), "the next is a further attempt as ever");
     }

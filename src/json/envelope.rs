@@ -17,9 +17,11 @@ use std::ops::Range;
 use super::{Fault, What};
 use scanner::Scanner;
 
+mod opening;
 mod reshape;
 mod scanner;
 
+pub use opening::opening_of;
 pub use reshape::reshape;
 
 /// How deep objects and arrays may be nested; the body's own object is the first level. At most 128.
@@ -140,10 +142,12 @@ enum Key {
     User,
     Metadata,
     N,
+    /// `prompt_cache_key`.
+    Cache,
 }
 
 /// The names of the members this view reads: first those of [`Key`], in its order, then those that hold prompt.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "model",
     "stream",
     "max_tokens",
@@ -153,6 +157,7 @@ const KEYS: [&str; 16] = [
     "user",
     "metadata",
     "n",
+    "prompt_cache_key",
     "messages",
     "contents",
     "input",
@@ -163,7 +168,7 @@ const KEYS: [&str; 16] = [
 ];
 
 /// The first of [`KEYS`] that holds prompt.
-const FIRST_PROMPT: usize = Key::N as usize + 1;
+const FIRST_PROMPT: usize = Key::Cache as usize + 1;
 
 /// Records the span of one top-level member if it is one of [`KEYS`].
 fn note(

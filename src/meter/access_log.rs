@@ -139,6 +139,8 @@ pub struct Record<'a> {
     pub cluster: &'a str,
     /// The endpoint's name.
     pub endpoint: &'a str,
+    /// The name of the provider's key, where the cluster has several.
+    pub key: &'a str,
     /// The upstream's own request id.
     pub upstream_id: &'a str,
     /// Attempts made.
@@ -197,6 +199,7 @@ impl Record<'_> {
             ("upstream_model", self.upstream_model),
             ("cluster", self.cluster),
             ("endpoint", self.endpoint),
+            ("provider_key", self.key),
             ("upstream_id", self.upstream_id),
             ("dropped", self.lost),
             ("passed", self.story),
@@ -386,6 +389,7 @@ mod tests {
             upstream_model: "",
             cluster: "openai",
             endpoint: "https://api.openai.com",
+            key: "",
             upstream_id: "",
             attempts: 1,
             story: "",

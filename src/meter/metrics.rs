@@ -1,8 +1,11 @@
 //! Metric families, in Prometheus's form. Every label comes from a closed set: configured names, operations,
 //! statuses; never from a client's text.
 
+mod keys;
+
 use std::sync::LazyLock;
 
+pub use keys::ProviderKeys;
 use prometheus::{
     CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -18,6 +21,8 @@ pub struct Metrics {
     pub upstream: Upstream,
     /// What is left alone.
     pub breakers: Breakers,
+    /// Keys of providers.
+    pub keys: ProviderKeys,
     /// What is let in.
     pub admission: Admission,
     /// What is taken out of service.
@@ -505,6 +510,7 @@ impl Metrics {
             http: Http::new(&make),
             upstream: Upstream::new(&make),
             breakers: Breakers::new(&make),
+            keys: ProviderKeys::new(&make),
             admission: Admission::new(&make),
             limits: Limits::new(&make),
             drains: Drains::new(&make),

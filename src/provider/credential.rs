@@ -1,6 +1,6 @@
 //! Credentials that expire: where they come from, and how they stay fresh without an exchange waiting for them.
 //!
-//! A source ([`aws`], [`google`]) finds out once what is configured and asks for a credential; [`Refreshed`] keeps what
+//! A source ([`aws`], [`google`]; [`vault`], for keys that stand elsewhere) finds out once what is configured and asks for a credential; [`Refreshed`] keeps what
 //! it got, asks again ahead of expiry, and says why where that fails. Neither opens a socket: whoever uses them gives
 //! an [`Outside`], through which they see the environment, files, the time and HTTP.
 
@@ -8,6 +8,7 @@ pub mod aws;
 pub mod google;
 mod proof;
 mod refresh;
+pub mod vault;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -9,15 +9,19 @@ use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 
 use crate::lifecycle::Lifecycle;
+use crate::provider::credential::Outside;
 use crate::snapshot::Snapshot;
 use crate::upstream::cluster::{Cluster, keep_draining};
 use crate::upstream::discover::{keep_resolved, resolve_names, watch_file};
+use crate::upstream::keys::{Pool, ProviderKey};
 use crate::upstream::probe::keep_probing;
 use crate::upstream::resolve::Resolver;
-use crate::upstream::{fetch, notice};
+use crate::upstream::{fetch, keys, notice};
 
 /// How long readiness waits for the first answers of the name servers.
 const FIRST_ANSWERS: Duration = Duration::from_secs(3);
+/// How long it waits for the first secrets.
+const FIRST_SECRETS: Duration = Duration::from_secs(15);
 
 /// The keeper of every cluster of a snapshot.
 pub(super) struct Keeper {
@@ -47,6 +51,27 @@ async fn keep_credential(cluster: Arc<Cluster>) {
     cluster.spec.credential.keep(&what, fetch::outside()).await;
 }
 
+/// Looks for the secrets of keys that are still to be fetched, so that what is missing is said before anything is served. A
+/// Vault that does not answer must not keep the other clusters from serving.
+async fn first_secrets(snapshot: &Snapshot) {
+    let mut all = tokio::task::JoinSet::new();
+    for (pool, key) in every_key(snapshot).filter(|(_, key)| !key.is_known()) {
+        all.spawn(async move { keys::first_look(&pool, &key, &outside_of(&key)).await });
+    }
+    let _ = tokio::time::timeout(FIRST_SECRETS, all.join_all()).await;
+}
+
+/// Every key that may change, with its pool.
+fn every_key(snapshot: &Snapshot) -> impl Iterator<Item = (Arc<Pool>, Arc<ProviderKey>)> {
+    let pools = snapshot.clusters.iter().filter_map(|cluster| cluster.pool.as_ref());
+    pools.flat_map(|pool| pool.keys().iter().map(|key| (Arc::clone(pool), Arc::clone(key))))
+}
+
+/// The world as the keeper of a key sees it.
+fn outside_of(key: &ProviderKey) -> Outside {
+    fetch::outside_trusting(key.authority())
+}
+
 /// Waits until an address takes connections: Pingora binds its listeners in its own time, and ready is who listens.
 async fn until_listening(mut address: SocketAddr) {
     if address.ip().is_unspecified() {
@@ -73,6 +98,11 @@ impl BackgroundService for Keeper {
         let mut tasks = tokio::task::JoinSet::new();
         for cluster in &self.snapshot.clusters {
             tasks.spawn(keep_credential(Arc::clone(cluster)));
+        }
+        first_secrets(&self.snapshot).await;
+        for (pool, key) in every_key(&self.snapshot) {
+            let outside = outside_of(&key);
+            tasks.spawn(keys::keep(pool, key, outside));
         }
         for listener in &self.snapshot.listeners {
             until_listening(listener.address).await;

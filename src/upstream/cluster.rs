@@ -6,7 +6,7 @@ mod drains;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
@@ -19,6 +19,7 @@ use super::discover::Discovery;
 pub use super::endpoint::Outcome;
 use super::endpoint::{Endpoint, EndpointSpec, InFlight};
 use super::hedge::Hedging;
+use super::keys::{Pool, PoolSpec};
 use super::link::Links;
 use super::probe::Probing;
 use super::rest::Rests;
@@ -56,6 +57,8 @@ pub struct ClusterSpec {
     pub credential: Source,
     /// Headers put on every request: the credential, and what the configuration adds. Marked sensitive where secret.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its keys, where they are several or change; a lone one that never does is one of the headers.
+    pub keys: Option<PoolSpec>,
     /// What ids are signed with that only it knows. It says nothing of the credential that it may come from.
     pub seal: [u8; 32],
     /// Where it is, to begin with.
@@ -101,8 +104,10 @@ pub struct Cluster {
     pub budget: Budget,
     /// What may be sent a second time while the first is waited for.
     pub hedges: Budget,
-    /// Whether its credential is accepted.
+    /// Whether its credential is accepted. Of several keys each has a breaker of its own, and this stays closed.
     pub key: Arc<Key>,
+    /// Its keys, as in its specification.
+    pub pool: Option<Arc<Pool>>,
     /// Who lets exchanges in, where not all are.
     pub gate: Option<Arc<Gate>>,
     /// Whether requests go elsewhere, where they ever do.
@@ -160,10 +165,13 @@ impl Cluster {
     /// A cluster whose endpoints are thought healthy.
     pub fn new(spec: ClusterSpec, links: Arc<Links>) -> Self {
         let endpoints = spec.endpoints.iter().cloned().map(Endpoint::new).map(Arc::new).collect();
+        let key = Arc::default();
+        let pool = spec.keys.as_ref().map(|keys| Pool::new(&spec.name, keys, &key, SystemTime::now()));
         Self {
             budget: Budget::default(),
             hedges: Budget::default(),
-            key: Arc::default(),
+            key,
+            pool: pool.map(Arc::new),
             rests: Rests::new(is_limited_by_node(&spec)),
             gate: spec.admission.map(|policy| Arc::new(Gate::new(&spec.name, policy))),
             spill: spec.spill.map(Spill::new),
@@ -187,6 +195,12 @@ impl Cluster {
     pub fn seller(&self) -> Seller<'_> {
         let provider = &self.spec.provider;
         Seller { cluster: self.name(), provider: &provider.name, is_engine: provider.kind == Kind::Engine }
+    }
+
+    /// Whether limits of it, or of a key of it, are counted.
+    pub fn is_limited(&self) -> bool {
+        let of_keys = |pool: &Arc<Pool>| pool.keys().iter().any(|key| !key.limits.is_empty());
+        !self.spec.limits.is_empty() || self.pool.as_ref().is_some_and(of_keys)
     }
 
     /// Its endpoints as of now.
@@ -245,9 +259,22 @@ impl Cluster {
         self.endpoints.load().iter().any(|endpoint| takes(endpoint) && is_new(endpoint))
     }
 
-    /// Whether its credential is accepted, or due to be tried.
+    /// Its keys, where there is a choice among them.
+    pub fn choice(&self) -> Option<&Arc<Pool>> {
+        self.pool.as_ref().filter(|pool| pool.is_several())
+    }
+
+    /// Whether its credential is accepted, or due to be tried: of several, any.
     pub fn has_key(&self, now: Instant) -> bool {
-        self.key.is_accepted() || self.key.admits(millis(now))
+        match &self.pool {
+            None => self.key.is_accepted() || self.key.admits(millis(now)),
+            Some(pool) => pool.has_key(millis(now)),
+        }
+    }
+
+    /// Whether its credential is accepted: of several, any.
+    pub fn has_accepted_key(&self) -> bool {
+        self.pool.as_ref().map_or_else(|| self.key.is_accepted(), |pool| pool.is_well())
     }
 
     /// Whether requests that may go elsewhere should.
@@ -280,6 +307,9 @@ impl Cluster {
 
     /// How much longer a model is left alone for its rate, wherever it could be asked.
     pub fn rests<'m>(&self, model: &dyn Fn() -> Cow<'m, str>, now: Instant) -> Option<Duration> {
+        if let Some(pool) = self.choice() {
+            return pool.any_rests(now).then(|| pool.rests(&model(), None, now)).flatten();
+        }
         if self.rests.any(now) { self.rests.left(model, &self.endpoints.load(), now) } else { None }
     }
 
@@ -329,7 +359,7 @@ fn is_untried(endpoint: &Endpoint, tried: &[Arc<Endpoint>]) -> bool {
 /// Whether what refuses its requests for a rate is a node, and not an account: where engines of one's own run, or no key is
 /// sent.
 fn is_limited_by_node(spec: &ClusterSpec) -> bool {
-    let bears_none = !spec.headers.iter().any(|(_, value)| value.is_sensitive());
+    let bears_none = spec.keys.is_none() && !spec.headers.iter().any(|(_, value)| value.is_sensitive());
     spec.provider.kind == Kind::Engine || (bears_none && matches!(spec.credential, Source::Headers))
 }
 
@@ -337,12 +367,14 @@ fn is_limited_by_node(spec: &ClusterSpec) -> bool {
 pub(crate) mod tests {
     use super::super::breaker::Pass;
     use super::super::endpoint::{Health, HttpVersion, TlsPolicy};
-    use super::super::origin::Origin;
+    use super::super::keys::{KeySpec, Origin};
+    use super::super::origin;
     use super::*;
+    use crate::secret::Secret;
 
     pub(crate) fn spec(url: &str) -> EndpointSpec {
         EndpointSpec {
-            origin: Origin::parse(url, "/v1").unwrap(),
+            origin: origin::Origin::parse(url, "/v1").unwrap(),
             weight: 1,
             priority: 0,
             http: HttpVersion::One,
@@ -364,6 +396,23 @@ pub(crate) mod tests {
         Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
     }
 
+    /// The same with several keys.
+    pub(crate) fn pooled(name: &str, urls: &[&str], keys: &[&str]) -> Cluster {
+        let key = |key: &&str| KeySpec {
+            name: (*key).to_owned(),
+            weight: 1,
+            origin: Origin::Fixed,
+            secret: Some(Secret::new(*key)),
+            since: None,
+            limits: Arc::default(),
+            rotate_every: None,
+        };
+        let header = http::header::AUTHORIZATION;
+        let keys = PoolSpec { header, scheme: "Bearer ", keys: keys.iter().map(key).collect() };
+        let spec = ClusterSpec { keys: Some(keys), ..cluster_spec(name, urls) };
+        Cluster::new(spec, Links::new(name, 4, Duration::from_secs(1), None))
+    }
+
     fn cluster_spec(name: &str, urls: &[&str]) -> ClusterSpec {
         ClusterSpec {
             name: name.to_owned(),
@@ -376,6 +425,7 @@ pub(crate) mod tests {
             seal: [0; 32],
             speaks: crate::provider::find("vllm").unwrap().speaks.to_vec(),
             headers: Vec::new(),
+            keys: None,
             endpoints: urls.iter().map(|url| spec(url)).collect(),
             discovery: Discovery::Static,
             strategy: Strategy::default(),

@@ -14,6 +14,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use super::admission::Permit;
 use super::breaker::key::Trial;
 use super::breaker::{Breaker, Pass, Policy};
+use super::keys::{KeyUse, Loan};
 use super::link::Prepared;
 use super::origin::Origin;
 use drain::Drain;
@@ -223,7 +224,7 @@ impl Endpoint {
     /// whatever happened to it.
     pub fn enter(self: &Arc<Self>, pass: Pass) -> InFlight {
         self.breaker.enter();
-        InFlight { endpoint: Arc::clone(self), pass, stage: Step::Open, trial: None, permit: None }
+        InFlight { endpoint: Arc::clone(self), pass, stage: Step::Open, trial: None, permit: None, key: None }
     }
 }
 
@@ -259,6 +260,8 @@ pub struct InFlight {
     trial: Option<Trial>,
     /// Its place among those that its cluster lets in, where not all are.
     permit: Option<Arc<Permit>>,
+    /// The key that it has taken, where its cluster has several or one that changes.
+    key: Option<Box<Loan>>,
 }
 
 impl InFlight {
@@ -308,6 +311,31 @@ impl InFlight {
     pub fn permitted(mut self, permit: Option<Arc<Permit>>) -> Self {
         self.permit = permit;
         self
+    }
+
+    /// It is proved with that key, and tries it where that was refused before.
+    #[must_use]
+    pub fn keyed(mut self, key: Option<Box<Loan>>) -> Self {
+        self.key = key;
+        if let Some(trial) = self.key.as_mut().and_then(|key| key.take_trial()) {
+            self.trial = Some(trial);
+        }
+        self
+    }
+
+    /// The key that it has taken.
+    pub fn key(&self) -> Option<&KeyUse> {
+        self.key.as_ref().map(|key| key.used())
+    }
+
+    /// What it has taken of its cluster's keys.
+    pub fn loan(&self) -> Option<&Loan> {
+        self.key.as_deref()
+    }
+
+    /// The same, to tell it what was answered.
+    pub fn loan_mut(&mut self) -> Option<&mut Loan> {
+        self.key.as_deref_mut()
     }
 
     /// The trial of its credential, which ends with this.

@@ -179,7 +179,10 @@ async fn check_address(cluster: &Cluster, endpoint: &Endpoint, handle: &Prepared
             tokio::net::TcpStream::connect(address).await.map(drop).map_err(|e| e.to_string())
         }
         Check::Connect => cluster.links.connect(&peer).await.map(drop),
-        Check::Http(check) => ask(&cluster.links, &peer, endpoint, check).await,
+        Check::Http(check) => {
+            let key = cluster.pool.as_ref().and_then(|pool| Some((pool.header(), pool.any()?)));
+            ask(&cluster.links, &peer, endpoint, check, key).await
+        }
     }
 }
 
@@ -188,7 +191,13 @@ const PROBE_WRITE: Duration = Duration::from_secs(60);
 /// The most of a reply that is searched for the expected text, bytes.
 const BODY: usize = 64 * 1024;
 
-async fn ask(links: &Links, peer: &HttpPeer, endpoint: &Endpoint, check: &HttpCheck) -> Result<(), String> {
+async fn ask(
+    links: &Links,
+    peer: &HttpPeer,
+    endpoint: &Endpoint,
+    check: &HttpCheck,
+    key: Option<(&HeaderName, HeaderValue)>,
+) -> Result<(), String> {
     let text = |broken: Broken| broken.to_string();
     let (mut link, _) = links.connect(peer).await?;
     let mut head = Outgoing::new(&check.method, endpoint, [&check.path, "", ""], None);
@@ -196,6 +205,9 @@ async fn ask(links: &Links, peer: &HttpPeer, endpoint: &Endpoint, check: &HttpCh
     // HTTP/2 has no such field (RFC 9113 §8.2.2).
     if !link.is_h2() {
         head.text("connection", "close");
+    }
+    if let Some((name, value)) = &key {
+        head.set(name, value);
     }
     for (name, value) in &check.headers {
         head.set(name, value);

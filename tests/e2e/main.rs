@@ -40,6 +40,8 @@ mod health;
 #[cfg(test)]
 mod hedge;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod ledger;

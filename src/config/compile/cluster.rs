@@ -5,6 +5,7 @@ mod credential;
 mod endpoints;
 mod headers;
 mod health;
+mod keys;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::dialect::Operation;
 use crate::dialect::form::Form;
 use crate::limit::{Book, Subject};
 use crate::provider::Provider;
+use crate::provider::credential::vault::Vault;
 use crate::secret::Secret;
 use crate::upstream::balance::Strategy;
 use crate::upstream::breaker::Policy;
@@ -34,11 +36,13 @@ pub(super) fn clusters(config: &Config, book: &Book, check: &mut Check<'_>) -> C
     }
     let known = Known::new(config, check);
     let seal = seal(config, check);
+    let vault = keys::vault(config, check);
     let mut clusters = Clusters::new();
     for (name, cluster) in &config.clusters {
         let path = root.key(name);
         check.name(&path, name);
-        if let Some(compiled) = compile((name, book), cluster, (&known, seal.as_ref()), &path, check) {
+        let known = (&known, seal.as_ref(), vault.as_ref());
+        if let Some(compiled) = compile((name, book), cluster, known, &path, check) {
             clusters.insert(name.clone(), Arc::new(compiled));
         }
     }
@@ -56,7 +60,7 @@ fn seal(config: &Config, check: &mut Check<'_>) -> Option<Secret> {
 fn compile(
     (name, book): (&str, &Book),
     cluster: &schema::Cluster,
-    (known, seal): (&Known, Option<&Secret>),
+    (known, seal, vault): (&Known, Option<&Secret>, Option<&Arc<Vault>>),
     path: &Path,
     check: &mut Check<'_>,
 ) -> Option<Cluster> {
@@ -78,6 +82,7 @@ fn compile(
     let endpoints = endpoints::endpoints(cluster, &row, &site.location(), &template, path, check);
     let discovery = endpoints::discovery(cluster, &template, &endpoints, path, check);
     let (headers, added) = headers::headers(cluster, &row, path, check);
+    let keys = keys::pool(cluster, &row, (vault, (name, book)), path, check);
     let credential = credential::source(cluster, &row, &site, &added, path, check);
     credential::in_the_clear(&credential, &endpoints, path, check);
     endpoints::tls_effect(cluster, &endpoints, path, check);
@@ -85,6 +90,8 @@ fn compile(
     let speaks = speaks(cluster, &row, &path.key("speaks"), check);
     let limits = super::limits::limits(&cluster.limits, &path.key("limits"), check);
     let continues = continues(cluster, &row, &speaks, &path.key("continuation"), check);
+    let keeps = speaks.contains(&Operation::Responses);
+    let seal = credential::seal(name, seal, (&headers, keys.as_ref(), keeps), path, check);
     if check.diagnostics.has_errors() {
         return None;
     }
@@ -95,8 +102,9 @@ fn compile(
         form,
         fold: cluster.fold.unwrap_or(row.fold),
         continues,
-        seal: credential::seal(name, seal, &headers),
+        seal,
         headers,
+        keys,
         credential,
         endpoints,
         discovery,

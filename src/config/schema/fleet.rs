@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Clocks, Quota};
+use super::{Clocks, ProviderKey, Quota};
 use crate::config::value::{Period, ProviderName, SecretRef, Url};
 
 /// An upstream: a cloud API, or endpoints that share a balancing and health policy.
@@ -15,9 +15,14 @@ pub struct Cluster {
     /// Who runs the API: `openai`, `anthropic`, `vllm`, any other that Forebay knows, or one of `providers`. It decides the base URL, paths,
     /// authentication, dialects, defaults below, and what a health check asks.
     pub provider: ProviderName,
-    /// The provider's key: `env:NAME` or `file:PATH`. Clouds need one; engines take one if they were started with it.
+    /// The provider's key: `env:NAME`, `file:PATH` or `vault:MOUNT/PATH#FIELD`. Clouds need one; engines take one if they
+    /// were started with it. A file is looked at each second, so that a key can be replaced without a restart.
     /// Left out at Amazon, requests are signed with AWS credentials; at Vertex AI, a service account gets the token.
     pub api_key: Option<SecretRef>,
+    /// Several keys instead of `api_key`, of several accounts or of one: each attempt takes one that the provider accepts
+    /// and that has room in its rates. See docs/provider-keys.md.
+    #[serde(default)]
+    pub keys: Vec<ProviderKey>,
     /// Where credentials come from that take the place of `api_key`, if not from where the cloud's own SDKs look.
     #[serde(default)]
     pub credentials: Credentials,

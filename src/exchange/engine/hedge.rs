@@ -134,7 +134,7 @@ fn begin<'p>(
     let takes = |place: &Deployment| ask.asked.urls(&place.cluster.spec, model(place).as_deref()).is_empty();
     let (deployment, flight) = plan.beside(first, endpoint, now, takes).filter(|_| now < deadline)?;
     let model = model(deployment);
-    limits::reserve_at(deployment, &mut context).ok()?;
+    limits::reserve_at(deployment, flight.key(), &mut context).ok()?;
     let written = ask.asked.write(&deployment.cluster.spec, model.as_deref(), &context.id).ok()?;
     if !first.cluster.hedges.take() {
         log::debug!("cluster {}: no budget is left for a second attempt", first.cluster.name());

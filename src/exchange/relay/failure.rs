@@ -68,7 +68,7 @@ pub(super) async fn failure(
     if let (Some(fault), Some(place)) = (fault_of(status, read.as_ref()), &context.place)
         && has_credential(context)
     {
-        place.cluster.refused(fault, Instant::now());
+        place.cluster.refused(fault, place.key.as_ref(), Instant::now());
     }
     let said = read.map(|said| said.message).unwrap_or_default();
     let private = format!("{} answered {status}: {}", name.name, truncated(&said));
@@ -163,7 +163,7 @@ async fn gather(upstream: &mut Upstream) -> Result<Bytes, Error> {
 fn has_credential(context: &Context) -> bool {
     context.place.as_ref().is_some_and(|place| {
         let spec = &place.cluster.spec;
-        !spec.headers.is_empty() || !matches!(spec.credential, Source::Headers)
+        place.key.is_some() || !spec.headers.is_empty() || !matches!(spec.credential, Source::Headers)
     })
 }
 

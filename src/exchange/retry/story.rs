@@ -32,6 +32,8 @@ pub enum Passed {
     Queued(Duration),
     /// The request cannot be written for it.
     Unwritten,
+    /// A key of it was refused, or is at its rate, and another is taken.
+    Key(String, &'static str),
     /// It failed.
     Failed(Cause),
     /// It was slow, and another attempt was made beside it, at that endpoint.
@@ -74,6 +76,7 @@ impl fmt::Display for Passed {
             Self::Refused(refusal) => write!(f, "no place: {}", refusal.name()),
             Self::Queued(waited) => write!(f, "queued for {:.3} s", waited.as_secs_f64()),
             Self::Unwritten => f.write_str("cannot be asked this"),
+            Self::Key(name, why) => write!(f, "key {name} {why}"),
             Self::Failed(cause) => f.write_str(cause.name()),
             Self::Hedged(hedged, endpoint) => write!(f, "hedged: {} at {endpoint}", hedged.name()),
         }
@@ -90,7 +93,9 @@ impl Story {
         let same = |(known, why): &(usize, Passed)| {
             *known == index && std::mem::discriminant(why) == std::mem::discriminant(&passed)
         };
-        if matches!(passed, Passed::Failed(_) | Passed::Hedged(..)) || !self.0.iter().any(same) {
+        if matches!(passed, Passed::Failed(_) | Passed::Hedged(..) | Passed::Key(..))
+            || !self.0.iter().any(same)
+        {
             self.0.push((index, passed));
         }
     }

@@ -71,6 +71,32 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Reads the array that begins here and tells where each of its values is, for as long as `visit` wants to know.
+    pub(super) fn items(&mut self, mut visit: impl FnMut(Range<usize>) -> bool) -> Result<(), Fault> {
+        self.open(false)?;
+        self.space();
+        if self.eat(b']') {
+            self.close();
+            return Ok(());
+        }
+        loop {
+            let start = self.at;
+            self.value()?;
+            if !visit(start..self.at) {
+                return Ok(());
+            }
+            self.space();
+            if self.eat(b',') {
+                self.space();
+            } else if self.eat(b']') {
+                self.close();
+                return Ok(());
+            } else {
+                return self.expected("',' or ']'");
+            }
+        }
+    }
+
     /// Skips the value that begins here, without recursion.
     fn value(&mut self) -> Result<(), Fault> {
         let floor = self.depth;

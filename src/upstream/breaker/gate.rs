@@ -197,6 +197,15 @@ impl Gate {
         })
     }
 
+    /// Closes the gate, whatever it was, and forgets why it had opened. Says whether it was not closed.
+    pub fn reset(&self, now: u64) -> bool {
+        let changed = self.change(|phase| {
+            let is_closed = matches!(phase.state, State::Closed { .. });
+            (!is_closed).then(|| Phase { trips: 0, ..phase.then(State::Closed { since: now.max(1) }) })
+        });
+        changed.is_some()
+    }
+
     /// Changes the word as a whole; says what it is afterwards.
     fn change(&self, mut next: impl FnMut(Phase) -> Option<Phase>) -> Option<Phase> {
         let mut after = None;

@@ -27,7 +27,7 @@ impl Fault {
     }
 }
 
-/// The credential of a cluster. It is left alone at once when it is refused, for as long as there is another to use;
+/// A credential: a cluster's only one, or one of its several. It is left alone at once when it is refused, for as long as there is another to use;
 /// after its time one real exchange tries it.
 #[derive(Debug, Default)]
 pub struct Key {
@@ -59,6 +59,11 @@ impl Key {
             Pass::Try { period, .. } => Some(Trial { key: Arc::clone(self), period }),
             Pass::Through(_) | Pass::Tried(_) | Pass::Beside => None,
         }
+    }
+
+    /// It is another now, so that nothing is said of it yet. Says whether it was left alone.
+    pub fn renewed(&self, now: u64) -> bool {
+        self.gate.reset(now)
     }
 
     /// It was refused. Says for how long it is left alone, unless it is already; `chance` is from 0 to 1.

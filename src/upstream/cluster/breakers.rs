@@ -10,6 +10,7 @@ use crate::upstream::balance::Trials;
 use crate::upstream::breaker::key::Fault;
 use crate::upstream::breaker::{Pass, Reason, millis};
 use crate::upstream::endpoint::{Endpoint, InFlight, Outcome};
+use crate::upstream::keys::KeyUse;
 use crate::upstream::spill;
 
 impl Cluster {
@@ -104,8 +105,14 @@ impl Cluster {
         if let Some(trial) = flight.take_trial()
             && trial.passed(millis(now()))
         {
-            log::info!("cluster {}: its credential is accepted again", self.name());
+            log::info!("cluster {}: {} is accepted again", self.name(), self.credential(flight.key()));
         }
+    }
+
+    /// What its credential is called in the log.
+    fn credential(&self, used: Option<&KeyUse>) -> String {
+        let named = used.filter(|_| self.choice().is_some());
+        named.map_or_else(|| "its credential".to_owned(), |used| format!("its key {}", used.key.name))
     }
 
     fn succeeded(&self, flight: &mut InFlight, now: impl Fn() -> Instant) {
@@ -119,14 +126,20 @@ impl Cluster {
         *flight.pass() = pass;
     }
 
-    /// The credential was refused.
-    pub fn refused(&self, fault: Fault, now: Instant) {
-        let Some(time) = self.key.refused(&self.spec.breaker, millis(now), fastrand::f64()) else { return };
+    /// The credential was refused, the one that was used of several. What was refused with a secret that has been replaced
+    /// since says nothing of the one after.
+    pub fn refused(&self, fault: Fault, used: Option<&KeyUse>, now: Instant) {
+        if used.is_some_and(KeyUse::is_outdated) {
+            return;
+        }
+        let breaker = used.map_or(&self.key, |used| &used.key.breaker);
+        let Some(time) = breaker.refused(&self.spec.breaker, millis(now), fastrand::f64()) else { return };
         METRICS.breakers.trips.with_label_values(&[self.name(), fault.name()]).inc();
         let seconds = time.as_secs_f64();
-        log::warn!(
-            "cluster {}: its credential was refused ({}) and is left alone for {seconds:.1} s where another serves",
+        log::error!(
+            "cluster {}: {} was refused ({}) and is left alone for {seconds:.1} s where another serves",
             self.name(),
+            self.credential(used),
             fault.name()
         );
     }

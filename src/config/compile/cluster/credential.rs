@@ -11,6 +11,7 @@ use crate::provider::credential::Source;
 use crate::provider::{Address, Auth, Location, Provider};
 use crate::secret::Secret;
 use crate::upstream::endpoint::EndpointSpec;
+use crate::upstream::keys::{KeySpec, Origin, PoolSpec, bearer};
 
 /// Where the cluster is, as far as it is said.
 pub(super) struct Site {
@@ -95,7 +96,8 @@ pub(super) fn source(
     path: &Path,
     check: &mut Check<'_>,
 ) -> Source {
-    let is_fixed = cluster.api_key.is_some() || by_hand.contains(&http::header::AUTHORIZATION);
+    let has_key = cluster.api_key.is_some() || !cluster.keys.is_empty();
+    let is_fixed = has_key || by_hand.contains(&http::header::AUTHORIZATION);
     let (profile, file) = (&cluster.credentials.profile, &cluster.credentials.file);
     let idle = [
         ("profile", profile.is_some() && (is_fixed || !matches!(row.auth, Auth::Aws(_)))),
@@ -141,17 +143,45 @@ pub(super) fn in_the_clear(source: &Source, endpoints: &[EndpointSpec], path: &P
     }
 }
 
-/// What a cluster's ids are signed with: from the fleet's own secret, or else from the cluster's key. None of it can be found
-/// from what it signs.
-pub(super) fn seal(name: &str, secret: Option<&Secret>, headers: &[(HeaderName, HeaderValue)]) -> [u8; 32] {
+/// What a cluster's ids are signed with: from the fleet's own secret, or else from the cluster's keys as they are when the
+/// process starts. None of it can be found from what it signs. `keeps` says whether there are such ids. Keys that are not there yet can sign nothing: then what does
+/// is made up, and known to no other process.
+pub(super) fn seal(
+    name: &str,
+    secret: Option<&Secret>,
+    (headers, keys, keeps): (&[(HeaderName, HeaderValue)], Option<&PoolSpec>, bool),
+    path: &Path,
+    check: &mut Check<'_>,
+) -> [u8; 32] {
     let mut context = digest::Context::new(&SHA256);
     context.update(b"forebay seal");
+    let changes = |key: &KeySpec| !matches!(key.origin, Origin::Fixed);
+    let is_fetched = keys.is_some_and(|pool| pool.keys.iter().any(|key| key.secret.is_none()));
+    if secret.is_none()
+        && keeps
+        && keys.is_some_and(|pool| pool.keys.len() > 1 && pool.keys.iter().any(changes))
+    {
+        let message = "ids of responses are signed with these keys: where one is replaced, processes that start later do not \
+                       know those from before";
+        let help = "add `server.seal`, a secret that all nodes share";
+        check.warning(&path.key("keys"), message, help);
+    }
     match secret {
         Some(secret) => context.update(secret.expose().as_bytes()),
+        None if is_fetched => {
+            let mut drawn = [0; 32];
+            // Without a source of chance no TLS would come about either.
+            let _ = aws_lc_rs::rand::fill(&mut drawn);
+            context.update(&drawn);
+        }
         None => {
             context.update(name.as_bytes());
-            let secrets = headers.iter().filter(|(_, value)| value.is_sensitive());
-            secrets.for_each(|(_, value)| context.update(value.as_bytes()));
+            let fixed = headers.iter().filter(|(_, value)| value.is_sensitive());
+            fixed.for_each(|(_, value)| context.update(value.as_bytes()));
+            if let Some(pool) = keys {
+                let secrets = pool.keys.iter().filter_map(|key| bearer(pool.scheme, key.secret.as_ref()?));
+                secrets.for_each(|value| context.update(value.as_bytes()));
+            }
         }
     }
     let mut seal = [0; 32];

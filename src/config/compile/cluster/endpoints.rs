@@ -196,7 +196,12 @@ pub(super) fn certificate_authority(
     path: &Path,
     check: &mut Check<'_>,
 ) -> Option<String> {
-    let file = check.file(cluster.tls.ca.as_ref()?);
+    authority(cluster.tls.ca.as_ref()?, path, check)
+}
+
+/// The file of an authority's certificate.
+pub(super) fn authority(file: &str, path: &Path, check: &mut Check<'_>) -> Option<String> {
+    let file = check.file(file);
     listener::read_chain(&file, path, check)?;
     match file.to_str() {
         Some(file) => Some(file.to_owned()),

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue};
 
+use super::keys;
 use crate::config::compile::Check;
 use crate::config::diagnostic::Path;
 use crate::config::schema;
 use crate::config::value::{self, SecretRef};
 use crate::provider::{Auth, Kind, Provider};
+use crate::upstream::keys::bearer;
 
 /// Those that one hop of HTTP sets for itself, or that say whose request it is.
 const NOT_YOURS: [&str; 10] = [
@@ -33,13 +35,11 @@ pub(super) fn headers(
 ) -> (Vec<(HeaderName, HeaderValue)>, Vec<HeaderName>) {
     let mut headers = added(&cluster.headers, &path.key("headers"), check);
     let names = headers.iter().map(|(name, _)| name.clone()).collect();
-    let (name, scheme) = match &row.auth {
-        Auth::Bearer | Auth::Aws(_) | Auth::Google => (http::header::AUTHORIZATION, "Bearer "),
-        Auth::Header(name) => (name.clone(), ""),
-    };
+    let (name, scheme) = bearing(row);
     let by_hand = headers.iter().any(|(other, _)| *other == name);
-    let path = path.key("api_key");
-    let Some(reference) = &cluster.api_key else {
+    let is_pooled = !cluster.keys.is_empty();
+    let path = path.key(if is_pooled { "keys" } else { "api_key" });
+    if cluster.api_key.is_none() && !is_pooled {
         let has_other = matches!(row.auth, Auth::Aws(_) | Auth::Google);
         if row.kind == Kind::Cloud && !has_other && !by_hand {
             let variable = format!("{}_API_KEY", row.name.to_ascii_uppercase().replace('-', "_"));
@@ -47,25 +47,29 @@ pub(super) fn headers(
             check.error(&path, message, format!("add `api_key: env:{variable}`"));
         }
         return (headers, names);
-    };
+    }
     if by_hand {
         let message = format!("the header `{name}` is set in `headers` too");
         check.error(&path, message, "keep one of the two");
     }
-    check.warn_of_literal(&path, reference);
-    if let Some(secret) = check.secret(&path, reference) {
-        let text = zeroize::Zeroizing::new(format!("{scheme}{}", secret.expose()));
-        match HeaderValue::from_str(&text) {
-            Ok(mut value) => {
-                value.set_sensitive(true);
-                headers.push((name, value));
-            }
-            Err(_) => {
-                check.error(&path, "the key cannot be sent in a header", "check it for invisible characters")
+    if let Some(reference) = cluster.api_key.as_ref().filter(|reference| !keys::changes(reference)) {
+        check.warn_of_literal(&path, reference);
+        if let Some(secret) = check.secret(&path, reference) {
+            match bearer(scheme, &secret) {
+                Some(value) => headers.push((name, value)),
+                None => keys::unsendable(&path, check),
             }
         }
     }
     (headers, names)
+}
+
+/// The header that bears a key, and what stands before the key in it.
+pub(super) fn bearing(row: &Provider) -> (HeaderName, &'static str) {
+    match &row.auth {
+        Auth::Bearer | Auth::Aws(_) | Auth::Google => (http::header::AUTHORIZATION, "Bearer "),
+        Auth::Header(name) => (name.clone(), ""),
+    }
 }
 
 pub(super) fn added(
