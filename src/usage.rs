@@ -46,7 +46,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 fn moment(text: &str) -> Result<SystemTime, String> {
     let whole = || read_rfc3339(&format!("{text}T00:00:00Z"));
-    let help = || format!("`{text}` is no day such as 2026-11-21, and no moment such as 2026-11-21T09:00:00Z");
+    let help =
+        || format!("`{text}` is no day such as 2026-11-21, and no moment such as 2026-11-21T09:00:00Z");
     read_rfc3339(text).or_else(whole).ok_or_else(help)
 }
 

@@ -221,7 +221,10 @@ impl FromStr for Dollars {
     fn from_str(text: &str) -> Result<Self, Wrong> {
         match Money::dollars(text).filter(|_| !text.contains(['e', 'E'])) {
             Some(_) => Ok(Self(text.to_owned())),
-            None => Err(Wrong::new("not a sum of dollars", "write a number such as `1.25`, without a sign or a unit")),
+            None => Err(Wrong::new(
+                "not a sum of dollars",
+                "write a number such as `1.25`, without a sign or a unit",
+            )),
         }
     }
 }

@@ -426,7 +426,10 @@ mod tests {
             serde_json::from_str::<serde_json::Value>(&line).unwrap()
         };
         let known = line(Money::dollars("0.0006306"));
-        assert_eq!((known["cost_usd"].as_f64(), known["cost_known"].as_str()), (Some(0.0006306), Some("counted")));
+        assert_eq!(
+            (known["cost_usd"].as_f64(), known["cost_known"].as_str()),
+            (Some(0.0006306), Some("counted"))
+        );
         let unknown = line(None);
         assert!(unknown["cost_usd"].is_null() && unknown["cost_known"] == "unpriced", "{unknown}");
     }

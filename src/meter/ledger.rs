@@ -275,8 +275,7 @@ impl Ledger {
             None => (None, Arc::default()),
         };
         let open = std::array::from_fn(|_| Mutex::default());
-        let ledger =
-            Arc::new(Self { queue: Queue::default(), open, next: AtomicU64::new(0), spending });
+        let ledger = Arc::new(Self { queue: Queue::default(), open, next: AtomicU64::new(0), spending });
         let ships = sends
             .into_iter()
             .map(|(name, bound, send)| ship::Ship::start(name, bound, send))

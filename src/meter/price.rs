@@ -253,7 +253,8 @@ impl Models {
                 self.exact.entry(name.clone()).or_insert_with(|| Arc::clone(price));
             }
             Pattern::Star(..) => {
-                let at = self.patterns.partition_point(|(other, _)| other.specificity() >= pattern.specificity());
+                let at =
+                    self.patterns.partition_point(|(other, _)| other.specificity() >= pattern.specificity());
                 self.patterns.insert(at, (pattern.clone(), Arc::clone(price)));
             }
         }

@@ -80,7 +80,9 @@ fn known_provider(name: &str, path: &Path, config: &Config, check: &mut Check<'_
     }
     let help = match nearest(name, shipped().chain(config.providers.keys().map(String::as_str))) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("write the name of a provider; of your own there are: {}", list(config.providers.keys())),
+        None => {
+            format!("write the name of a provider; of your own there are: {}", list(config.providers.keys()))
+        }
     };
     check.error(path, format!("there is no provider `{name}`"), help);
 }
@@ -101,7 +103,11 @@ fn from_file(file: &str, path: &Path, check: &mut Check<'_>) -> Option<Vec<Price
         let (models, price) = (row.models.iter().map(|model| Pattern::parse(model)), row.price());
         let (Some(models), Ok(price)) = (models.collect::<Option<Vec<_>>>(), price) else {
             let help = "write prices as strings, in dollars, and one `*` in a model at most";
-            check.error(path, format!("{}: the row of {:?} cannot be read", name.display(), row.models), help);
+            check.error(
+                path,
+                format!("{}: the row of {:?} cannot be read", name.display(), row.models),
+                help,
+            );
             return None;
         };
         let price = Arc::new(price);

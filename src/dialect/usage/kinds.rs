@@ -221,7 +221,8 @@ mod tests {
         assert_eq!((openai.audio_in, openai.image_in, openai.audio_out, openai.image_out), (43, 7, 5, 0));
         let claude = r#"{"ephemeral_5m_input_tokens":3,"ephemeral_1h_input_tokens":9}"#;
         assert_eq!(Kinds::anthropic(raw(claude)).written_hour, 9);
-        let bedrock = r#"[{"inputTokens":3,"ttl":"5m"},{"inputTokens":4,"ttl":"1h"},{"inputTokens":5,"ttl":"1h"},7]"#;
+        let bedrock =
+            r#"[{"inputTokens":3,"ttl":"5m"},{"inputTokens":4,"ttl":"1h"},{"inputTokens":5,"ttl":"1h"},7]"#;
         assert_eq!(Kinds::bedrock(raw(bedrock)).written_hour, 9);
         let gemini = Kinds::gemini(
             raw(r#"[{"modality":"TEXT","tokenCount":6},{"modality":"AUDIO","tokenCount":139}]"#),
@@ -235,9 +236,8 @@ mod tests {
 
     #[test]
     fn what_an_upstream_says_that_it_costs_is_exact() {
-        let told = |cost: &str, ticks: &str| {
-            Kinds::default().told(raw(cost), raw(ticks)).told.map(NonZeroU64::get)
-        };
+        let told =
+            |cost: &str, ticks: &str| Kinds::default().told(raw(cost), raw(ticks)).told.map(NonZeroU64::get);
         assert_eq!(told("0.000427", "null"), Some(427_000_000));
         assert_eq!(told(r#"{"input_tokens_cost":1e-05,"total_cost":0.00507}"#, "null"), Some(5_070_000_000));
         assert_eq!(told("null", "6306000"), Some(630_600_000));

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Kinds, Usage};
 use super::wire::{Claude, Count, Counts};
+use super::{Kinds, Usage};
 use crate::dialect::ir::lenient::Raw;
 use crate::dialect::{Dialect, Operation, converse, gemini};
 

@@ -91,7 +91,8 @@ impl Files {
     /// Opens the last file, mended where it ends in the midst of a line, or begins the first.
     pub(super) fn open(directory: &Path, spec: &Spec, now: SystemTime) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"))?;
+        let lock =
+            OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| io::Error::other("another process writes this ledger"))?;
         let last = list(directory)?.pop();

@@ -170,7 +170,8 @@ fn a_sink_that_fails_is_tried_again_and_loses_nothing() {
         got.extend(hears.recv_timeout(LIMIT).unwrap());
     }
     assert!(ledger.close(LIMIT));
-    let ids: Vec<String> = got.split(|byte| *byte == b'\n').filter_map(Entry::read).map(|entry| entry.id).collect();
+    let ids: Vec<String> =
+        got.split(|byte| *byte == b'\n').filter_map(Entry::read).map(|entry| entry.id).collect();
     assert_eq!(ids, folder.ids());
 }
 

@@ -83,9 +83,8 @@ impl Writer {
         let queue = &self.ledger.queue;
         let idle = self.unsure.map_or(CHECKPOINT, |_| self.window());
         let waiting = queue.lock();
-        let nothing = |waiting: &mut super::Waiting| {
-            waiting.records.is_empty() && waiting.phase == Phase::Open
-        };
+        let nothing =
+            |waiting: &mut super::Waiting| waiting.records.is_empty() && waiting.phase == Phase::Open;
         let waited = queue.filled.wait_timeout_while(waiting, idle, nothing);
         let (waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let wanted = !waiting.records.is_empty() && waiting.phase == Phase::Open;
@@ -186,9 +185,7 @@ impl Writer {
     /// Writes down what is spent, and how far the files go that it is of.
     fn sum_up(&mut self) {
         let Some(files) = &self.files else { return };
-        let kept = files
-            .sync()
-            .and_then(|()| self.ledger.spending.keep(files.directory(), files.position()));
+        let kept = files.sync().and_then(|()| self.ledger.spending.keep(files.directory(), files.position()));
         if let Err(error) = kept {
             METRICS.money.errors.with_label_values(&["file"]).inc();
             log::error!("what is spent cannot be summed up, which only makes the next start slower: {error}");

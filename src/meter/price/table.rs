@@ -105,8 +105,16 @@ struct Table {
 const KEYS: [&str; 7] = ["providers", "models", "over", "request", "search", "source", "checked"];
 /// The keys of prices.
 const PRICES: [&str; 10] = [
-    "input", "cached", "written", "written_hour", "audio_input", "image_input", "output", "reasoning",
-    "audio_output", "image_output",
+    "input",
+    "cached",
+    "written",
+    "written_hour",
+    "audio_input",
+    "image_input",
+    "output",
+    "reasoning",
+    "audio_output",
+    "image_output",
 ];
 
 /// Reads the rows of a table. A misspelt key would be a price that nobody knows.
@@ -130,11 +138,27 @@ impl Tier {
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         let Self {
-            input, cached, written, written_hour, audio_input, image_input, output, reasoning, audio_output,
+            input,
+            cached,
+            written,
+            written_hour,
+            audio_input,
+            image_input,
+            output,
+            reasoning,
+            audio_output,
             image_output,
         } = self;
         let all = [
-            input, cached, written, written_hour, audio_input, image_input, output, reasoning, audio_output,
+            input,
+            cached,
+            written,
+            written_hour,
+            audio_input,
+            image_input,
+            output,
+            reasoning,
+            audio_output,
             image_output,
         ];
         all.into_iter().all(Option::is_none)
@@ -147,9 +171,7 @@ impl Tier {
     fn rates(&self) -> Result<Rates, &'static str> {
         let rate = |key: &'static str, text: &Option<String>, or: u64| match text {
             None => Ok(or),
-            Some(text) => {
-                scaled(text, RATE).and_then(|rate| u64::try_from(rate).ok()).ok_or(key)
-            }
+            Some(text) => scaled(text, RATE).and_then(|rate| u64::try_from(rate).ok()).ok_or(key),
         };
         let input = rate("input", &self.input, 0)?;
         let output = rate("output", &self.output, 0)?;

@@ -35,7 +35,10 @@ fn money_is_exact_and_prints_as_dollars() {
 fn what_is_cached_and_written_is_taken_out_of_the_prompt() {
     let mut used = usage([10_000, 7_000, 2_000], [100, 40]);
     // 1,000 at 3, 7,000 at 0.3, 2,000 at 3.75, 100 at 15, each a millionth of a dollar: 1,000 picodollars = a nanodollar.
-    assert_eq!(price(CLAUDE).cost(&used).count(), 3_000_000_000 + 2_100_000_000 + 7_500_000_000 + 1_500_000_000);
+    assert_eq!(
+        price(CLAUDE).cost(&used).count(),
+        3_000_000_000 + 2_100_000_000 + 7_500_000_000 + 1_500_000_000
+    );
     used.kinds.written_hour = 500;
     let hour = 1_500 * 3_750_000 + 500 * 6_000_000;
     assert_eq!(price(CLAUDE).cost(&used).count(), 3_000_000_000 + 2_100_000_000 + hour + 1_500_000_000);
@@ -100,7 +103,10 @@ fn the_shipped_table_is_right_in_itself() {
         assert!(!row.providers.is_empty() && !row.models.is_empty(), "{row:?}");
         let price = row.price().unwrap();
         assert!(price.rates.input + price.rates.output > 0 || price.search > Money::ZERO, "{row:?}");
-        assert!(price.rates.cached <= price.rates.input && price.rates.written >= price.rates.input, "{row:?}");
+        assert!(
+            price.rates.cached <= price.rates.input && price.rates.written >= price.rates.input,
+            "{row:?}"
+        );
     }
 }
 
@@ -132,14 +138,15 @@ fn a_price_is_sought_where_it_is_most_particular() {
 #[test]
 fn who_says_what_it_costs_is_believed() {
     let prices = Prices::new([], shipped());
-    let quote = |provider, model| {
-        prices.find(Seller { cluster: "c", provider, is_engine: false }, model)
-    };
+    let quote = |provider, model| prices.find(Seller { cluster: "c", provider, is_engine: false }, model);
     let mut used = usage([100, 0, 0], [10, 0]);
     assert_eq!(quote("openrouter", "anything").cost(&used), None, "it did not say");
     used.kinds.told = NonZeroU64::new(427_000_000);
     assert_eq!(quote("openrouter", "anything").cost(&used), Money::dollars("0.000427"));
     assert_eq!(quote("xai", "grok-4.3").cost(&used), Money::dollars("0.000427"));
-    assert_eq!(quote("deepseek", "deepseek-chat").cost(&used).unwrap().count(), 100 * 300_000 + 10 * 1_200_000);
+    assert_eq!(
+        quote("deepseek", "deepseek-chat").cost(&used).unwrap().count(),
+        100 * 300_000 + 10 * 1_200_000
+    );
     assert_eq!(quote("compatible", "x").cost(&used), None, "anyone could say so");
 }

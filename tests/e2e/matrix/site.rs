@@ -78,7 +78,8 @@ pub(super) struct Site {
 }
 
 /// Breakers are left out: they have tests of their own.
-pub(super) const SETTINGS: &str = "balance: priority, breaker: {failures: 0, failure_rate: 0}, health: {check: none}";
+pub(super) const SETTINGS: &str =
+    "balance: priority, breaker: {failures: 0, failure_rate: 0}, health: {check: none}";
 
 /// Clocks for what would last for ever.
 pub(super) const SHORT: &str =
