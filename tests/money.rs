@@ -7,6 +7,8 @@ mod tests {
     use std::sync::Arc;
     use std::{env, fs};
 
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use bytes::Bytes;
     use forebay::dialect::Operation::{
         self, ChatCompletions, CohereChat, Converse, Embeddings, GenerateContent, Messages, Responses,
@@ -220,7 +222,15 @@ mod tests {
         let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let recording: Value = serde_yaml::from_str(&text).unwrap();
         let body = &recording["http_interactions"][recorded.number]["response"]["body"]["string"];
-        Bytes::from(body.as_str().unwrap().to_owned())
+        match body {
+            Value::String(text) => Bytes::from(text.clone()),
+            // Base64, under the tag `!binary`.
+            Value::Tagged(tagged) => {
+                let text: String = tagged.value.as_str().unwrap().split_whitespace().collect();
+                Bytes::from(STANDARD.decode(text).unwrap())
+            }
+            _ => panic!("{}: reply {} has no body", recorded.file, recorded.number),
+        }
     }
 
     /// What a reply says of its usage, by the tap that it passes, and by the translation that it may take.
