@@ -18,6 +18,7 @@ pub mod guard;
 pub mod headers;
 pub mod http1;
 pub mod intake;
+mod limits;
 pub mod listing;
 pub mod pressure;
 pub mod raw;
@@ -28,6 +29,7 @@ pub mod retry;
 pub mod screen;
 pub mod serve;
 pub mod session;
+mod shield;
 mod verdict;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -44,6 +46,7 @@ use crate::dialect::ir::Policy;
 use crate::dialect::{self, Operation};
 use crate::error::{Error, Kind};
 use crate::json::Envelope;
+use crate::limit::Prompt;
 use crate::meter::ledger::Ledger;
 use crate::meter::metrics::METRICS;
 use crate::route::alias::Alias;
@@ -71,6 +74,7 @@ pub struct Shared {
     started: SystemTime,
     budget: Arc<Budget>,
     pressure: Arc<Pressure>,
+    shield: shield::Shield,
     live: AtomicUsize,
     closing: AtomicBool,
 }
@@ -108,6 +112,7 @@ impl Shared {
             started: SystemTime::now(),
             budget: Arc::default(),
             pressure: Arc::default(),
+            shield: shield::Shield::default(),
             live: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         })
@@ -187,10 +192,12 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     }
     affinity::check(operation, &body.bytes, &alias, context)?;
     context.tally.prompt = prompt_tokens(&envelope, body.bytes.len());
+    limits::reserve(&alias, || prompt(&envelope, &body.bytes), context)?;
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let betas = betas(operation, session.head());
     let mut client = Client::new(session.again(), context.dialect, clocks.client_write, now);
+    client.quotas = context.used.quotas();
     let policy = context.route.as_ref().map_or(Policy::Lenient, |route| route.loss);
     let stream = stream && operation.streams();
     let asked = Asked::new(operation, &body.bytes, &envelope, (model, stream), policy, betas.as_deref());
@@ -219,8 +226,17 @@ fn betas(operation: Operation, head: &http::request::Parts) -> Option<String> {
 
 /// A guess at the tokens of a request's prompt.
 fn prompt_tokens(envelope: &Envelope<'_>, size: usize) -> u64 {
+    dialect::count::tokens(prompt_bytes(envelope, size))
+}
+
+fn prompt_bytes(envelope: &Envelope<'_>, size: usize) -> usize {
     // A request of Gemini's may be wrapped in another member, in which nothing is looked at.
-    dialect::count::tokens(if envelope.prompt_bytes > 0 { envelope.prompt_bytes } else { size })
+    if envelope.prompt_bytes > 0 { envelope.prompt_bytes } else { size }
+}
+
+/// What tells how much a request will use.
+fn prompt(envelope: &Envelope<'_>, body: &[u8]) -> Prompt {
+    Prompt::new(body, prompt_bytes(envelope, body.len()), envelope.max_tokens, envelope.n)
 }
 
 /// Answers for an upstream that counts no tokens.

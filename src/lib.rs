@@ -31,7 +31,7 @@
 //! server   admin                       the process
 //! exchange | config                    strangers to each other: they meet in the snapshot
 //! snapshot
-//! provider  access  upstream  route
+//! provider  access  limit  upstream  route
 //! dialect  meter
 //! json  frame
 //! error  secret  clocks  lifecycle  moment  pattern  priority
@@ -93,6 +93,7 @@ pub mod exchange;
 pub mod frame;
 pub mod json;
 pub mod lifecycle;
+pub mod limit;
 pub mod meter;
 pub mod moment;
 pub mod pattern;

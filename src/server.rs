@@ -43,6 +43,7 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
     claim(snapshot.admin.address)?;
     let shared = Shared::new(Arc::clone(&snapshot));
     if let Some(ledger) = ledger::start(&snapshot.ledger)? {
+        snapshot.book.remember(Arc::clone(&ledger.spending));
         let _ = shared.ledger.set(ledger);
     }
     let lifecycle = Arc::new(Lifecycle::default());

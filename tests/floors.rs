@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "secret", "clocks", "lifecycle", "moment", "pattern", "priority"],
     &["json", "frame"],
     &["dialect", "meter"],
-    &["provider", "access", "upstream", "route"],
+    &["provider", "access", "limit", "upstream", "route"],
     &["snapshot"],
     &["exchange", "config"],
     &["admin", "server"],
@@ -23,6 +23,10 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     // A deployment is a place in a cluster, which has a provider.
     ("route", "upstream"),
     ("upstream", "provider"),
+    // What a principal and a model may use is theirs.
+    ("access", "limit"),
+    ("route", "limit"),
+    ("upstream", "limit"),
     // The process shows its state on the admin listener.
     ("server", "admin"),
     // How a line of the log looks is configured.

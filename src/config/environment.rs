@@ -14,7 +14,7 @@
 //! | `CIRCUIT_BREAKER_TIMEOUT` (seconds) | `breaker.for` of every cluster; `breaker.max_for` too where it is longer than that |
 //! | `HEALTH_CHECK_INTERVAL` (seconds) | `health.interval` of every cluster |
 //! | `ENDPOINT_TIMEOUT` (seconds) | `clocks.head` and `clocks.first_token`: how long a client waits without anything; a stream is never cut for its length |
-//! | `RATE_LIMIT_PER_MINUTE` | `limits.requests_per_minute` |
+//! | `RATE_LIMIT_PER_MINUTE` | `limits.principal.requests_per_minute` |
 //!
 //! What comes out is the same tree that a file gives, and goes the same way through schema and checks; only that its
 //! places are variables.
@@ -212,7 +212,8 @@ fn policy(env: Env<'_>) -> Vec<(&'static str, Node)> {
     }
     if let Some(rate) = set(env, "RATE_LIMIT_PER_MINUTE").filter(|rate| rate != "0") {
         let rate = scalar("RATE_LIMIT_PER_MINUTE", &rate);
-        root.push(("limits", mapping(entries(vec![("requests_per_minute", rate)]))));
+        let principal = mapping(entries(vec![("requests_per_minute", rate)]));
+        root.push(("limits", mapping(entries(vec![("principal", principal)]))));
     }
     root
 }

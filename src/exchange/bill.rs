@@ -4,18 +4,18 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::context::Context;
 use crate::dialect::Operation;
 use crate::dialect::usage::{Input, Output, Usage};
 use crate::error::Error;
+use crate::limit::{Hold, Now, Used};
 use crate::meter::access_log::{Cost, When, Who};
 use crate::meter::ledger::{Ending, Facts, Known, Payer, Ticket};
 use crate::meter::metrics::METRICS;
-use crate::meter::price::{Money, Quote, Seller};
+use crate::meter::price::{Money, Quote};
 use crate::meter::series::DeploymentSeries;
-use crate::provider::Kind;
 use crate::snapshot::Cause;
 use crate::upstream::cluster::Cluster;
 
@@ -30,6 +30,7 @@ pub struct Bill {
 /// What the attempts that are over have cost.
 #[derive(Debug, Default)]
 struct Sums {
+    tokens: AtomicU64,
     spent: AtomicU64,
     /// How many of them there are, and of how many nobody knows the price.
     attempts: AtomicU64,
@@ -46,6 +47,8 @@ struct Entry {
     quote: Quote,
     sums: Arc<Sums>,
     ticket: Option<Ticket>,
+    /// What was taken of the limits of the place.
+    hold: Hold,
     operation: Option<Operation>,
     /// The prompt in tokens, by its bytes.
     prompt: u64,
@@ -150,6 +153,12 @@ impl Bill {
         Some(Cost { sum: (sums.unpriced.load(Relaxed) == 0).then_some(spent), known })
     }
 
+    /// What the attempts that are over have used; nothing where none was sent anything.
+    pub(super) fn used(&self) -> Option<Used> {
+        let sums = self.sums.get()?;
+        Some(Used { tokens: Some(sums.tokens.load(Relaxed)), money: Some(sums.spent.load(Relaxed)) })
+    }
+
     /// What it will have cost once the attempt under way has used that; nothing where nobody knows, or where it is an
     /// engine's that has no price.
     pub(super) fn with(&self, usage: &Usage) -> Option<Money> {
@@ -167,6 +176,11 @@ impl Entry {
             (Known::Refused | Known::Unsent, _) | (_, Quote::Free) => Some(Money::ZERO),
             (_, quote) => usage.as_ref().and_then(|usage| quote.cost(usage)),
         };
+        let used = Used { tokens: usage.as_ref().map(tokens), money: cost.map(picodollars) };
+        self.sums.tokens.fetch_add(used.tokens.unwrap_or(0), Relaxed);
+        if !self.hold.is_empty() {
+            self.hold.settle(&used, &Now::at(Instant::now()));
+        }
         self.count(cost, known);
         if let Some(ticket) = self.ticket.take() {
             ticket.end(Ending {
@@ -224,7 +238,7 @@ impl Entry {
         self.sums.known.fetch_max(u8::try_from(place).unwrap_or(u8::MAX), Relaxed);
         match cost {
             Some(cost) => {
-                self.sums.spent.fetch_add(u64::try_from(cost.count()).unwrap_or(u64::MAX), Relaxed);
+                self.sums.spent.fetch_add(picodollars(cost), Relaxed);
                 if let Some(series) = &self.series {
                     series.spend(cost);
                 }
@@ -235,6 +249,15 @@ impl Entry {
             }
         }
     }
+}
+
+/// All tokens of a usage.
+fn tokens(usage: &Usage) -> u64 {
+    usage.input.total.unwrap_or(0).saturating_add(usage.output.total.unwrap_or(0))
+}
+
+pub(super) fn picodollars(cost: Money) -> u64 {
+    u64::try_from(cost.count()).unwrap_or(u64::MAX)
 }
 
 /// An attempt whose end nobody told: another was stayed with, or its client's task has ended.
@@ -261,18 +284,13 @@ impl Context {
         }
         let Some(place) = &self.place else { return };
         let cluster = Arc::clone(&place.cluster);
-        let spec = &cluster.spec;
         let model = place.model.as_deref().unwrap_or(&self.model);
-        let seller = Seller {
-            cluster: cluster.name(),
-            provider: &spec.provider.name,
-            is_engine: spec.provider.kind == Kind::Engine,
-        };
-        let quote = self.snapshot.prices.find(seller, model);
+        let quote = self.snapshot.prices.find(cluster.seller(), model);
         let ledger = self.ledger().cloned();
-        if quote == Quote::Free && ledger.is_none() {
+        if quote == Quote::Free && ledger.is_none() && !self.used.is_limited() {
             return;
         }
+        let hold = self.used.sent();
         let prompt = self.tally.prompt;
         let ticket = ledger.map(|ledger| ledger.begin(self.facts(operation, quote.clone(), model)));
         let series = place.series.clone();
@@ -282,6 +300,7 @@ impl Context {
             quote,
             sums: Arc::clone(self.bill.sums()),
             ticket,
+            hold,
             operation,
             prompt,
             status: 0,

@@ -11,6 +11,8 @@ use super::affinity::Owner;
 use super::bill::Bill;
 use super::carry::lost;
 use super::intake::Share;
+use super::limits::{self, Use};
+use super::shield::{self, Counted};
 use crate::access::Principal;
 use crate::clocks::Overrides;
 use crate::dialect::ir::Notes;
@@ -106,6 +108,8 @@ pub struct Context {
     pub upstream_id: String,
     /// What was counted.
     pub tally: Tally,
+    /// What it may use, and does.
+    pub(super) used: Use,
     /// What its attempts cost.
     pub bill: Bill,
     /// The status sent, 0 while there is none.
@@ -126,6 +130,8 @@ pub struct Context {
     pub raw: Option<InFlight>,
     /// Endpoints that a raw route could not connect to.
     pub tried: Vec<Arc<Endpoint>>,
+    /// What counts for the caller's address.
+    pub(super) counted: Option<Counted>,
     _live: super::Live,
 }
 
@@ -153,6 +159,7 @@ impl Context {
             place: None,
             upstream_id: String::new(),
             tally: Tally::default(),
+            used: Use::default(),
             bill: Bill::default(),
             status: 0,
             phase: When::Request,
@@ -163,6 +170,7 @@ impl Context {
             lost: String::new(),
             raw: None,
             tried: Vec::new(),
+            counted: None,
             _live: shared.enter(),
         }
     }
@@ -190,6 +198,7 @@ impl Context {
             place: None,
             upstream_id: String::new(),
             tally: self.tally,
+            used: self.used.beside(),
             bill: self.bill.beside(),
             status: self.status,
             phase: self.phase,
@@ -200,6 +209,7 @@ impl Context {
             lost: String::new(),
             raw: None,
             tried: Vec::new(),
+            counted: None,
             _live: self._live.again(),
         }
     }
@@ -247,12 +257,7 @@ impl Context {
     pub fn tenant(&self) -> Arc<str> {
         let name = self.principal.as_ref().map_or("", |principal| principal.name.as_str());
         match (name, self.client) {
-            ("" | "anonymous", Some(IpAddr::V6(address))) => {
-                // Whoever has one address has the other 2^64 beside it.
-                let [a, b, c, d, ..] = address.segments();
-                Arc::from(format!("{a:x}:{b:x}:{c:x}:{d:x}::/64"))
-            }
-            ("" | "anonymous", Some(address)) => Arc::from(address.to_string()),
+            ("" | "anonymous", Some(address)) => Arc::from(shield::caller(address).to_string()),
             (name, _) => Arc::from(name),
         }
     }
@@ -337,6 +342,7 @@ impl Context {
     /// Counts the exchange and writes its line.
     pub fn settle(&mut self, method: &http::Method, path: &str) {
         self.settle_entry();
+        limits::settle(self);
         let now = Instant::now();
         let status = self.logged_status();
         self.count(method, status, now);

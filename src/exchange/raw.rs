@@ -16,6 +16,7 @@ use super::context::{Context, Place};
 use super::guard::Guarded;
 use super::headers::{self, Wire};
 use super::intake;
+use super::limits;
 use super::reject::reject;
 use super::screen;
 use super::session::{Session as Downstream, unread};
@@ -48,6 +49,7 @@ fn prepare(shared: &Shared, session: &mut ServerSession, context: &mut Context) 
     }
     identify(session.req_header(), context)?;
     shared.admit(context)?;
+    limits::reserve_raw(context)?;
     let most = max_body(context);
     if intake::declared_length(session.req_header()).is_some_and(|length| length > most) {
         return Err(intake::too_large(most));

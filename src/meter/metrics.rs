@@ -24,6 +24,8 @@ pub struct Metrics {
     pub drains: Drains,
     /// Second attempts made beside slow ones, by cluster and what became of them: `won`, `lost`, `failed`.
     pub hedges: IntCounterVec,
+    /// What callers may use.
+    pub limits: Limits,
     /// Streams that broke off where they may be gone on with elsewhere, by cluster and outcome.
     pub continuations: IntCounterVec,
     /// What is spent.
@@ -45,6 +47,15 @@ pub struct Money {
     pub errors: IntCounterVec,
     /// Records that a sink beside the files had no room for, by sink.
     pub spilled: IntCounterVec,
+}
+
+/// Families of limits.
+#[derive(Debug)]
+pub struct Limits {
+    /// Exchanges refused, by the kind of subject, the measure and the period.
+    pub refused: IntCounterVec,
+    /// Shares of budgets that were reached, by the kind of subject and the period.
+    pub warned: IntCounterVec,
 }
 
 /// Families of the client's side.
@@ -376,6 +387,23 @@ impl Breakers {
     }
 }
 
+impl Limits {
+    fn new(make: &Builder) -> Self {
+        Self {
+            refused: make.counters(
+                "forebay_limit_refused_total",
+                "Exchanges refused for a limit, by whose it is, what it counts and its period",
+                &["of", "measure", "per"],
+            ),
+            warned: make.counters(
+                "forebay_budget_warnings_total",
+                "Shares of budgets that were reached, by whose it is and its period",
+                &["of", "per"],
+            ),
+        }
+    }
+}
+
 impl Admission {
     fn new(make: &Builder) -> Self {
         Self {
@@ -478,6 +506,7 @@ impl Metrics {
             upstream: Upstream::new(&make),
             breakers: Breakers::new(&make),
             admission: Admission::new(&make),
+            limits: Limits::new(&make),
             drains: Drains::new(&make),
             hedges: make.counters(
                 "forebay_hedges_total",

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::AddAssign;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -30,8 +31,17 @@ pub struct Spent {
     pub total: Money,
 }
 
-/// What each subject has spent. A subject is `key:NAME` for a principal, `team:NAME`, `organisation:NAME`; and each of
-/// them with `/model:ALIAS` behind it for one model.
+impl AddAssign for Spent {
+    fn add_assign(&mut self, other: Self) {
+        self.day += other.day;
+        self.month += other.month;
+        self.total += other.total;
+    }
+}
+
+/// What each subject has spent. A subject is `key:NAME` for a principal, `team:NAME`, `organisation:NAME`, and each of
+/// them with `/model:ALIAS` behind it for one model; and what was spent on it is that of `model:ALIAS`, `cluster:NAME` and
+/// `provider_key:CLUSTER/KEY`.
 #[derive(Debug, Default)]
 pub struct Spending {
     accounts: Mutex<HashMap<String, Account>>,
@@ -136,11 +146,14 @@ fn subjects(entry: &Entry) -> impl Iterator<Item = String> {
         ("team", entry.team.as_str()),
         ("organisation", entry.organisation.as_str()),
     ];
-    named.into_iter().filter(|(_, name)| !name.is_empty()).flat_map(|(kind, name)| {
+    let payers = named.into_iter().filter(|(_, name)| !name.is_empty()).flat_map(|(kind, name)| {
         let subject = format!("{kind}:{name}");
         let model = (!entry.alias.is_empty()).then(|| format!("{subject}/model:{}", entry.alias));
         [Some(subject), model].into_iter().flatten()
-    })
+    });
+    let of = |kind: &str, name: &str| (!name.is_empty()).then(|| format!("{kind}:{name}"));
+    let key = (!entry.key.is_empty()).then(|| format!("provider_key:{}/{}", entry.cluster, entry.key));
+    payers.chain([of("model", &entry.alias), of("cluster", &entry.cluster), key].into_iter().flatten())
 }
 
 /// The file.
@@ -232,6 +245,7 @@ mod tests {
         assert_eq!(spent("team:x", "2027-01-01T00:00:00Z"), [0, 0, 1_111]);
         assert_eq!(spent("key:alice/model:gpt-*", "2026-12-02T09:00:00Z"), [1_000, 1_010, 1_111]);
         assert_eq!(spent("organisation:", "2026-12-02T09:00:00Z"), [0, 0, 0]);
-        assert_eq!(spending.subjects().len(), 4);
+        assert_eq!(spent("model:gpt-*", "2026-12-02T09:00:00Z"), [1_000, 1_010, 1_111]);
+        assert_eq!(spending.subjects().len(), 5);
     }
 }

@@ -27,6 +27,8 @@ use crate::clocks::Overrides;
 use crate::dialect::Operation;
 use crate::dialect::form::Form;
 use crate::dialect::translate::Passage;
+use crate::limit::Bound;
+use crate::meter::price::Seller;
 use crate::meter::series::ClusterSeries;
 use crate::provider::credential::Source;
 use crate::provider::{Kind, Provider};
@@ -68,6 +70,8 @@ pub struct ClusterSpec {
     pub admission: Option<admission::Policy>,
     /// When requests go to other deployments although it could be asked; nothing where they never do.
     pub spill: Option<spill::Policy>,
+    /// How much may be used of it.
+    pub limits: Arc<Bound>,
     /// When a second attempt is made beside one that is slow; never, where it says nothing.
     pub hedge: Option<Hedging>,
     /// How endpoints are checked.
@@ -177,6 +181,12 @@ impl Cluster {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// Who sells what is asked there.
+    pub fn seller(&self) -> Seller<'_> {
+        let provider = &self.spec.provider;
+        Seller { cluster: self.name(), provider: &provider.name, is_engine: provider.kind == Kind::Engine }
     }
 
     /// Its endpoints as of now.
@@ -372,6 +382,7 @@ pub(crate) mod tests {
             breaker: Policy { failures: 2, ..Policy::default() },
             admission: None,
             spill: None,
+            limits: Arc::default(),
             hedge: None,
             probing: Probing::off(),
             pool_idle: Duration::from_secs(1),

@@ -19,10 +19,10 @@ use crate::support::scripted::{Scripted, Turn, json as reply_of};
 use crate::support::{DEADLINE, Edge, cluster_of, fleet, post, sim, soon};
 
 /// A directory for a ledger, gone with it.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("forebay-e2e-ledger-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -30,8 +30,12 @@ impl Folder {
         Self(path)
     }
 
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+
     /// The configuration of a ledger here, with settings of its own, and a price for everything that a simulator says.
-    fn config(&self, settings: &str) -> String {
+    pub(crate) fn config(&self, settings: &str) -> String {
         format!(
             "ledger: {{directory: \"{}\"{settings}}}\n\
              prices: {{rows: [{{provider: simulator, model: \"*\", input: 1, cached: 0.5, output: 2}}]}}\n",

@@ -1,0 +1,220 @@
+//! Every count there is, by whose it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use super::meter::{Count, Meter};
+use super::{Limit, Limits, Measure, Now, Per, Subject};
+use crate::meter::spending::{Spending, Spent};
+use crate::pattern::Pattern;
+
+/// The counts of every subject. They stay as they are when a configuration is replaced: a limit that is raised goes on from
+/// what is used.
+#[derive(Debug, Default)]
+pub struct Book {
+    counts: Mutex<Counts>,
+    spending: OnceLock<Arc<Spending>>,
+}
+
+/// What a count is known by.
+type Name = (Subject, Option<Arc<str>>, Measure, Per);
+
+#[derive(Debug, Default)]
+struct Counts {
+    of: HashMap<Name, Arc<Count>>,
+    /// At how many they are looked through for what nobody needs any more.
+    next_sweep: usize,
+}
+
+/// How many counts there may be before they are looked through: names come from tokens and addresses, too.
+const SWEEP: usize = 16_384;
+
+type Meters = Box<[Arc<Meter>]>;
+
+/// The meters of one subject.
+#[derive(Debug, Default)]
+pub struct Bound {
+    all: Meters,
+    models: Box<[(Pattern, Meters)]>,
+    counts_money: bool,
+}
+
+impl Bound {
+    /// Those that count for requests of that model.
+    pub fn meters<'b>(&'b self, model: &'b str) -> impl Iterator<Item = &'b Arc<Meter>> {
+        let such = self.models.iter().filter(|(pattern, _)| pattern.matches(model));
+        self.all.iter().chain(such.flat_map(|(_, meters)| meters))
+    }
+
+    /// Whether any of them counts money.
+    pub fn counts_money(&self) -> bool {
+        self.counts_money
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.models.is_empty()
+    }
+}
+
+impl Book {
+    /// The meters of what is configured of a subject.
+    pub fn bind(&self, subject: &Subject, limits: &Limits) -> Arc<Bound> {
+        if limits.is_empty() {
+            return Arc::default();
+        }
+        let meters = |models: Option<&Arc<str>>, limits: &[Limit]| {
+            limits.iter().map(|limit| self.meter(subject, models, limit)).collect::<Meters>()
+        };
+        let such = limits.models.iter().map(|(pattern, limits)| {
+            let name = Arc::from(pattern.to_string());
+            (pattern.clone(), meters(Some(&name), limits))
+        });
+        let bound = Bound { all: meters(None, &limits.all), models: such.collect(), counts_money: false };
+        let every = bound.all.iter().chain(bound.models.iter().flat_map(|(_, meters)| meters));
+        let counts_money = every.into_iter().any(|meter| meter.limit.measure == Measure::Money);
+        Arc::new(Bound { counts_money, ..bound })
+    }
+
+    fn meter(&self, subject: &Subject, models: Option<&Arc<str>>, limit: &Limit) -> Arc<Meter> {
+        let name = (subject.clone(), models.cloned(), limit.measure, limit.per);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.sweep();
+        let count = counts.of.entry(name).or_insert_with_key(|name| {
+            let count = Count::new(limit.measure);
+            if let Some(spending) = self.spending.get() {
+                recall(&count, name, spending);
+            }
+            Arc::new(count)
+        });
+        let count = Arc::clone(count);
+        Meter::new(subject.clone(), models.cloned(), limit.clone(), count)
+    }
+
+    /// From now on budgets begin with what was spent before the process did; those that there are do so now. Only the first
+    /// call has an effect.
+    pub fn remember(&self, spending: Arc<Spending>) {
+        if self.spending.set(Arc::clone(&spending)).is_ok() {
+            let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.of.iter().for_each(|(name, count)| recall(count, name, &spending));
+        }
+    }
+
+    /// How many counts there are.
+    pub fn len(&self) -> usize {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).of.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A budget begins with what was spent of it before the process did.
+fn recall(count: &Count, (subject, models, _, per): &Name, spending: &Spending) {
+    let Count::Budget(budget) = count else { return };
+    let now = SystemTime::now();
+    let (subject, mut spent) = (subject.to_string(), Spent::default());
+    match models {
+        None => spent = spending.spent(&subject, now),
+        Some(models) => {
+            let Some(pattern) = Pattern::parse(models) else { return };
+            let prefix = format!("{subject}/model:");
+            for name in spending.subjects() {
+                if name.strip_prefix(&prefix).is_some_and(|model| pattern.matches(model)) {
+                    spent += spending.spent(&name, now);
+                }
+            }
+        }
+    }
+    let amount = match per {
+        Per::Day => spent.day,
+        Per::Month => spent.month,
+        Per::Second | Per::Minute | Per::Ever => spent.total,
+    };
+    budget.recall(*per, u64::try_from(amount.count()).unwrap_or(u64::MAX), now);
+}
+
+impl Counts {
+    /// Forgets counts that nobody holds and that say nothing. Where that leaves many, it is not done again before there are
+    /// twice as many.
+    fn sweep(&mut self) {
+        if self.of.len() < self.next_sweep.max(SWEEP) {
+            return;
+        }
+        let now = Now::at(Instant::now());
+        self.of.retain(|(.., per), count| Arc::strong_count(count) > 1 || !count.is_full(*per, &now));
+        self.next_sweep = self.of.len() * 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Demand, Hold, Reached, Sharing};
+    use super::*;
+
+    fn limits(most: u64) -> Limits {
+        let limit = |measure, most| Limit {
+            measure,
+            per: Per::Minute,
+            most,
+            reached: Reached::default(),
+            sharing: Sharing::Local,
+        };
+        Limits {
+            all: vec![limit(Measure::Requests, most)],
+            models: vec![(Pattern::parse("gpt-*").unwrap(), vec![limit(Measure::Requests, 1)])],
+            ..Limits::default()
+        }
+    }
+
+    fn key(name: &str) -> Subject {
+        Subject::Key(name.into())
+    }
+
+    fn ask(bound: &Bound, model: &str, now: &Now) -> bool {
+        let mut hold = Hold::default();
+        let took = hold.take(bound.meters(model), &Demand::default(), now).is_ok();
+        hold.sent();
+        took
+    }
+
+    #[test]
+    fn a_limit_for_some_models_counts_beside_that_for_all() {
+        let (book, now) = (Book::default(), Now::at(Instant::now()));
+        let bound = book.bind(&key("alice"), &limits(3));
+        assert!(ask(&bound, "gpt-5", &now));
+        assert!(!ask(&bound, "gpt-5-mini", &now), "all such models share one limit");
+        assert!(ask(&bound, "claude", &now) && ask(&bound, "claude", &now));
+        assert!(!ask(&bound, "claude", &now));
+    }
+
+    #[test]
+    fn counts_stay_when_limits_are_bound_anew_and_subjects_have_their_own() {
+        let (book, now) = (Book::default(), Now::at(Instant::now()));
+        let before = book.bind(&key("alice"), &limits(2));
+        assert!(ask(&before, "m", &now) && ask(&before, "m", &now) && !ask(&before, "m", &now));
+        let after = book.bind(&key("alice"), &limits(2));
+        assert!(!ask(&after, "m", &now));
+        assert!(ask(&book.bind(&key("bob"), &limits(2)), "m", &now));
+        assert!(ask(&book.bind(&Subject::Team("alice".into()), &limits(2)), "m", &now));
+    }
+
+    #[test]
+    fn what_nobody_needs_is_forgotten() {
+        let (book, now) = (Book::default(), Now::at(Instant::now()));
+        let kept = book.bind(&key("kept"), &limits(1));
+        let used = book.bind(&key("used"), &limits(1));
+        assert!(ask(&used, "m", &now));
+        drop(used);
+        for number in 0..2 * SWEEP {
+            book.bind(&Subject::Address(number.to_string().into()), &limits(1));
+        }
+        assert!(book.len() < SWEEP + 16, "{}", book.len());
+        assert!(ask(&kept, "m", &now));
+        assert!(!ask(&book.bind(&key("kept"), &limits(1)), "m", &now));
+        assert!(!ask(&book.bind(&key("used"), &limits(1)), "m", &now), "what is used is not forgotten");
+    }
+}

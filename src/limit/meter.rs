@@ -1,0 +1,168 @@
+//! One limit of one subject, and how it stands.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use super::{Budget, Limit, Measure, Now, Pace, Per, Rate, Short, Standing, Subject};
+use crate::meter::metrics::METRICS;
+
+/// What is counted for a limit. It outlives the configuration that sets the limit.
+#[derive(Debug)]
+pub(super) enum Count {
+    Rate(Rate),
+    Concurrency(AtomicU64),
+    Budget(Budget),
+}
+
+impl Count {
+    pub(super) fn new(measure: Measure) -> Self {
+        match measure {
+            Measure::Requests | Measure::Tokens => Self::Rate(Rate::default()),
+            Measure::Concurrency => Self::Concurrency(AtomicU64::new(0)),
+            Measure::Money => Self::Budget(Budget::default()),
+        }
+    }
+
+    /// Whether nothing is used of it, so that it says no more than a new one.
+    pub(super) fn is_full(&self, per: Per, now: &Now) -> bool {
+        match self {
+            Self::Rate(rate) => rate.is_full(now.nanos),
+            Self::Concurrency(under_way) => under_way.load(Relaxed) == 0,
+            Self::Budget(budget) => budget.is_full(per, now.wall),
+        }
+    }
+}
+
+/// A limit of a subject.
+#[derive(Debug)]
+pub struct Meter {
+    /// Whose it is.
+    pub subject: Subject,
+    /// The models that it is about, where it is not about all.
+    pub models: Option<Arc<str>>,
+    /// What it says.
+    pub limit: Limit,
+    pace: Pace,
+    count: Arc<Count>,
+    /// How many of the shares at which it is told were told, and in which period.
+    told: AtomicU32,
+}
+
+/// What was taken of a meter.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) meter: Arc<Meter>,
+    pub(super) amount: u64,
+    /// Nanoseconds.
+    at: u64,
+    /// Of a budget.
+    period: u32,
+}
+
+/// What a meter has no room for.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// The meter.
+    pub meter: Arc<Meter>,
+    /// How much was asked of it.
+    pub asked: u64,
+    /// When there will be room.
+    pub short: Short,
+}
+
+impl Meter {
+    pub(super) fn new(
+        subject: Subject,
+        models: Option<Arc<str>>,
+        limit: Limit,
+        count: Arc<Count>,
+    ) -> Arc<Self> {
+        let pace = Pace::new(limit.most, limit.per.period());
+        Arc::new(Self { subject, models, limit, pace, count, told: AtomicU32::new(0) })
+    }
+
+    /// Takes so much.
+    ///
+    /// # Errors
+    /// Where there is not enough.
+    pub(super) fn take(self: &Arc<Self>, amount: u64, now: &Now) -> Result<Taken, Refused> {
+        let taken = |period| Taken { meter: Arc::clone(self), amount, at: now.nanos, period };
+        let took = match &*self.count {
+            Count::Rate(rate) => rate.take(&self.pace, amount, now.nanos).map(|()| taken(0)),
+            Count::Concurrency(under_way) => self.enter(under_way).map(|()| taken(0)),
+            Count::Budget(budget) => {
+                let terms = (self.limit.per, self.limit.most, !self.limit.reached.refuse);
+                budget.take(terms, amount, now.wall).map(|(period, after)| {
+                    self.tell(period, after);
+                    taken(period)
+                })
+            }
+        };
+        took.map_err(|short| {
+            let labels = [self.subject.kind(), self.limit.measure.name(), self.limit.per.name()];
+            METRICS.limits.refused.with_label_values(&labels).inc();
+            Refused { meter: Arc::clone(self), asked: amount, short }
+        })
+    }
+
+    fn enter(&self, under_way: &AtomicU64) -> Result<(), Short> {
+        let more = |count: u64| (count < self.limit.most).then(|| count + 1);
+        match under_way.fetch_update(Relaxed, Relaxed, more) {
+            Ok(_) => Ok(()),
+            // Nobody knows when one of those under way is over.
+            Err(_) => Err(Short::Wait(std::time::Duration::from_secs(1))),
+        }
+    }
+
+    /// Tells whoever runs this that a share of a budget is spoken for: once in each period for each share.
+    fn tell(&self, period: u32, after: u64) {
+        let reached = &self.limit.reached;
+        let share = after as f64 / self.limit.most as f64;
+        let passed =
+            reached.tell_at.iter().filter(|at| share >= **at).count() as u32 + u32::from(share > 1.0);
+        if passed == 0 {
+            return;
+        }
+        // The period's low bits and the count: whoever raises it tells.
+        let mark = (period << 8) | passed.min(255);
+        let raise = |told: u32| (told >> 8 != mark >> 8 || told < mark).then_some(mark);
+        if self.told.fetch_update(Relaxed, Relaxed, raise).is_ok() {
+            let percent = (share * 100.0) as u64;
+            log::warn!("{}: {percent} % of its budget of the {} is used", self.name(), self.limit.per.name());
+            METRICS.limits.warned.with_label_values(&[self.subject.kind(), self.limit.per.name()]).inc();
+        }
+    }
+
+    /// Who it is about, for logs: `key:alice`, or `key:alice/gpt-*` where it is about such models.
+    pub fn name(&self) -> String {
+        match &self.models {
+            Some(models) => format!("{}/{models}", self.subject),
+            None => self.subject.to_string(),
+        }
+    }
+
+    /// How it stands; nothing for what has no measure of time.
+    pub fn standing(&self, now: &Now) -> Option<Standing> {
+        match &*self.count {
+            Count::Rate(rate) => Some(rate.standing(&self.pace, now.nanos)),
+            Count::Budget(budget) => Some(budget.standing((self.limit.per, self.limit.most), now.wall)),
+            Count::Concurrency(_) => None,
+        }
+    }
+}
+
+impl Taken {
+    /// So much was really used.
+    pub(super) fn settle(self, used: u64, now: &Now) {
+        let meter = &self.meter;
+        match &*meter.count {
+            Count::Rate(rate) => rate.settle(&meter.pace, (self.amount, self.at), used, now.nanos),
+            Count::Budget(budget) => {
+                budget.settle(meter.limit.per, (self.amount, self.period), used, now.wall);
+            }
+            Count::Concurrency(under_way) => {
+                under_way.fetch_sub(1, Relaxed);
+            }
+        }
+    }
+}
