@@ -60,6 +60,8 @@ struct Entry {
     bytes: u64,
     /// What was reported before the end.
     usage: Option<Usage>,
+    /// The upstream's own prompt, where that is not what the client is told.
+    input: Option<Input>,
     /// Whether the upstream's reply came to its end, whatever became of it behind.
     complete: bool,
     closed: bool,
@@ -119,6 +121,13 @@ impl Bill {
         }
     }
 
+    /// The upstream's own prompt, where that is not what the client is told.
+    pub(super) fn prompt(&mut self, input: Option<Input>) {
+        if let Some(entry) = &mut self.entry {
+            entry.input = input.or(entry.input);
+        }
+    }
+
     /// The upstream's reply has come to its end, and that was used.
     pub(super) fn complete(&mut self, usage: Option<Usage>) {
         self.reported(usage);
@@ -150,9 +159,10 @@ impl Bill {
         Some(Used { tokens: Some(sums.tokens.load(Relaxed)), money: Some(sums.spent.load(Relaxed)) })
     }
 
-    /// What it will have cost once the attempt under way has used that.
+    /// What it will have cost once the attempt under way has used that; nothing where nobody knows, or where it is an
+    /// engine's that has no price.
     pub(super) fn with(&self, usage: &Usage) -> Option<Money> {
-        let entry = self.entry.as_ref()?;
+        let entry = self.entry.as_ref().filter(|entry| entry.quote != Quote::Free)?;
         let so_far = self.cost().map_or(Some(Money::ZERO), |cost| cost.sum)?;
         Some(so_far + entry.quote.cost(usage)?)
     }
@@ -193,7 +203,8 @@ impl Entry {
         if let Some(known) = end.known {
             return (Some(Usage::default()).filter(|_| known != Known::Unknown), known);
         }
-        let reported = end.usage.or(self.usage);
+        let own = |usage: Usage| Usage { input: self.input.unwrap_or(usage.input), ..usage };
+        let reported = end.usage.or(self.usage).map(own);
         match reported {
             Some(usage) if self.complete => (Some(usage), Known::Reported),
             Some(usage) => {
@@ -296,6 +307,7 @@ impl Context {
             events: 0,
             bytes: 0,
             usage: None,
+            input: None,
             complete: false,
             closed: false,
         };

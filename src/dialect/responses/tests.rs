@@ -386,7 +386,8 @@ pub(in crate::dialect) fn kept(reply: &Reply) -> Kept {
             Stop::Sequence | Stop::Paused | Stop::Malformed => Some(Stop::End),
             stop => Some(stop),
         },
-        usage: reply.usage.unwrap_or_default(),
+        // What is priced apart is for Forebay alone.
+        usage: crate::dialect::usage::Usage { kinds: Default::default(), ..reply.usage.unwrap_or_default() },
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a client was told of an answer, so that another node can go on with it: the text, and what it came to.
 
 use crate::dialect::ir::{Block, Event, Text, broken, update};
-use crate::dialect::usage::Usage;
+use crate::dialect::usage::{Input, Usage};
 
 /// The most text that is kept, bytes.
 const TEXT: usize = 1 << 20;
@@ -125,6 +125,11 @@ impl Script {
         used.input.total = self.prompt;
         used.output.total = Some(self.tokens().likely).filter(|tokens| *tokens > 0);
         used
+    }
+
+    /// The prompt of the present node, as it reports it.
+    pub(super) fn prompt(&self) -> Input {
+        self.reported.input
     }
 
     /// Whether another node has gone on.

@@ -3,7 +3,7 @@
 use super::script::{Begun, Script};
 use super::{Client, Decoder, Encoder, Upstream};
 use crate::dialect::ir::{Block, Event, Finish, Notes, Origin, ReplyTo, Stop, Text, update};
-use crate::dialect::usage::Usage;
+use crate::dialect::usage::{Input, Usage};
 use crate::error::Error;
 
 /// A stream on its way from an upstream to a client.
@@ -84,6 +84,12 @@ impl Stream {
     /// What the upstreams so far have used of what was kept; nothing where nothing was.
     pub fn used(&self) -> Option<Usage> {
         self.script.as_ref().map(|script| script.used())
+    }
+
+    /// What the present upstream reports of its own prompt, where it goes on with what another began: the client is told of
+    /// the first one's alone.
+    pub fn prompt(&self) -> Option<Input> {
+        self.script.as_ref().filter(|script| script.is_continued()).map(|script| script.prompt())
     }
 
     /// The memory of what is kept, bytes.

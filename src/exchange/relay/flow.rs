@@ -9,7 +9,7 @@ use crate::dialect::ir::{Notes, Reply};
 use crate::dialect::owned::Marking;
 use crate::dialect::stream::error_event;
 use crate::dialect::translate::{self, Begun};
-use crate::dialect::usage::{End, StreamTap, Usage};
+use crate::dialect::usage::{End, Input, StreamTap, Usage};
 use crate::error::{Error, Kind};
 use crate::exchange::carry::Carry;
 use crate::provider::seal::Seal;
@@ -191,6 +191,14 @@ impl Flow {
     pub(super) fn used(&self) -> Option<Usage> {
         match self {
             Self::Translated(stream) => stream.used(),
+            Self::Verbatim(_) | Self::Folded(_) => None,
+        }
+    }
+
+    /// What the present upstream reports of its own prompt, where it goes on with what another began.
+    pub(super) fn prompt(&self) -> Option<Input> {
+        match self {
+            Self::Translated(stream) => stream.prompt(),
             Self::Verbatim(_) | Self::Folded(_) => None,
         }
     }

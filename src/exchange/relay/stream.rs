@@ -190,6 +190,7 @@ async fn resumed(
         };
         let error = moved.err().unwrap_or_else(|| streaming.broken());
         let Streaming { upstream, mut flow, kept, _counted, .. } = streaming;
+        context.bill.prompt(flow.prompt());
         context.part_entry(flow.used(), &error);
         let moving = (why == Why::Evicted).then(|| Moving::from(upstream.endpoint()));
         // The place is free, and what is still to come from there is for nobody.
@@ -267,6 +268,7 @@ async fn conclude(
         }
     };
     context.tally.usage = streaming.flow.usage();
+    context.bill.prompt(streaming.flow.prompt());
     if let Some(notes) = streaming.flow.notes() {
         context.lose(notes);
     }

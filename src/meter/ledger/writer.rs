@@ -193,7 +193,7 @@ impl Writer {
         (self.summed, self.changed) = (Instant::now(), false);
     }
 
-    fn end(&mut self) {
+    fn end(&self) {
         self.ships.iter().for_each(|ship| ship.close(SINKS));
         let mut waiting = self.ledger.queue.lock();
         waiting.phase = Phase::Closed;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::*;
 use crate::dialect::gemini::tests::{Wire, frames};
 use crate::dialect::ir::{Attachment, Block, Stop, Whole};
-use crate::dialect::usage::{End, ReplyTap, StreamTap, Usage};
+use crate::dialect::usage::{End, Kinds, ReplyTap, StreamTap, Usage};
 
 /// A recorded reply.
 struct Recorded {
@@ -204,7 +204,8 @@ fn kept(reply: &Reply) -> Kept {
             Stop::Sequence | Stop::Paused | Stop::Malformed => Stop::End,
             stop => stop,
         },
-        usage: reply.usage.unwrap_or_default(),
+        // What is priced apart is for Forebay alone.
+        usage: Usage { kinds: Kinds::default(), ..reply.usage.unwrap_or_default() },
     }
 }
 
