@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::meter::{Count, Meter};
-use super::{Limit, Limits, Measure, Now, Per, Subject};
+use super::remote::Remote;
+use super::{Limit, Limits, Measure, Now, Outage, Per, Sharing, Subject};
 use crate::pattern::Pattern;
 
 /// The counts of every subject. They stay as they are when a configuration is replaced: a limit that is raised goes on from
@@ -13,10 +14,12 @@ use crate::pattern::Pattern;
 #[derive(Debug, Default)]
 pub struct Book {
     counts: Mutex<Counts>,
+    /// Where limits are shared with other nodes.
+    remote: Option<Arc<Remote>>,
 }
 
 /// What a count is known by.
-type Name = (Subject, Option<Arc<str>>, Measure, Per);
+type Name = (Subject, Option<Arc<str>>, Measure, Per, Sharing);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -49,13 +52,24 @@ impl Bound {
 }
 
 impl Book {
+    /// A book whose limits are shared, but for those that are a node's own.
+    pub fn shared(remote: Option<Arc<Remote>>) -> Self {
+        Self { remote, ..Self::default() }
+    }
+
+    /// Where limits are shared with other nodes.
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.as_ref()
+    }
+
     /// The meters of what is configured of a subject.
     pub fn bind(&self, subject: &Subject, limits: &Limits) -> Arc<Bound> {
         if limits.is_empty() {
             return Arc::default();
         }
+        let outage = limits.outage;
         let meters = |models: Option<&Arc<str>>, limits: &[Limit]| {
-            limits.iter().map(|limit| self.meter(subject, models, limit)).collect::<Box<_>>()
+            limits.iter().map(|limit| self.meter(subject, models, (limit, outage))).collect::<Box<_>>()
         };
         let such = limits.models.iter().map(|(pattern, limits)| {
             let name = Arc::from(pattern.to_string());
@@ -64,12 +78,26 @@ impl Book {
         Arc::new(Bound { all: meters(None, &limits.all), models: such.collect() })
     }
 
-    fn meter(&self, subject: &Subject, models: Option<&Arc<str>>, limit: &Limit) -> Arc<Meter> {
-        let name = (subject.clone(), models.cloned(), limit.measure, limit.per);
+    fn meter(
+        &self,
+        subject: &Subject,
+        models: Option<&Arc<str>>,
+        (limit, outage): (&Limit, Outage),
+    ) -> Arc<Meter> {
+        let remote = self.remote.as_ref().filter(|_| limit.sharing != Sharing::Local);
+        let sharing = remote.map_or(Sharing::Local, |_| limit.sharing);
+        let name = (subject.clone(), models.cloned(), limit.measure, limit.per, sharing);
+        let new = || match remote {
+            Some(remote) => Count::Shared(remote.share(subject, models, limit)),
+            None => Count::new(limit.measure),
+        };
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.sweep();
-        let count = Arc::clone(counts.of.entry(name).or_insert_with(|| Arc::new(Count::new(limit.measure))));
-        Meter::new(subject.clone(), models.cloned(), limit.clone(), count)
+        let count = Arc::clone(counts.of.entry(name).or_insert_with(|| Arc::new(new())));
+        if let Count::Shared(share) = &*count {
+            share.set(limit);
+        }
+        Meter::new(subject.clone(), models.cloned(), (limit.clone(), outage), count)
     }
 
     /// How many counts there are.
@@ -91,14 +119,14 @@ impl Counts {
             return;
         }
         let now = Now::at(Instant::now());
-        self.of.retain(|(.., per), count| Arc::strong_count(count) > 1 || !count.is_full(*per, &now));
+        self.of.retain(|(.., per, _), count| Arc::strong_count(count) > 1 || !count.is_full(*per, &now));
         self.next_sweep = self.of.len() * 2;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Demand, Hold, Reached, Sharing};
+    use super::super::{Demand, Hold, Reached};
     use super::*;
 
     fn limits(most: u64) -> Limits {
