@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::clocks::Clocks;
+use crate::limit::Remote;
 use crate::route::alias::Aliases;
 use crate::route::matcher::Routes;
 use crate::secret::Secret;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub retry: Retry,
     /// Who may call.
     pub access: Access,
+    /// Where limits are shared with other nodes.
+    pub remote: Option<Arc<Remote>>,
     /// Clusters, by name.
     pub clusters: Vec<Arc<Cluster>>,
     /// Model names.

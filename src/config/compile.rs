@@ -5,6 +5,7 @@ mod listener;
 mod model;
 mod provider;
 mod route;
+mod store;
 
 use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
@@ -50,6 +51,7 @@ pub(super) fn compile(
     let clocks = clocks::Clocks::default().with(&check.clocks(&Path::root().key("clocks"), &config.clocks));
     check.limits(config);
     check.positive(&Path::root().key("server").key("overload").key("delay"), config.server.overload.delay);
+    let remote = store::remote(config, &mut check);
     let access = check.access(config);
     let clusters = cluster::clusters(config, &mut check);
     let aliases = model::aliases(config, &clusters, &mut check);
@@ -80,6 +82,7 @@ pub(super) fn compile(
         clocks,
         retry: retry(&config.retry),
         access,
+        remote,
         clusters: clusters.into_values().collect(),
         aliases,
         routes,

@@ -5,6 +5,7 @@
 
 mod fleet;
 mod provider;
+mod store;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fleet::*;
 pub use provider::*;
+pub use store::*;
 pub use traffic::*;
 
 use super::value::{Address, Network, Period, Size};
@@ -42,6 +44,8 @@ pub struct Config {
     pub retry: Retry,
     /// Bounds on what one client may use.
     pub limits: Limits,
+    /// What nodes share: a Redis in which limits are counted.
+    pub store: Store,
     /// Virtual keys by the name of the principal that each denotes. The name shows in logs and metrics, the key
     /// itself nowhere.
     pub keys: BTreeMap<String, Key>,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::budget::period_of;
 use super::remote::{Lack, Part, Remote, Share, Source};
 use super::{Budget, Limit, Measure, Now, Outage, Pace, Per, Rate, Short, Standing, Subject};
-use super::budget::period_of;
 use crate::meter::metrics::METRICS;
 
 /// What is counted for a limit. It outlives the configuration that sets the limit.

@@ -208,7 +208,8 @@ impl Remote {
     /// The slot group of a subject, and the name of a key. Names come from callers' tokens, too: they are hashed.
     fn key(&self, subject: &Subject, models: Option<&Arc<str>>, measure: Measure, per: Per) -> (u64, String) {
         let whose = hash(&subject.to_string());
-        let mut key = format!("{}limit:{{{whose}}}:{}:{}", self.spec.store.prefix, measure.name(), per.name());
+        let mut key =
+            format!("{}limit:{{{whose}}}:{}:{}", self.spec.store.prefix, measure.name(), per.name());
         if let Some(models) = models {
             // Writing to a string does not fail.
             let _ = write!(key, ":{}", hash(models));

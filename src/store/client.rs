@@ -57,7 +57,10 @@ pub struct Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("spec", &self.spec).field("is_up", &self.is_up()).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("spec", &self.spec)
+            .field("is_up", &self.is_up())
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,6 +92,8 @@ impl Client {
         if self.runtime.set(runtime.handle().clone()).is_err() {
             return Ok(());
         }
+        // Without one, TLS would end the thread. A second call changes nothing.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         METRICS.store.away.set(1);
         let client = Arc::clone(self);
         std::thread::Builder::new().name("store".to_owned()).spawn(move || {
@@ -145,7 +150,10 @@ impl Client {
         self.judge(outcome)
     }
 
-    fn judge(&self, outcome: Result<Result<Value, RedisError>, tokio::time::error::Elapsed>) -> Result<Value, Away> {
+    fn judge(
+        &self,
+        outcome: Result<Result<Value, RedisError>, tokio::time::error::Elapsed>,
+    ) -> Result<Value, Away> {
         let (label, opened) = match &outcome {
             Ok(Ok(_)) => ("ok", false),
             Ok(Err(error)) if is_fatal(error) => ("error", self.breaker.open()),
@@ -262,7 +270,9 @@ fn is_fatal(error: &RedisError) -> bool {
                 | ServerErrorKind::ClusterDown
         )
     };
-    error.is_io_error() || error.is_connection_dropped() || matches!(error.kind(), ErrorKind::Server(kind) if refused(kind))
+    error.is_io_error()
+        || error.is_connection_dropped()
+        || matches!(error.kind(), ErrorKind::Server(kind) if refused(kind))
 }
 
 /// An error as a log shows it. Nothing of what was sent is in it.

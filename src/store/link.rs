@@ -143,8 +143,9 @@ async fn by_sentinel(url: &str, spec: &Spec, master: &str) -> RedisResult<Found>
 async fn cluster(spec: &Spec) -> RedisResult<Found> {
     let servers = servers(spec)?;
     let place = servers.iter().map(|info| info.addr().to_string()).collect::<Vec<_>>().join(", ");
-    let client = ClusterClientBuilder::new(servers)
-        .certs(certificates(spec))
+    let builder = ClusterClientBuilder::new(servers);
+    let builder = if spec.authority.is_some() { builder.certs(certificates(spec)) } else { builder };
+    let client = builder
         .connection_timeout(CONNECT)
         .response_timeout(CONNECT.max(spec.deadline))
         // One is for what has moved to another node.

@@ -22,12 +22,8 @@ pub(crate) struct Node {
 }
 
 pub(crate) fn spec(url: Secret, deadline: Duration) -> Spec {
-    let store = store::Spec {
-        urls: vec![url],
-        deadline,
-        pause: Duration::from_millis(50),
-        ..store::Spec::default()
-    };
+    let store =
+        store::Spec { urls: vec![url], deadline, pause: Duration::from_millis(50), ..store::Spec::default() };
     Spec { store, ..Spec::default() }
 }
 

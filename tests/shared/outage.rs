@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use forebay::limit::remote::Spec;
-use forebay::limit::{Bound, Demand, Measure, Outage, Per, Sharing, Short, Used};
+use forebay::limit::{Bound, Demand, Limit, Measure, Outage, Per, Sharing, Short, Used};
 use forebay::meter::metrics::METRICS;
 
 use crate::node::{Node, PATIENT, burst, limit, now, reserve, spec};
@@ -49,7 +49,8 @@ async fn policy_holds(node: &Node) {
     let refused = reserve(&closed, Demand::default()).await.unwrap_err();
     assert_eq!(refused.short, Short::Away);
     let places = node.bind(&[limit(Measure::Concurrency, Per::Second, 6, Sharing::Leased)]);
-    let (first, _second) = (reserve(&places, Demand::default()).await, reserve(&places, Demand::default()).await);
+    let (first, _second) =
+        (reserve(&places, Demand::default()).await, reserve(&places, Demand::default()).await);
     assert!(first.is_ok() && reserve(&places, Demand::default()).await.is_err());
     drop(first);
     assert!(reserve(&places, Demand::default()).await.is_ok());
@@ -175,19 +176,19 @@ async fn away_at_the_start_is_no_failure() {
     eventually("it is found", || node.remote.is_up());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn flushed_under_load() {
-    let server = Server::start(&[]);
-    let nodes = Node::several(3, &spec(server.url(), PATIENT));
-    let budget = limit(Measure::Money, Per::Ever, 1_000_000_000, Sharing::Leased);
-    let places = limit(Measure::Concurrency, Per::Second, 1000, Sharing::Exact);
-    let rate = limit(Measure::Requests, Per::Minute, 1_000_000, Sharing::Leased);
-    let (is_over, spent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut tasks = Vec::new();
-    for node in &nodes {
-        let bound = node.bind(&[budget.clone(), places.clone(), rate.clone()]);
-        for _ in 0..4 {
-            let (bound, is_over, spent) = (Arc::clone(&bound), Arc::clone(&is_over), Arc::clone(&spent));
+/// Several spend at each node all the time.
+struct Load {
+    is_over: Arc<AtomicBool>,
+    spent: Arc<AtomicU64>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(nodes: &[Node], limits: &[Limit]) -> Self {
+        let (is_over, spent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut tasks = Vec::new();
+        for bound in nodes.iter().flat_map(|node| std::iter::repeat_n(node.bind(limits), 4)) {
+            let (is_over, spent) = (Arc::clone(&is_over), Arc::clone(&spent));
             tasks.push(tokio::spawn(async move {
                 while !is_over.load(Relaxed) {
                     assert!(spend(&bound, 1000).await, "nothing is short");
@@ -196,22 +197,80 @@ async fn flushed_under_load() {
                 }
             }));
         }
+        Self { is_over, spent, tasks }
     }
-    for _ in 0..5 {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        server.cli(&["FLUSHALL"]);
-        server.cli(&["SCRIPT", "FLUSH"]);
+
+    async fn end(self) -> u64 {
+        self.is_over.store(true, Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        self.spent.load(Relaxed)
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    is_over.store(true, Relaxed);
-    for task in tasks {
-        task.await.unwrap();
+}
+
+/// After all nodes have left, the store knows exactly what was spent, and no place is held.
+async fn the_bill_is_right(nodes: &[Node], server: &Server, spent: u64) {
+    for node in nodes {
+        eventually("the store is up", || node.remote.is_up());
     }
-    for node in &nodes {
+    // What was told and not heard is told again within a second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    for node in nodes {
+        eventually("the store is up", || node.remote.is_up());
         node.remote.leave().await;
     }
-    assert_eq!(server.level("budget"), Some(spent.load(Relaxed) as f64), "what was spent before is known again");
+    assert_eq!(server.level("budget"), Some(spent as f64));
     let key = server.cli(&["KEYS", "*concurrency*"]);
     let held = server.cli(&["HVALS", key.trim()]);
-    assert!(held.lines().all(|count| count.starts_with("0 ")), "no place is held: {held}");
+    assert!(held.lines().all(|count| count.starts_with("0 ")), "places are held: {held}");
+}
+
+fn generous(sharing: Sharing) -> [Limit; 3] {
+    [
+        limit(Measure::Money, Per::Ever, 1_000_000_000, sharing),
+        limit(Measure::Concurrency, Per::Second, 1000, Sharing::Exact),
+        limit(Measure::Requests, Per::Minute, 10_000_000, sharing),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushed_under_load() {
+    for sharing in [Sharing::Leased, Sharing::Exact] {
+        let server = Server::start(&[]);
+        let nodes = Node::several(3, &spec(server.url(), PATIENT));
+        let load = Load::start(&nodes, &generous(sharing));
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            server.cli(&["FLUSHALL"]);
+            server.cli(&["SCRIPT", "FLUSH"]);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let spent = load.end().await;
+        the_bill_is_right(&nodes, &server, spent).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_and_killed_under_load() {
+    for sharing in [Sharing::Leased, Sharing::Exact] {
+        let mut server = Server::start(&[]);
+        let nodes = Node::several(3, &Spec { nodes: None, ..strict(server.url()) });
+        let load = Load::start(&nodes, &generous(sharing));
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            server.signal("STOP");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            server.signal("CONT");
+        }
+        eventually("it is found", || nodes.iter().all(|node| node.remote.is_up()));
+        server.kill();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        // It has forgotten everything.
+        server.again();
+        eventually("it is found", || nodes.iter().all(|node| node.remote.is_up()));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let spent = load.end().await;
+        the_bill_is_right(&nodes, &server, spent).await;
+    }
 }

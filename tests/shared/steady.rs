@@ -90,7 +90,11 @@ async fn a_lease_that_lasts_is_not_waited_for() {
 }
 
 /// Reserves and settles at all nodes until nothing is let through any more. Gives what was used.
-async fn use_up(bounds: &[Arc<Bound>], demand: Demand, use_of: impl Fn(u64) -> u64 + Copy + Send + 'static) -> u64 {
+async fn use_up(
+    bounds: &[Arc<Bound>],
+    demand: Demand,
+    use_of: impl Fn(u64) -> u64 + Copy + Send + 'static,
+) -> u64 {
     let mut tasks = Vec::new();
     for bound in bounds.iter().flat_map(|bound| std::iter::repeat_n(bound, 8)) {
         let bound = Arc::clone(bound);
@@ -103,7 +107,9 @@ async fn use_up(bounds: &[Arc<Bound>], demand: Demand, use_of: impl Fn(u64) -> u
                     hold.settle(&Used { tokens: Some(amount), money: Some(amount) }, &now());
                     used += amount;
                     refused_since = None;
-                } else if refused_since.get_or_insert_with(Instant::now).elapsed() > Duration::from_millis(600) {
+                } else if refused_since.get_or_insert_with(Instant::now).elapsed()
+                    > Duration::from_millis(600)
+                {
                     return used;
                 } else {
                     tokio::time::sleep(Duration::from_millis(5)).await;

@@ -14,7 +14,9 @@ use crate::server::{Server, eventually, free_port};
 async fn a_failover_loses_nothing_that_nodes_remember() {
     let mut primary = Server::start(&[]);
     let replica = Server::start(&["--replicaof", "127.0.0.1", &primary.port.to_string()]);
-    eventually("the replica follows", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
+    eventually("the replica follows", || {
+        replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
+    });
     let sentinel = Server::sentinel(primary.port);
     eventually("the sentinel knows of the replica", || {
         sentinel.cli(&["SENTINEL", "REPLICAS", "edge"]).contains(&replica.port.to_string())
@@ -85,15 +87,17 @@ async fn a_cluster_counts_subjects_on_their_own_nodes() {
         holds.push(hold);
     }
     let meter = Arc::clone(wide.meters("m").next().unwrap());
-    eventually("only one was taken", || meter.standing(&now()).is_some_and(|standing| standing.remaining == 99));
+    eventually("only one was taken", || {
+        meter.standing(&now()).is_some_and(|standing| standing.remaining == 99)
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_an_authority_of_ones_own() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let folder = std::env::temp_dir().join(format!("forebay-shared-tls-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::share::{Report, Share};
 use super::Part;
+use super::share::{Report, Share};
 
 /// A message about limits whose keys one script may use.
 #[derive(Debug, Default)]
@@ -112,7 +112,8 @@ impl Batch {
 
 fn state(value: &Value) -> Option<(i64, i64, u64)> {
     let Value::Array(parts) = value else { return None };
-    let [Value::BulkString(own), Value::BulkString(ahead), Value::BulkString(level)] = parts.as_slice() else {
+    let [Value::BulkString(own), Value::BulkString(ahead), Value::BulkString(level)] = parts.as_slice()
+    else {
         return None;
     };
     let text = |bytes| std::str::from_utf8(bytes).ok();

@@ -51,6 +51,16 @@ local function read_rate(m)
   return l, by
 end
 
+-- Forgets counts that are not heard of any more, where there are many. Of a rate they say nothing after twice its time.
+local function prune(m)
+  if redis.call('HLEN', m.key) < 256 then return end
+  local fields = redis.call('HGETALL', m.key)
+  for i = 1, #fields, 2 do
+    local taken, when = parse(fields[i + 1])
+    if taken and when + 2 * m.per < now then redis.call('HDEL', m.key, fields[i]) end
+  end
+end
+
 local function read_money(m)
   local known = redis.call('HMGET', m.key, 't', m.field)
   local l = limits[m.key] or { total = tonumber(known[1]) or 0 }
@@ -127,7 +137,10 @@ for ask = 1, tonumber(ARGV[3]) do
   for part = 1, count do
     local m, amount = meters[tonumber(next_argument())], tonumber(next_argument())
     parts[part] = { m, amount }
-    if short == 0 and room(m) < amount then short = part end
+    if short == 0 and room(m) < amount then
+      short = part
+      m.is_short = true
+    end
   end
   if short == 0 then
     for _, part in ipairs(parts) do take(part[1], part[2]) end
@@ -137,11 +150,13 @@ end
 
 local states = {}
 for _, m in ipairs(meters) do
-  local ahead = math.max(0, math.min(m.want, math.floor(room(m))))
+  -- Nothing is put aside of what somebody has been refused.
+  local ahead = m.is_short and 0 or math.max(0, math.min(m.want, math.floor(room(m))))
   take(m, ahead)
   local count = number(m.own) .. ' ' .. number(now) .. ' ' .. number(message)
   if m.kind == 'rate' then
     redis.call('HSET', m.key, 't', string.format('%.3f', m.limit.full), m.field, count)
+    prune(m)
     redis.call('PEXPIRE', m.key, number(m.ttl + math.max(0, m.limit.full - now) / 1000))
   else
     if m.kind == 'money' then redis.call('HSET', m.key, 't', number(m.limit.total)) end

@@ -373,7 +373,8 @@ impl Share {
         if is_asked || (slice > 0 && self.stock.load(Relaxed) <= slice / 2) {
             self.grow();
         }
-        let high = self.high();
+        // Nobody is refused while there is something in stock here: what is asked is decided over all of it.
+        let high = if is_asked { 0 } else { self.high() };
         let change = |stock: i64| match stock {
             owed if owed < 0 => Some(0),
             much if much > high => Some(high / 2),
@@ -463,7 +464,8 @@ impl Share {
 
     /// Whether the store has to hear of it: now because something is to be told, or now and then because places are held.
     pub(super) fn is_due(&self) -> bool {
-        self.is_touched.load(Relaxed) || self.stock.load(Relaxed) < 0
+        let is_late = || !self.late.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        self.is_touched.load(Relaxed) || self.stock.load(Relaxed) < 0 || is_late()
     }
 
     /// Whether the store has to hear of it now and then, or what it gave is lost.
@@ -494,7 +496,7 @@ impl Share {
             Measure::Concurrency => {
                 let lease = u64::try_from(self.remote.spec.lease.as_millis()).unwrap_or(u64::MAX / 2);
                 ("place", most, 1, lease * 2)
-            },
+            }
         }
     }
 }
