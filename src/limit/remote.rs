@@ -80,6 +80,8 @@ pub struct Remote {
     node: String,
     /// How many nodes there are.
     nodes: AtomicU64,
+    /// For how many beats there have been fewer.
+    fewer: AtomicU64,
     /// The number of the next count.
     serial: AtomicU64,
     asking: AtomicUsize,
@@ -134,6 +136,7 @@ impl Remote {
             client: Client::new(spec.store.clone()),
             node: format!("{:016x}", u64::from_be_bytes(seed)),
             nodes: AtomicU64::new(spec.nodes.unwrap_or(1).max(1)),
+            fewer: AtomicU64::new(0),
             serial: AtomicU64::new(0),
             asking: AtomicUsize::new(0),
             spec,
@@ -179,9 +182,15 @@ impl Remote {
         self.nodes.load(Relaxed)
     }
 
+    /// So many nodes are there, the store says. That there are fewer is not believed at once: a store that lost its keys has
+    /// yet to hear of them.
     fn counted(&self, nodes: u64) {
-        if self.spec.nodes.is_none() && nodes > 0 {
+        let is_fewer = nodes < self.nodes();
+        let beats = if is_fewer { self.fewer.fetch_add(1, Relaxed) + 1 } else { 0 };
+        let is_believed = !is_fewer || beats > self.spec.lease.as_secs();
+        if self.spec.nodes.is_none() && nodes > 0 && is_believed {
             self.nodes.store(nodes, Relaxed);
+            self.fewer.store(0, Relaxed);
         }
         METRICS.store.nodes.set(i64::try_from(nodes).unwrap_or(i64::MAX));
     }

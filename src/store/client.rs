@@ -20,8 +20,6 @@ use crate::meter::metrics::METRICS;
 
 /// How often a store that nobody asks is asked whether it is there.
 const BEAT: Duration = Duration::from_secs(1);
-/// How many answers in time, one after the other, end an outage.
-const PROBES: usize = 2;
 
 /// The store does not answer, or not in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,9 +195,11 @@ impl Client {
     /// A connection that answers in time.
     async fn find(&self) -> Result<Found, String> {
         let mut found = link::connect(&self.spec).await.map_err(|error| plain(&error))?;
-        for _ in 0..PROBES {
-            let ping = redis::cmd("PING");
-            match timeout(self.spec.deadline, ping.query_async::<Value>(&mut found.link)).await {
+        // One of these is a write, which a server that is full, or a replica, does not take.
+        let mut write = redis::cmd("SET");
+        write.arg(format!("{}probe", self.spec.prefix)).arg(1).arg("PX").arg(1000);
+        for probe in [redis::cmd("PING"), write] {
+            match timeout(self.spec.deadline, probe.query_async::<Value>(&mut found.link)).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(plain(&error)),
                 Err(_) => return Err(format!("no answer within {:?}", self.spec.deadline)),

@@ -93,13 +93,18 @@ async fn single(spec: &Spec) -> RedisResult<Found> {
 /// Connects to a server that must be no replica.
 async fn primary(info: ConnectionInfo, spec: &Spec) -> RedisResult<MultiplexedConnection> {
     let mut link = open(info, spec).await?;
-    let role: Value = redis::cmd("ROLE").query_async(&mut link).await?;
-    let is_primary = matches!(&role, Value::Array(parts) if parts.first().is_some_and(is_master));
-    if is_primary { Ok(link) } else { Err((ErrorKind::Client, "it is a replica").into()) }
+    match redis::cmd("ROLE").query_async::<Value>(&mut link).await {
+        Ok(Value::Array(parts)) if parts.first().is_some_and(is_replica) => {
+            Err((ErrorKind::Client, "it is a replica").into())
+        }
+        // Whoever may not ask hears it with the first write, if it is one.
+        Err(error) if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => Err(error),
+        Ok(_) | Err(_) => Ok(link),
+    }
 }
 
-fn is_master(role: &Value) -> bool {
-    matches!(role, Value::BulkString(name) if name == b"master")
+fn is_replica(role: &Value) -> bool {
+    matches!(role, Value::BulkString(name) if name == b"slave")
 }
 
 /// Asks the sentinels, one after the other, where the primary is. A server that is told and is none is not believed: the
