@@ -154,24 +154,25 @@ def upstream(binaries, directory, nice):
 
 
 @contextlib.contextmanager
-def running(start, binaries, directory, address, nice):
-    """A proxy, once it answers, and the address it listens on."""
+def running(start, binaries, directory, address, nice, key=None):
+    """A proxy, once it answers whoever has that key, and the address it listens on."""
     directory.mkdir(parents=True, exist_ok=True)
     listen = free_address()
     process = start(binaries, directory, listen, address, nice)
     try:
-        await_answer(process, listen)
+        await_answer(process, listen, key)
         yield process, listen
     finally:
         process.stop()
 
 
-def await_answer(process, address):
+def await_answer(process, address, key):
+    fields = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
             client = http.client.HTTPConnection(address, timeout=2)
-            client.request("POST", "/v1/chat/completions", ASK, {"content-type": "application/json"})
+            client.request("POST", "/v1/chat/completions", ASK, fields)
             reply = client.getresponse()
             if reply.status == 200 and reply.read():
                 return

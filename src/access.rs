@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 
+use crate::limit::Bound;
 use crate::pattern::{Pattern, Permit};
 use crate::priority::Priority;
 
@@ -22,6 +23,8 @@ pub struct Principal {
     pub priority: Option<Priority>,
     /// Whether their requests may go to a later deployment because of load.
     pub spill: bool,
+    /// How much they may use.
+    pub limits: Arc<Bound>,
     /// Whether they may ask why a request went where it did.
     pub explain: bool,
 }
@@ -58,6 +61,7 @@ impl Access {
             regions: Permit::default(),
             priority: None,
             spill: true,
+            limits: Arc::default(),
             explain: false,
         };
         Self {
@@ -131,6 +135,7 @@ mod tests {
             regions: Permit::default(),
             priority: None,
             spill: true,
+            limits: Arc::default(),
             explain: false,
         };
         Access::new([("sk-alice", principal)], anonymous)

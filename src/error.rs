@@ -75,6 +75,8 @@ pub enum Kind {
     Misdirected,
     /// 429: over a rate.
     RateLimited,
+    /// 429: what it may spend is spent; to try again does not help.
+    QuotaSpent,
     /// 431: the head is over its bound.
     HeadTooLarge,
     /// 499 (never on the wire): the client left.
@@ -108,7 +110,7 @@ impl Kind {
             Self::UnsupportedMedia => 415,
             Self::ExpectationFailed => 417,
             Self::Misdirected => 421,
-            Self::RateLimited => 429,
+            Self::RateLimited | Self::QuotaSpent => 429,
             Self::HeadTooLarge => 431,
             Self::ClientGone => 499,
             Self::Internal => 500,

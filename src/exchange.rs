@@ -17,6 +17,7 @@ pub mod guard;
 pub mod headers;
 pub mod http1;
 pub mod intake;
+mod limits;
 pub mod listing;
 pub mod pressure;
 pub mod raw;
@@ -27,6 +28,7 @@ pub mod retry;
 pub mod screen;
 pub mod serve;
 pub mod session;
+mod shield;
 mod verdict;
 
 use std::sync::Arc;
@@ -43,6 +45,7 @@ use crate::dialect::ir::Policy;
 use crate::dialect::{self, Operation};
 use crate::error::{Error, Kind};
 use crate::json::Envelope;
+use crate::limit::Prompt;
 use crate::meter::metrics::METRICS;
 use crate::route::alias::Alias;
 use crate::snapshot::Snapshot;
@@ -67,6 +70,7 @@ pub struct Shared {
     started: SystemTime,
     budget: Arc<Budget>,
     pressure: Arc<Pressure>,
+    shield: shield::Shield,
     live: AtomicUsize,
     closing: AtomicBool,
 }
@@ -103,6 +107,7 @@ impl Shared {
             started: SystemTime::now(),
             budget: Arc::default(),
             pressure: Arc::default(),
+            shield: shield::Shield::default(),
             live: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
         })
@@ -177,10 +182,13 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
         return count_here(session, (&envelope, body.bytes.len()), context).await;
     }
     affinity::check(operation, &body.bytes, &alias, context)?;
+    let prompt = || Prompt::new(&body.bytes, envelope.prompt_bytes, envelope.max_tokens, envelope.n);
+    limits::reserve(&alias, prompt, context).await?;
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let betas = betas(operation, session.head());
     let mut client = Client::new(session.again(), context.dialect, clocks.client_write, now);
+    client.quotas = context.used.quotas();
     let policy = context.route.as_ref().map_or(Policy::Lenient, |route| route.loss);
     let stream = stream && operation.streams();
     let asked = Asked::new(operation, &body.bytes, &envelope, (model, stream), policy, betas.as_deref());
@@ -281,7 +289,7 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> pingora_core::Result<bool> {
         let session = &mut *session.downstream_session;
-        match raw::begin(&self.shared, session, context) {
+        match raw::begin(&self.shared, session, context).await {
             Ok(()) => Ok(false),
             Err(error) => {
                 let broken = answer_failure(&mut Downstream::Pingora(session), context, &error).await;

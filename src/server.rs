@@ -42,7 +42,7 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
     claim(snapshot.admin.address)?;
     let shared = Shared::new(Arc::clone(&snapshot));
     let lifecycle = Arc::new(Lifecycle::default());
-    if let Some(remote) = &snapshot.remote {
+    if let Some(remote) = snapshot.book.remote() {
         remote.start().map_err(|error| format!("no thread for the shared store: {error}"))?;
     }
     let conf = server_conf(&snapshot.process);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::clocks::Clocks;
-use crate::limit::Remote;
+use crate::limit::{Book, Limits};
 use crate::route::alias::Aliases;
 use crate::route::matcher::Routes;
 use crate::secret::Secret;
@@ -40,14 +40,27 @@ pub struct Snapshot {
     pub retry: Retry,
     /// Who may call.
     pub access: Access,
-    /// Where limits are shared with other nodes.
-    pub remote: Option<Arc<Remote>>,
+    /// What is used of every limit. It is the same for every configuration of a process.
+    pub book: Arc<Book>,
+    /// How much whoever calls without a key may use, by the address.
+    pub nameless: Limits,
+    /// What any one address may send.
+    pub shield: Shield,
     /// Clusters, by name.
     pub clusters: Vec<Arc<Cluster>>,
     /// Model names.
     pub aliases: Aliases,
     /// Routes.
     pub routes: Routes,
+}
+
+/// What any one address may send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shield {
+    /// Requests each second.
+    pub requests: Option<u32>,
+    /// Requests under way at once.
+    pub concurrency: Option<u32>,
 }
 
 /// The listener for operators.

@@ -14,7 +14,7 @@ mod outage;
 #[path = "shared/proxy.rs"]
 mod proxy;
 #[cfg(test)]
-#[path = "shared/server.rs"]
+#[path = "support/redis.rs"]
 mod server;
 #[cfg(test)]
 #[path = "shared/steady.rs"]

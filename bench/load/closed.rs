@@ -53,7 +53,7 @@ pub(crate) async fn run(args: JsonArgs) -> io::Result<Outcome> {
 }
 
 async fn client(args: JsonArgs, first: u32, now: Now, tally: Rc<RefCell<Tally>>) {
-    let mut request = Request::new(&args.target.model, Kind::Whole);
+    let mut request = Request::new(&args.target.model, args.target.key.as_deref(), Kind::Whole);
     let mut expected = Reply::new();
     let mut number = first;
     let mut link = None;

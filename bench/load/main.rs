@@ -58,6 +58,9 @@ struct Target {
     /// The model that is asked for.
     #[arg(long, default_value = "bench")]
     model: String,
+    /// The key that is sent as a bearer token. Left out: none.
+    #[arg(long)]
+    key: Option<String>,
     /// Seconds before anything is measured.
     #[arg(long, default_value_t = 1.0)]
     warm: f64,

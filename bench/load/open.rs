@@ -91,7 +91,7 @@ fn sleep_until(due: Instant) {
 
 fn client(args: &JsonArgs, first: u32, times: Timetable) -> Tally {
     let mut tally = Tally::new();
-    let mut request = Request::new(&args.target.model, Kind::Whole);
+    let mut request = Request::new(&args.target.model, args.target.key.as_deref(), Kind::Whole);
     let mut expected = Reply::new();
     let mut link = None;
     let (mut number, mut due) = (first, times.first);

@@ -101,7 +101,8 @@ async fn churn(args: &SseArgs, now: &Now, clients: &mut JoinSet<()>, tally: &Sha
 impl SseArgs {
     fn request(&self, events: u32) -> Request {
         let interval = (self.interval_ms * 1e3) as u32;
-        Request::new(&self.target.model, Kind::Stream { events, interval, usage: !self.no_usage })
+        let kind = Kind::Stream { events, interval, usage: !self.no_usage };
+        Request::new(&self.target.model, self.target.key.as_deref(), kind)
     }
 
     /// How many events a stream must have to last the whole run.

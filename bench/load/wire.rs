@@ -40,10 +40,11 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    pub(crate) fn new(model: &str, kind: Kind) -> Self {
+    pub(crate) fn new(model: &str, key: Option<&str>, kind: Kind) -> Self {
         let body = request_body(model, kind);
+        let key = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
         let head = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: bench.test\r\nuser-agent: forebay-bench/1\r\n\
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: bench.test\r\nuser-agent: forebay-bench/1\r\n{key}\
              accept: application/json\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn sizes_are_what_they_are_called() {
         for kind in [Kind::Whole, STREAM] {
-            assert_eq!(body(Request::new("bench", kind).numbered(7)).len(), REQUEST);
+            assert_eq!(body(Request::new("bench", None, kind).numbered(7)).len(), REQUEST);
         }
         assert_eq!(Reply::new().numbered(7).len(), REPLY);
         assert_eq!(Event::new(7).filled(1, 1_700_000_000_000_000_000).len(), EVENT);
@@ -222,7 +223,10 @@ mod tests {
     fn all_of_it_is_json() {
         let object = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
         let data = |event: &[u8]| object(event.strip_prefix(b"data: ").unwrap());
-        assert_eq!(object(body(Request::new("m", STREAM).numbered(7)))["user"], "bench-00000007-00020000");
+        assert_eq!(
+            object(body(Request::new("m", None, STREAM).numbered(7)))["user"],
+            "bench-00000007-00020000"
+        );
         assert_eq!(object(Reply::new().numbered(7))["id"], "chatcmpl-00000007");
         assert_eq!(data(Event::new(7).filled(1, 5))["id"], "chatcmpl-00000007");
         assert_eq!(data(&ending(7, 3, true)[0])["choices"][0]["finish_reason"], "stop");
@@ -233,7 +237,7 @@ mod tests {
     fn the_upstream_reads_what_clients_ask() {
         let without = Kind::Stream { events: 5, interval: 1, usage: false };
         for kind in [Kind::Whole, STREAM, without] {
-            let ask = Ask::read(body(Request::new("bench", kind).numbered(12_345))).unwrap();
+            let ask = Ask::read(body(Request::new("bench", None, kind).numbered(12_345))).unwrap();
             assert_eq!(ask, Ask { number: 12_345, kind });
         }
         assert_eq!(Ask::read(b"{\"user\":\"someone\"}"), None);

@@ -1,6 +1,7 @@
 //! From the schema to what runs: everything that a schema cannot say is checked here, all of it in one go.
 
 mod cluster;
+mod limits;
 mod listener;
 mod model;
 mod provider;
@@ -18,6 +19,7 @@ use super::source::{Data, Node, Origin};
 use super::value::{Period, SecretRef, Timer};
 use crate::access::{Access, Principal};
 use crate::clocks::{self, Overrides};
+use crate::limit::{Book, Subject};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::snapshot::{Cause, Causes, Intake, Log, Media, Overload, Process, Retry, Snapshot};
@@ -49,12 +51,13 @@ pub(super) fn compile(
     let admin = listener::admin(config, &mut check);
     check.intake(config);
     let clocks = clocks::Clocks::default().with(&check.clocks(&Path::root().key("clocks"), &config.clocks));
-    check.limits(config);
+    let book = Arc::new(Book::shared(store::remote(config, &mut check)));
+    let nameless =
+        limits::limits(&config.limits.principal, &Path::root().key("limits").key("principal"), &mut check);
     check.positive(&Path::root().key("server").key("overload").key("delay"), config.server.overload.delay);
-    let remote = store::remote(config, &mut check);
-    let access = check.access(config);
-    let clusters = cluster::clusters(config, &mut check);
-    let aliases = model::aliases(config, &clusters, &mut check);
+    let access = check.access(config, &book);
+    let clusters = cluster::clusters(config, &book, &mut check);
+    let aliases = model::aliases(config, (&clusters, &book), &mut check);
     let routes = route::routes(config, &clusters, &mut check);
     check.unused_clusters(config);
     if check.diagnostics.has_errors() {
@@ -82,7 +85,9 @@ pub(super) fn compile(
         clocks,
         retry: retry(&config.retry),
         access,
-        remote,
+        book,
+        nameless,
+        shield: limits::shield(&config.limits.address),
         clusters: clusters.into_values().collect(),
         aliases,
         routes,
@@ -289,13 +294,6 @@ impl Check<'_> {
         }
     }
 
-    fn limits(&mut self, config: &Config) {
-        if config.limits.requests_per_minute.is_some() {
-            let help = "leave it out; until then limit requests in front of Forebay";
-            self.error(&Path::root().key("limits").key("requests_per_minute"), "not supported yet", help);
-        }
-    }
-
     /// Checks clocks, and gives those that are set.
     fn clocks(&mut self, path: &Path, clocks: &Clocks) -> Overrides {
         let all = [
@@ -343,7 +341,7 @@ impl Check<'_> {
         }
     }
 
-    fn access(&mut self, config: &Config) -> Access {
+    fn access(&mut self, config: &Config, book: &Book) -> Access {
         let root = Path::root().key("keys");
         let mut keys: Vec<(Secret, Principal)> = Vec::new();
         for (name, key) in &config.keys {
@@ -354,6 +352,8 @@ impl Check<'_> {
             }
             self.known_models(&path.key("models"), &key.models, config);
             let regions = route::permit(&key.regions, &path.key("regions"), config, self);
+            let own = (&key.limits, &key.model_limits);
+            let own = limits::of_principal(own, &config.limits.principal, &path, self);
             let path = path.key("key");
             let Some(secret) = self.secret(&path, &key.key) else {
                 continue;
@@ -374,6 +374,7 @@ impl Check<'_> {
                 regions,
                 priority: key.priority.map(route::priority),
                 spill: key.spill,
+                limits: book.bind(&Subject::Key(name.as_str().into()), &own),
                 explain: key.explain,
             };
             keys.push((secret, principal));

@@ -15,7 +15,7 @@
 //! | `HEALTH_CHECK_INTERVAL` (seconds) | `health.interval` of every cluster |
 //! | `ENDPOINT_TIMEOUT` (seconds) | `clocks.head` and `clocks.first_token`: how long a client waits without anything; a stream is never cut for its length |
 //! | `REDIS_URL` | `store.redis.urls` |
-//! | `RATE_LIMIT_PER_MINUTE` | `limits.requests_per_minute` |
+//! | `RATE_LIMIT_PER_MINUTE` | `limits.principal.requests_per_minute` |
 //!
 //! What comes out is the same tree that a file gives, and goes the same way through schema and checks; only that its
 //! places are variables.
@@ -216,7 +216,8 @@ fn policy(env: Env<'_>) -> Vec<(&'static str, Node)> {
     }
     if let Some(rate) = set(env, "RATE_LIMIT_PER_MINUTE").filter(|rate| rate != "0") {
         let rate = scalar("RATE_LIMIT_PER_MINUTE", &rate);
-        root.push(("limits", mapping(entries(vec![("requests_per_minute", rate)]))));
+        let principal = mapping(entries(vec![("requests_per_minute", rate)]));
+        root.push(("limits", mapping(entries(vec![("principal", principal)]))));
     }
     root
 }
@@ -455,7 +456,7 @@ mod tests {
         .unwrap();
         let snapshot = &loaded.snapshot;
         assert_eq!(snapshot.listeners[0].address, "127.0.0.1:9000".parse().unwrap());
-        let urls = &snapshot.remote.as_ref().unwrap().client().spec().urls;
+        let urls = &snapshot.book.remote().unwrap().client().spec().urls;
         assert_eq!(urls[0].expose(), "redis://:secret@10.0.0.7/2");
         assert_eq!(snapshot.admin.address, "127.0.0.1:9001".parse().unwrap());
         assert_eq!((snapshot.retry.attempts, snapshot.retry.delay), (5, Duration::from_millis(250)));

@@ -4,6 +4,7 @@
 //! prints. Nothing below the configuration sees them; `config::compile` turns them into what runs.
 
 mod fleet;
+mod limits;
 mod provider;
 mod store;
 mod traffic;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use fleet::*;
+pub use limits::*;
 pub use provider::*;
 pub use store::*;
 pub use traffic::*;
@@ -42,7 +44,7 @@ pub struct Config {
     pub clocks: Clocks,
     /// What is tried again.
     pub retry: Retry,
-    /// Bounds on what one client may use.
+    /// How much callers may use.
     pub limits: Limits,
     /// What nodes share: a Redis in which limits are counted.
     pub store: Store,
@@ -372,15 +374,6 @@ impl Default for Retry {
     }
 }
 
-/// Bounds on what one client may use. Nothing of this is enforced yet, so setting it is an error rather than a promise.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Requests a minute for each principal. Not supported yet: leave it out.
-    #[schemars(range(min = 1))]
-    pub requests_per_minute: Option<u32>,
-}
-
 /// A virtual key: what one principal sends as `authorization: Bearer KEY` or `x-api-key: KEY`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -399,6 +392,12 @@ pub struct Key {
     /// Whether this principal's requests may go to a deployment of a higher priority number because of load.
     #[serde(default = "traffic::yes")]
     pub spill: bool,
+    /// How much this principal may use. Left out, or what of it is left out: as `limits.principal` says.
+    #[serde(default)]
+    pub limits: Quota,
+    /// How much of such models alone, besides, by the name that it sends; a name may hold one `*`.
+    #[serde(default)]
+    pub model_limits: ModelQuotas,
     /// Tell this principal, where a request has the header `x-forebay-explain`, where it went and why, in a header of the
     /// same name.
     #[serde(default)]

@@ -105,7 +105,7 @@ pub fn class(kind: Kind) -> &'static str {
         Kind::Unauthenticated => "UnrecognizedClientException",
         Kind::Forbidden => "AccessDeniedException",
         Kind::UnknownPath | Kind::UnknownModel => "ResourceNotFoundException",
-        Kind::RateLimited => "ThrottlingException",
+        Kind::RateLimited | Kind::QuotaSpent => "ThrottlingException",
         Kind::Overloaded => "ServiceUnavailableException",
         Kind::ClientTimeout | Kind::UpstreamTimeout => "ModelTimeoutException",
         Kind::Internal | Kind::UpstreamFailed => "InternalServerException",

@@ -6,6 +6,7 @@
 //! | unauthenticated | `invalid_request_error` / `invalid_api_key` | `authentication_error` | `UNAUTHENTICATED` | `UnrecognizedClientException` |
 //! | unknown model | `invalid_request_error` / `model_not_found` | `not_found_error` | `NOT_FOUND` | `ResourceNotFoundException` |
 //! | rate limited | `requests` / `rate_limit_exceeded` | `rate_limit_error` | `RESOURCE_EXHAUSTED` | `ThrottlingException` |
+//! | quota spent | `insufficient_quota` / `insufficient_quota` | `rate_limit_error` | `RESOURCE_EXHAUSTED` | `ThrottlingException` |
 //! | overloaded | `service_unavailable_error` / `server_is_overloaded` | `overloaded_error` | `UNAVAILABLE` | `ServiceUnavailableException` |
 //! | upstream failed | `server_error` | `api_error` | `INTERNAL` | `InternalServerException` |
 //!
@@ -105,6 +106,7 @@ pub(super) fn openai_type(kind: Kind) -> (&'static str, Option<&'static str>) {
         Kind::ClientTimeout => (INVALID, Some("request_timeout")),
         Kind::TooLarge => (INVALID, Some("request_too_large")),
         Kind::RateLimited => ("requests", Some("rate_limit_exceeded")),
+        Kind::QuotaSpent => ("insufficient_quota", Some("insufficient_quota")),
         Kind::Internal | Kind::UpstreamFailed => ("server_error", None),
         Kind::UpstreamTimeout => ("server_error", Some("timeout")),
         Kind::Overloaded => ("service_unavailable_error", Some("server_is_overloaded")),
@@ -129,7 +131,7 @@ fn anthropic_type(kind: Kind) -> &'static str {
         Kind::Forbidden => "permission_error",
         Kind::UnknownPath | Kind::UnknownModel => "not_found_error",
         Kind::TooLarge => "request_too_large",
-        Kind::RateLimited => "rate_limit_error",
+        Kind::RateLimited | Kind::QuotaSpent => "rate_limit_error",
         Kind::Internal | Kind::UpstreamFailed => "api_error",
         Kind::Overloaded => "overloaded_error",
         Kind::UpstreamTimeout => "timeout_error",

@@ -89,7 +89,7 @@ fn status(kind: Kind) -> &'static str {
         Kind::Unauthenticated => "UNAUTHENTICATED",
         Kind::Forbidden => "PERMISSION_DENIED",
         Kind::UnknownPath | Kind::UnknownModel => "NOT_FOUND",
-        Kind::RateLimited => "RESOURCE_EXHAUSTED",
+        Kind::RateLimited | Kind::QuotaSpent => "RESOURCE_EXHAUSTED",
         Kind::ClientGone => "CANCELLED",
         Kind::ClientTimeout | Kind::UpstreamTimeout => "DEADLINE_EXCEEDED",
         Kind::MethodNotAllowed | Kind::NotImplemented | Kind::VersionNotSupported => "UNIMPLEMENTED",

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use smallvec::SmallVec;
 
 use super::Dialect;
-use crate::moment::{read_rfc3339, rfc3339};
+use crate::moment::{digits, read_rfc3339, rfc3339};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,47 +139,89 @@ fn span(text: &str) -> Option<f64> {
     (!text.is_empty()).then_some(seconds)
 }
 
-/// The headers that tell clients of `dialect` the same, at `now`.
-pub fn headers(quotas: &[Quota], dialect: Dialect, now: SystemTime) -> Vec<(String, String)> {
-    let mut headers = Vec::new();
+/// Tells the headers, by name and value, that tell clients of `dialect` the same, at `now`.
+pub fn tell(quotas: &[Quota], dialect: Dialect, now: SystemTime, mut say: impl FnMut(&'static str, &str)) {
+    let mut number = itoa::Buffer::new();
+    let mut text = String::new();
     for quota in quotas {
-        let name = |word: &str| match dialect {
-            Dialect::Anthropic => Some(format!("anthropic-ratelimit-{}-{word}", quota.of.name())),
-            Dialect::OpenaiChat | Dialect::OpenaiResponses => {
-                matches!(quota.of, Measure::Requests | Measure::Tokens)
-                    .then(|| format!("x-ratelimit-{word}-{}", quota.of.name()))
+        let Some([limit, remaining, reset]) = names(quota.of, dialect) else { continue };
+        for (name, count) in [(limit, quota.limit), (remaining, quota.remaining)] {
+            if let Some(count) = count {
+                say(name, number.format(count));
             }
-            Dialect::Gemini | Dialect::Converse => None,
-        };
-        let reset = quota.reset.map(|reset| match dialect {
-            Dialect::Anthropic => rfc3339(now + reset),
-            _ => as_span(reset),
-        });
-        let told = [
-            ("limit", quota.limit.map(|limit| limit.to_string())),
-            ("remaining", quota.remaining.map(|remaining| remaining.to_string())),
-            ("reset", reset),
-        ];
-        headers.extend(told.into_iter().filter_map(|(word, value)| Some((name(word)?, value?))));
+        }
+        match (quota.reset, dialect) {
+            (None, _) => {}
+            (Some(span), Dialect::Anthropic) => say(reset, &rfc3339(now + span)),
+            (Some(span), _) => {
+                text.clear();
+                put_span(&mut text, span);
+                say(reset, &text);
+            }
+        }
     }
-    headers
 }
 
-/// A span as OpenAI writes it: `6m0s`, `1.5s`, `12ms`.
-fn as_span(span: Duration) -> String {
+/// The names of the headers of a rate: its limit, what remains, its reset.
+fn names(of: Measure, dialect: Dialect) -> Option<[&'static str; 3]> {
+    match (dialect, of) {
+        (Dialect::Anthropic, Measure::Requests) => Some([
+            "anthropic-ratelimit-requests-limit",
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset",
+        ]),
+        (Dialect::Anthropic, Measure::Tokens) => Some([
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-reset",
+        ]),
+        (Dialect::Anthropic, Measure::Input) => Some([
+            "anthropic-ratelimit-input-tokens-limit",
+            "anthropic-ratelimit-input-tokens-remaining",
+            "anthropic-ratelimit-input-tokens-reset",
+        ]),
+        (Dialect::Anthropic, Measure::Output) => Some([
+            "anthropic-ratelimit-output-tokens-limit",
+            "anthropic-ratelimit-output-tokens-remaining",
+            "anthropic-ratelimit-output-tokens-reset",
+        ]),
+        (Dialect::OpenaiChat | Dialect::OpenaiResponses, Measure::Requests) => Some([
+            "x-ratelimit-limit-requests",
+            "x-ratelimit-remaining-requests",
+            "x-ratelimit-reset-requests",
+        ]),
+        (Dialect::OpenaiChat | Dialect::OpenaiResponses, Measure::Tokens) => {
+            Some(["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"])
+        }
+        (Dialect::OpenaiChat | Dialect::OpenaiResponses, Measure::Input | Measure::Output)
+        | (Dialect::Gemini | Dialect::Converse, _) => None,
+    }
+}
+
+/// Appends a span as OpenAI writes it: `6m0s`, `1.5s`, `12ms`.
+fn put_span(text: &mut String, span: Duration) {
+    let mut number = itoa::Buffer::new();
     let (seconds, millis) = (span.as_secs(), span.subsec_millis());
     if seconds == 0 {
-        return if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") };
+        text.push_str(number.format(millis));
+        text.push_str(if millis == 0 { "s" } else { "ms" });
+        return;
     }
-    let rest = match (seconds % 60, millis) {
-        (seconds, 0) => format!("{seconds}s"),
-        (seconds, millis) => format!("{seconds}.{millis:03}").trim_end_matches('0').to_owned() + "s",
-    };
-    match (seconds / 3600, seconds / 60 % 60) {
-        (0, 0) => rest,
-        (0, minutes) => format!("{minutes}m{rest}"),
-        (hours, minutes) => format!("{hours}h{minutes}m{rest}"),
+    if seconds >= 3600 {
+        text.push_str(number.format(seconds / 3600));
+        text.push('h');
     }
+    if seconds >= 60 {
+        text.push_str(number.format(seconds / 60 % 60));
+        text.push('m');
+    }
+    text.push_str(number.format(seconds % 60));
+    if millis > 0 {
+        text.push('.');
+        digits(text, millis.into(), 3);
+        text.truncate(text.trim_end_matches('0').len());
+    }
+    text.push('s');
 }
 
 #[cfg(test)]
@@ -207,8 +249,20 @@ mod tests {
         ("anthropic-ratelimit-input-tokens-reset", "1970-01-01T00:00:01Z"),
     ];
 
-    fn told(headers: &[(&'static str, &'static str)], dialect: Dialect) -> Vec<(String, String)> {
-        super::headers(&read(headers.iter().copied(), at(0)), dialect, at(0))
+    fn headers(quotas: &[Quota], dialect: Dialect, now: SystemTime) -> Vec<(String, String)> {
+        let mut headers = Vec::new();
+        tell(quotas, dialect, now, |name, value| headers.push((name.to_owned(), value.to_owned())));
+        headers
+    }
+
+    fn told(said: &[(&'static str, &'static str)], dialect: Dialect) -> Vec<(String, String)> {
+        headers(&read(said.iter().copied(), at(0)), dialect, at(0))
+    }
+
+    fn as_span(span: Duration) -> String {
+        let mut text = String::new();
+        put_span(&mut text, span);
+        text
     }
 
     #[test]

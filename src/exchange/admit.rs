@@ -18,7 +18,7 @@ use crate::error::{Error, Kind};
 use crate::meter::metrics::{METRICS, status_label};
 use crate::priority::Priority;
 use crate::route::matcher::Target;
-use crate::snapshot::{HeadBounds, Listener, Snapshot};
+use crate::snapshot::{HeadBounds, Listener, Shield, Snapshot};
 
 /// The verdict of the screen, the exchange's id and the client's address.
 pub(super) fn admit(shared: &Shared, session: &mut Session<'_>, context: &mut Context) -> Result<(), Error> {
@@ -35,6 +35,11 @@ pub(super) fn admit(shared: &Shared, session: &mut Session<'_>, context: &mut Co
     let trusted = listener.map_or(&[][..], |listener| &listener.trusted_proxies);
     (context.client, context.forwarded) =
         headers::client_address(&session.head().headers, session.peer(), trusted);
+    let bounds = context.snapshot.shield;
+    if let Some(client) = context.client.filter(|_| bounds != Shield::default()) {
+        context.dialect = dialect_before_route(session.head());
+        context.counted = shared.shield.admit(bounds, client)?;
+    }
     let keepalive = listener.map_or(Duration::from_secs(60), |listener| listener.keepalive);
     if shared.closing.load(Relaxed) {
         session.close();
@@ -46,10 +51,13 @@ pub(super) fn admit(shared: &Shared, session: &mut Session<'_>, context: &mut Co
 
 /// Screens a request over HTTP/2; one over HTTP/1 went through its guard.
 fn over_h2(head: &Parts, bounds: &HeadBounds) -> Result<(), (Error, Dialect)> {
-    screen::h2(head, bounds).map_err(|error| {
-        let dialect = screen::dialect_at(head.uri.path().as_bytes());
-        (error, dialect.unwrap_or_else(|| dialect_of(&head.headers)))
-    })
+    screen::h2(head, bounds).map_err(|error| (error, dialect_before_route(head)))
+}
+
+/// The dialect of errors before a route is found.
+fn dialect_before_route(head: &Parts) -> Dialect {
+    let dialect = screen::dialect_at(head.uri.path().as_bytes());
+    dialect.unwrap_or_else(|| dialect_of(&head.headers))
 }
 
 fn listener<'a>(session: &Session<'_>, snapshot: &'a Snapshot) -> Option<&'a Listener> {

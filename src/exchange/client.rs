@@ -9,6 +9,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::headers;
 use super::session::Session;
+use crate::dialect::quota::Quotas;
 use crate::dialect::{Dialect, Operation};
 use crate::error::Error;
 use crate::frame::http1::Reply;
@@ -47,6 +48,8 @@ pub struct Client<'a> {
     pub last: Instant,
     /// What the head is to tell of where the request went.
     pub told: Option<String>,
+    /// What the head is to tell of the limits in force, in place of what an upstream says of its own.
+    pub(super) quotas: Option<Box<Quotas>>,
     /// Whether a write was begun and its end not seen.
     writing: bool,
 }
@@ -57,7 +60,17 @@ impl<'a> Client<'a> {
     pub fn new(mut session: Session<'a>, dialect: Dialect, write: Duration, now: Instant) -> Self {
         session.write_within(write);
         let end = End::Session(session);
-        Self { end, dialect, sent: Sent::Nothing, status: 0, bytes: 0, last: now, told: None, writing: false }
+        Self {
+            end,
+            dialect,
+            sent: Sent::Nothing,
+            status: 0,
+            bytes: 0,
+            last: now,
+            told: None,
+            quotas: None,
+            writing: false,
+        }
     }
 
     /// One in its place, for an attempt beside the one that it waits for.
@@ -70,6 +83,7 @@ impl<'a> Client<'a> {
             bytes: self.bytes,
             last: self.last,
             told: None,
+            quotas: None,
             writing: false,
         }
     }
@@ -229,6 +243,9 @@ impl<'a> Client<'a> {
         }
         if let Some(told) = self.told.take() {
             headers::put(&mut head, headers::X_FOREBAY_EXPLAIN, &told);
+        }
+        if let Some(quotas) = self.quotas.take() {
+            headers::put_quotas(&mut head, &quotas, self.dialect);
         }
         self.status = head.status;
         self.sent = sent;

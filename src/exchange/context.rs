@@ -10,6 +10,8 @@ use super::Shared;
 use super::affinity::Owner;
 use super::carry::lost;
 use super::intake::Share;
+use super::limits::{self, Use};
+use super::shield::{self, Counted};
 use crate::access::Principal;
 use crate::clocks::Overrides;
 use crate::dialect::ir::Notes;
@@ -102,6 +104,8 @@ pub struct Context {
     pub upstream_id: String,
     /// What was counted.
     pub tally: Tally,
+    /// What it may use, and does.
+    pub(super) used: Use,
     /// The status sent, 0 while there is none.
     pub status: u16,
     /// The phase it is in.
@@ -120,6 +124,8 @@ pub struct Context {
     pub raw: Option<InFlight>,
     /// Endpoints that a raw route could not connect to.
     pub tried: Vec<Arc<Endpoint>>,
+    /// What counts for the caller's address.
+    pub(super) counted: Option<Counted>,
     _live: super::Live,
 }
 
@@ -147,6 +153,7 @@ impl Context {
             place: None,
             upstream_id: String::new(),
             tally: Tally::default(),
+            used: Use::default(),
             status: 0,
             phase: When::Request,
             failure: None,
@@ -156,6 +163,7 @@ impl Context {
             lost: String::new(),
             raw: None,
             tried: Vec::new(),
+            counted: None,
             _live: shared.enter(),
         }
     }
@@ -183,6 +191,7 @@ impl Context {
             place: None,
             upstream_id: String::new(),
             tally: self.tally,
+            used: self.used.beside(),
             status: self.status,
             phase: self.phase,
             failure: None,
@@ -192,6 +201,7 @@ impl Context {
             lost: String::new(),
             raw: None,
             tried: Vec::new(),
+            counted: None,
             _live: self._live.again(),
         }
     }
@@ -203,6 +213,7 @@ impl Context {
         self.place = beside.place;
         self.upstream_id = beside.upstream_id;
         self.tally = beside.tally;
+        self.used.adopt(beside.used);
         self.phase = beside.phase;
         self.note = beside.note;
         self.lost = beside.lost;
@@ -211,6 +222,7 @@ impl Context {
     /// Another attempt begins: what was known of the last is not of this one.
     pub fn begin_attempt(&mut self, now: Instant) {
         self.attempts += 1;
+        self.used.begin_attempt();
         self.timeline.restart(now);
         self.upstream_id.clear();
         self.note.clear();
@@ -237,12 +249,7 @@ impl Context {
     pub fn tenant(&self) -> Arc<str> {
         let name = self.principal.as_ref().map_or("", |principal| principal.name.as_str());
         match (name, self.client) {
-            ("" | "anonymous", Some(IpAddr::V6(address))) => {
-                // Whoever has one address has the other 2^64 beside it.
-                let [a, b, c, d, ..] = address.segments();
-                Arc::from(format!("{a:x}:{b:x}:{c:x}:{d:x}::/64"))
-            }
-            ("" | "anonymous", Some(address)) => Arc::from(address.to_string()),
+            ("" | "anonymous", Some(address)) => Arc::from(shield::caller(address).to_string()),
             (name, _) => Arc::from(name),
         }
     }
@@ -328,8 +335,9 @@ impl Context {
     }
 
     /// Counts the exchange and writes its line.
-    pub fn settle(&self, method: &http::Method, path: &str) {
+    pub fn settle(&mut self, method: &http::Method, path: &str) {
         let now = Instant::now();
+        limits::settle(self);
         let status = self.logged_status();
         self.count(method, status, now);
         if self.snapshot.log.access && log_enabled!(target: ACCESS, log::Level::Info) {

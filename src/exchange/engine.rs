@@ -16,6 +16,7 @@ use super::carry::{Asked, Carry, Outgoing, Written};
 use super::client::Client;
 use super::context::{Context, Place};
 use super::headers;
+use super::limits;
 use super::relay::{self, Opened, Terms};
 use super::resume::Resume;
 use super::retry::{Next, Nowhere, Plan, Rules};
@@ -156,6 +157,10 @@ async fn follow<'p>(
                 return Err(last.map_or_else(|| no_place(nowhere).into(), |last| over(last, context)));
             }
         };
+        if let Err(wait) = limits::reserve_at(deployment, context).await {
+            plan.has_no_room(deployment, wait, now);
+            continue;
+        }
         let model = deployment.model.resolve(&context.starred);
         let written = match write(ask, deployment, model.as_deref(), client, context).await {
             Ok(written) => written,
@@ -418,6 +423,7 @@ pub(super) async fn begin(
         length: request.length,
     };
     let head = upstream.request(&asked, &proof, &request.pieces)?;
+    context.used.sent();
     let sending = upstream.send(head, request.pieces, (&clocks, terms.deadline), connected);
     client.unless_gone(sending).await?;
     context.timeline.sent = Some(Instant::now());

@@ -182,12 +182,15 @@ pub fn translate_quotas(head: &mut Reply, dialect: Dialect) {
     let now = SystemTime::now();
     let texts = head.fields.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let quotas = quota::read(texts, now);
+    put_quotas(head, &quotas, dialect);
+}
+
+/// Says in the words of a dialect how rates stand, and nothing of any other.
+pub fn put_quotas(head: &mut Reply, quotas: &[quota::Quota], dialect: Dialect) {
     head.fields.retain(|name| !quota::is_quota(name));
-    for (name, value) in quota::headers(&quotas, dialect, now) {
-        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-            put(head, name, &value);
-        }
-    }
+    quota::tell(quotas, dialect, SystemTime::now(), |name, value| {
+        put(head, HeaderName::from_static(name), value);
+    });
 }
 
 /// A head with that status and the exchange's id.

@@ -8,6 +8,7 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use super::client::Client;
 use super::context::Context;
 use super::headers;
+use super::limits;
 use super::relay::{X_AMZN_ERRORTYPE, X_SHOULD_RETRY};
 use super::session::Session;
 use crate::dialect;
@@ -23,6 +24,7 @@ pub(super) async fn answer_failure(
 ) -> Option<Box<pingora_core::Error>> {
     let cut =
         || Some(pingora_core::Error::explain(pingora_core::ErrorType::Custom("cut"), error.to_string()));
+    context.used.abandon();
     if error.kind == Kind::ClientGone {
         return cut();
     }
@@ -72,6 +74,7 @@ pub(super) fn refusal(context: &Context, error: &Error) -> (Reply, Bytes) {
     if let Some(told) = context.explained() {
         headers::put(&mut head, headers::X_FOREBAY_EXPLAIN, &told);
     }
+    limits::tell(context, &mut head);
     if context.attempts > 1 {
         // It was tried again already: SDKs would multiply the attempts.
         headers::put(&mut head, X_SHOULD_RETRY, "false");

@@ -16,6 +16,7 @@ use super::client::Client;
 use super::context::{Context, Place};
 use super::engine::{Ask, Outbound, begin, clocks, pause, queue, sticky_value};
 use super::intake::Share;
+use super::limits;
 use super::relay::{self, Terms};
 use super::retry::{Lost, Next, Plan, Rules};
 use super::verdict::Failed;
@@ -220,6 +221,10 @@ impl Seeking<'_> {
                 }
                 Next::Over(_) => return Ok(None),
             };
+            if let Err(wait) = limits::reserve_at(deployment, context).await {
+                plan.has_no_room(deployment, wait, now);
+                continue;
+            }
             let endpoint = Arc::clone(flight.endpoint());
             context.begin_attempt(now);
             context.place = Some(Place {

@@ -37,6 +37,8 @@ pub struct Plan<'a> {
     dead: Vec<Arc<Endpoint>>,
     /// What failed since the last wait: not tried again before the next.
     tired: Vec<Arc<Endpoint>>,
+    /// Deployments whose limits have no room for the exchange before then.
+    limited: SmallVec<[(usize, Instant); 2]>,
     /// Deployments that cannot serve the exchange.
     barred: SmallVec<[usize; 4]>,
     /// The one endpoint that can be asked, where it is no matter of choice.
@@ -134,6 +136,8 @@ pub enum Nowhere {
 const RATE: Duration = Duration::from_secs(1);
 /// The longest rest: an upstream that asks for more is asked again to see whether it still does.
 const LONGEST: Duration = Duration::from_secs(60);
+/// As good as never, and not beyond any clock.
+const FAR: Duration = Duration::from_secs(86_400);
 /// By how much of itself a rest may be longer.
 const JITTER: f64 = 0.1;
 /// How long one rests that has no quota left, or whose credential is refused.
@@ -175,6 +179,7 @@ impl<'a> Plan<'a> {
             waits: 0,
             dead: Vec::new(),
             tired: Vec::new(),
+            limited: SmallVec::new(),
             barred: SmallVec::new(),
             only: None,
             held: None,
@@ -259,6 +264,22 @@ impl<'a> Plan<'a> {
             self.story.tell(index, Passed::Unwritten);
         }
         self.made -= 1;
+    }
+
+    /// The limits of that deployment have no room for the exchange for so long: it was not asked.
+    pub fn has_no_room(&mut self, deployment: &'a Deployment, wait: Duration, now: Instant) {
+        if let Some(index) = self.index_of(deployment) {
+            self.limited.push((index, now + wait.min(FAR)));
+        }
+        self.made -= 1;
+    }
+
+    /// How much longer an exchange leaves a deployment alone for its rate: as its API asked, or as its limits here say.
+    fn rests(&self, index: usize, now: Instant) -> Option<Duration> {
+        let of = self.limited.iter().filter(|(limited, until)| *limited == index && *until > now);
+        let here = of.map(|(_, until)| until.saturating_duration_since(now)).max();
+        let there = self.alias.deployments.get(index)?.rests(self.rules.named, now);
+        here.max(there)
     }
 
     /// It waited so long for a place at that deployment, and got it or not.
@@ -348,7 +369,7 @@ impl<'a> Plan<'a> {
             else {
                 continue;
             };
-            if let Some(left) = deployment.rests(self.rules.named, now) {
+            if let Some(left) = self.rests(index, now) {
                 self.story.tell(index, Passed::Rests(left));
                 continue;
             }
@@ -460,9 +481,7 @@ impl<'a> Plan<'a> {
     /// No place is left for now: how long until there is one again?
     fn wait(&mut self, now: Instant) -> Next<'a> {
         let usable = self.order.iter().filter(|index| !self.barred.contains(index));
-        let rests =
-            usable.filter_map(|index| self.alias.deployments.get(*index)?.rests(self.rules.named, now));
-        let rest = rests.min();
+        let rest = usable.filter_map(|index| self.rests(*index, now)).min();
         let tired = (!self.tired.is_empty()).then(|| self.backoff().max(self.asked));
         let wait = match (tired, rest) {
             (Some(tired), Some(rest)) => tired.min(rest),
@@ -575,6 +594,8 @@ mod tests {
             sticky: Sticky::No,
             clocks: Overrides::default(),
             fallback: Fallbacks::default(),
+            limits: Arc::default(),
+            forecast: Arc::default(),
             listed: true,
         }
     }

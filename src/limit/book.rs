@@ -31,11 +31,13 @@ struct Counts {
 /// How many counts there may be before they are looked through: names come from tokens and addresses, too.
 const SWEEP: usize = 16_384;
 
+type Meters = Box<[Arc<Meter>]>;
+
 /// The meters of one subject.
 #[derive(Debug, Default)]
 pub struct Bound {
-    all: Box<[Arc<Meter>]>,
-    models: Box<[(Pattern, Box<[Arc<Meter>]>)]>,
+    all: Meters,
+    models: Box<[(Pattern, Meters)]>,
 }
 
 impl Bound {
@@ -69,7 +71,7 @@ impl Book {
         }
         let outage = limits.outage;
         let meters = |models: Option<&Arc<str>>, limits: &[Limit]| {
-            limits.iter().map(|limit| self.meter(subject, models, (limit, outage))).collect::<Box<_>>()
+            limits.iter().map(|limit| self.meter(subject, models, (limit, outage))).collect::<Meters>()
         };
         let such = limits.models.iter().map(|(pattern, limits)| {
             let name = Arc::from(pattern.to_string());

@@ -102,7 +102,7 @@ impl Hold {
         match answer {
             Answer::Taken => self.taken.extend(wanted.into_iter().map(|wanted| wanted.given(now))),
             Answer::Short(number, short) => {
-                if let Some(wanted) = wanted.get(number) {
+                if let Some(wanted) = wanted.get(number).or_else(|| wanted.first()) {
                     let refused = wanted.meter.refused(wanted.amount, short);
                     return Err(self.back_to(before, refused, now));
                 }
@@ -133,6 +133,13 @@ impl Hold {
     /// Something is sent now: from here on what was taken counts until it is known better.
     pub fn sent(&mut self) {
         self.state = State::Sent;
+    }
+
+    /// Gives all of it back, unless something was sent.
+    pub fn abandon(&mut self) {
+        if self.state == State::Reserved {
+            *self = Self::default();
+        }
     }
 
     /// So much was really used. Without effect where nothing was sent, or where it is settled already.

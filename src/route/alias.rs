@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use crate::clocks::Overrides;
 use crate::dialect::Operation;
+use crate::limit::{Bound, Forecast};
 use crate::meter::series::DeploymentSeries;
 use crate::pattern::Pattern;
 use crate::upstream::cluster::Cluster;
@@ -122,6 +123,10 @@ pub struct Alias {
     pub clocks: Overrides,
     /// Which other aliases take over what this one cannot serve.
     pub fallback: Fallbacks,
+    /// What everyone together may use of it.
+    pub limits: Arc<Bound>,
+    /// What its exchanges use.
+    pub forecast: Arc<Forecast>,
     /// Whether model lists show it. A pattern is never shown.
     pub listed: bool,
 }
@@ -291,6 +296,8 @@ mod tests {
             sticky: Sticky::No,
             clocks: Overrides::default(),
             fallback: Fallbacks::default(),
+            limits: Arc::default(),
+            forecast: Arc::default(),
             listed: true,
         }
     }

@@ -33,7 +33,7 @@ pub(super) struct Drain {
 
 impl Drain {
     pub(super) fn new(shared: Arc<Shared>, lifecycle: Arc<Lifecycle>, snapshot: &Snapshot) -> Self {
-        Self { shared, lifecycle, process: snapshot.process, remote: snapshot.remote.clone() }
+        Self { shared, lifecycle, process: snapshot.process, remote: snapshot.book.remote().cloned() }
     }
 }
 

@@ -27,6 +27,7 @@ use crate::clocks::Overrides;
 use crate::dialect::Operation;
 use crate::dialect::form::Form;
 use crate::dialect::translate::Passage;
+use crate::limit::Bound;
 use crate::meter::series::ClusterSeries;
 use crate::provider::credential::Source;
 use crate::provider::{Kind, Provider};
@@ -68,6 +69,8 @@ pub struct ClusterSpec {
     pub admission: Option<admission::Policy>,
     /// When requests go to other deployments although it could be asked; nothing where they never do.
     pub spill: Option<spill::Policy>,
+    /// How much may be used of it.
+    pub limits: Arc<Bound>,
     /// When a second attempt is made beside one that is slow; never, where it says nothing.
     pub hedge: Option<Hedging>,
     /// How endpoints are checked.
@@ -372,6 +375,7 @@ pub(crate) mod tests {
             breaker: Policy { failures: 2, ..Policy::default() },
             admission: None,
             spill: None,
+            limits: Arc::default(),
             hedge: None,
             probing: Probing::off(),
             pool_idle: Duration::from_secs(1),

@@ -42,6 +42,8 @@ mod hedge;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod matrix;
 #[cfg(test)]
 mod models;
@@ -49,6 +51,10 @@ mod models;
 mod policy;
 #[cfg(test)]
 mod raw;
+#[cfg(test)]
+#[expect(dead_code, reason = "tests/shared needs more of it")]
+#[path = "../support/redis.rs"]
+mod redis;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
@@ -59,6 +65,8 @@ mod retries;
 mod screen;
 #[cfg(test)]
 mod seen;
+#[cfg(test)]
+mod shared;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::config::diagnostic::Path;
 use crate::config::schema::{self, Balance, Config, Speaks};
 use crate::dialect::Operation;
 use crate::dialect::form::Form;
+use crate::limit::{Book, Subject};
 use crate::provider::Provider;
 use crate::secret::Secret;
 use crate::upstream::balance::Strategy;
@@ -25,7 +26,7 @@ use crate::upstream::link::Links;
 use credential::Site;
 
 /// Every cluster that is right.
-pub(super) fn clusters(config: &Config, check: &mut Check<'_>) -> Clusters {
+pub(super) fn clusters(config: &Config, book: &Book, check: &mut Check<'_>) -> Clusters {
     let root = Path::root().key("clusters");
     if config.clusters.is_empty() && !check.diagnostics.has_errors() {
         let help = "add `clusters:`; conf/forebay.yaml is a small configuration to begin with";
@@ -37,7 +38,7 @@ pub(super) fn clusters(config: &Config, check: &mut Check<'_>) -> Clusters {
     for (name, cluster) in &config.clusters {
         let path = root.key(name);
         check.name(&path, name);
-        if let Some(compiled) = compile(name, cluster, (&known, seal.as_ref()), &path, check) {
+        if let Some(compiled) = compile((name, book), cluster, (&known, seal.as_ref()), &path, check) {
             clusters.insert(name.clone(), Arc::new(compiled));
         }
     }
@@ -53,7 +54,7 @@ fn seal(config: &Config, check: &mut Check<'_>) -> Option<Secret> {
 }
 
 fn compile(
-    name: &str,
+    (name, book): (&str, &Book),
     cluster: &schema::Cluster,
     (known, seal): (&Known, Option<&Secret>),
     path: &Path,
@@ -82,6 +83,7 @@ fn compile(
     endpoints::tls_effect(cluster, &endpoints, path, check);
     let probing = health::probing(cluster, &row, &headers, path, check);
     let speaks = speaks(cluster, &row, &path.key("speaks"), check);
+    let limits = super::limits::limits(&cluster.limits, &path.key("limits"), check);
     let continues = continues(cluster, &row, &speaks, &path.key("continuation"), check);
     if check.diagnostics.has_errors() {
         return None;
@@ -102,6 +104,7 @@ fn compile(
         breaker,
         admission,
         spill,
+        limits: book.bind(&Subject::Cluster(name.into()), &limits),
         hedge,
         probing,
         pool_idle: cluster.pool.idle.map_or(row.idle, |idle| idle.0),

@@ -1,16 +1,23 @@
 //! Model aliases and their deployments.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
 use super::{Check, Clusters};
 use crate::config::diagnostic::Path;
 use crate::config::schema::{Config, Model};
 use crate::config::value;
+use crate::limit::{Book, Subject};
 use crate::pattern::Pattern;
 use crate::route::alias::{Alias, Aliases, Deployment, Fallbacks, Sticky, UpstreamModel};
 
 /// Every alias that is right.
-pub(super) fn aliases(config: &Config, clusters: &Clusters, check: &mut Check<'_>) -> Aliases {
+pub(super) fn aliases(
+    config: &Config,
+    (clusters, book): (&Clusters, &Book),
+    check: &mut Check<'_>,
+) -> Aliases {
     let root = Path::root().key("models");
     let only_raw = !config.routes.is_empty() && config.routes.iter().all(|route| route.raw);
     if config.models.is_empty() && !only_raw && !config.clusters.is_empty() {
@@ -26,17 +33,16 @@ pub(super) fn aliases(config: &Config, clusters: &Clusters, check: &mut Check<'_
         if let Err(wrong) = name.parse::<value::Pattern>() {
             check.error(&path, wrong.message, wrong.help);
         }
-        aliases.extend(alias(name, model, &path, config, clusters, check));
+        aliases.extend(alias((name, model), &path, config, (clusters, book), check));
     }
     Aliases::new(aliases)
 }
 
 fn alias(
-    name: &str,
-    model: &Model,
+    (name, model): (&str, &Model),
     path: &Path,
     config: &Config,
-    clusters: &Clusters,
+    (clusters, book): (&Clusters, &Book),
     check: &mut Check<'_>,
 ) -> Option<Alias> {
     let list = path.key("deployments");
@@ -65,6 +71,7 @@ fn alias(
         Some(value::Sticky::Header(name)) => Sticky::Header(HeaderName::from_bytes(name.0.as_bytes()).ok()?),
     };
     let clocks = check.clocks(&path.key("clocks"), &model.clocks);
+    let limits = super::limits::limits(&model.limits, &path.key("limits"), check);
     Some(Alias {
         pattern: Pattern::parse(name)?,
         name: name.to_owned(),
@@ -72,6 +79,8 @@ fn alias(
         sticky,
         clocks,
         fallback: fallback(model, &path.key("fallback"), config, check),
+        limits: book.bind(&Subject::Model(name.into()), &limits),
+        forecast: Arc::default(),
         listed: model.list,
     })
 }

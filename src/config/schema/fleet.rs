@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Clocks;
+use super::{Clocks, Quota};
 use crate::config::value::{Period, ProviderName, SecretRef, Url};
 
 /// An upstream: a cloud API, or endpoints that share a balancing and health policy.
@@ -58,6 +58,10 @@ pub struct Cluster {
     pub breaker: Breaker,
     /// How many requests may be under way at once, and how many wait for the rest. Left out: as many as come.
     pub admission: Option<Admission>,
+    /// How much of it may be used, whoever asks: what its account allows. What is reached is passed over, as where its own
+    /// API refuses.
+    #[serde(default)]
+    pub limits: Quota,
     /// When requests go to deployments of a higher priority number although this cluster could be asked, and when they come
     /// back. Left out: only when it cannot.
     pub spill: Option<Spill>,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fleet::one;
+use super::limits::Quota;
 use crate::config::value::{HostPattern, PathPrefix, Pattern, Period, Size, Sticky, Timer};
 
 /// How long anything may take. All are separate; a heartbeat resets none of them.
@@ -89,6 +90,9 @@ pub struct Model {
     /// Other models that take over what this one cannot take.
     #[serde(default)]
     pub fallback: Fallback,
+    /// How much of it everyone together may use.
+    #[serde(default)]
+    pub limits: Quota,
     /// Show it in `/v1/models`. A pattern never is.
     #[serde(default = "yes")]
     pub list: bool,

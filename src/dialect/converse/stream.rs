@@ -532,7 +532,7 @@ fn frame(out: &mut Vec<u8>, kind: &str, write: impl FnOnce(&mut Object<'_>)) {
 /// Appends the exception that ends a stream.
 pub fn exception(out: &mut Vec<u8>, error: &Error) {
     let kind = match error.kind {
-        Kind::RateLimited => "throttlingException",
+        Kind::RateLimited | Kind::QuotaSpent => "throttlingException",
         Kind::Overloaded => "serviceUnavailableException",
         Kind::Internal => "internalServerException",
         Kind::UpstreamFailed | Kind::UpstreamTimeout => "modelStreamErrorException",

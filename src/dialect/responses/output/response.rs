@@ -100,7 +100,7 @@ impl Output {
 /// What a response calls an error.
 fn error_code(error: &Error) -> &'static str {
     match error.kind {
-        Kind::RateLimited => "rate_limit_exceeded",
+        Kind::RateLimited | Kind::QuotaSpent => "rate_limit_exceeded",
         Kind::InvalidRequest => "invalid_prompt",
         _ => "server_error",
     }

@@ -1,0 +1,123 @@
+//! How much anyone may use.
+
+use std::sync::Arc;
+
+use super::Check;
+use crate::config::diagnostic::Path;
+use crate::config::schema::{self, Allowance, ModelQuotas, Outage, Quota, Sharing, Spent};
+use crate::config::value;
+use crate::limit::{self, Limit, Limits, Measure, Per, Reached};
+use crate::pattern::Pattern;
+
+/// The most that a budget may be, dollars: what fits into a number of picodollars.
+const RICHEST: f64 = 10_000_000.0;
+
+/// What of a quota is not said holds as `other` says.
+fn or(own: &Quota, other: &Quota) -> Quota {
+    let budget = &own.budget;
+    let is_said = budget.day.or(budget.month).or(budget.total).is_some();
+    Quota {
+        requests_per_second: own.requests_per_second.or(other.requests_per_second),
+        requests_per_minute: own.requests_per_minute.or(other.requests_per_minute),
+        requests_per_day: own.requests_per_day.or(other.requests_per_day),
+        tokens_per_second: own.tokens_per_second.or(other.tokens_per_second),
+        tokens_per_minute: own.tokens_per_minute.or(other.tokens_per_minute),
+        tokens_per_day: own.tokens_per_day.or(other.tokens_per_day),
+        concurrency: own.concurrency.or(other.concurrency),
+        budget: if is_said { budget.clone() } else { other.budget.clone() },
+        sharing: own.sharing,
+        outage: own.outage,
+    }
+}
+
+/// The limits of a principal: its own, and where they say nothing, those of everyone.
+pub(super) fn of_principal(
+    (own, models): (&Quota, &ModelQuotas),
+    everyones: &Quota,
+    path: &Path,
+    check: &mut Check<'_>,
+) -> Limits {
+    allowance(&own.budget, &path.key("limits").key("budget"), check);
+    of((&or(own, everyones), models), path, check)
+}
+
+/// The limits of anything else.
+pub(super) fn limits(quota: &Quota, path: &Path, check: &mut Check<'_>) -> Limits {
+    allowance(&quota.budget, &path.key("budget"), check);
+    Limits { all: each(quota), models: Vec::new(), outage: outage(quota.outage) }
+}
+
+fn of((own, models): (&Quota, &ModelQuotas), path: &Path, check: &mut Check<'_>) -> Limits {
+    let path = path.key("model_limits");
+    let mut such = Vec::new();
+    for (name, quota) in models {
+        let path = path.key(name);
+        if let Err(wrong) = name.parse::<value::Pattern>() {
+            check.error(&path, wrong.message, wrong.help);
+        }
+        allowance(&quota.budget, &path.key("budget"), check);
+        such.extend(Pattern::parse(name).map(|pattern| (pattern, each(quota))));
+    }
+    Limits { all: each(own), models: such, outage: outage(own.outage) }
+}
+
+fn outage(outage: Outage) -> limit::Outage {
+    match outage {
+        Outage::FailOpen => limit::Outage::Open,
+        Outage::FailClosed => limit::Outage::Closed,
+    }
+}
+
+/// Refuses amounts and shares that mean nothing.
+fn allowance(allowance: &Allowance, path: &Path, check: &mut Check<'_>) {
+    let amounts = [("day", allowance.day), ("month", allowance.month), ("total", allowance.total)];
+    for (key, dollars) in amounts {
+        if dollars.is_some_and(|dollars| !(dollars > 0.0 && dollars <= RICHEST)) {
+            let help = format!("write dollars, more than 0 and at most {RICHEST}");
+            check.error(&path.key(key), "this is no budget", help);
+        }
+    }
+    for (index, share) in allowance.warn_at.iter().enumerate() {
+        if !(*share > 0.0 && *share <= 1.0) {
+            let path = path.key("warn_at").index(index);
+            check.error(&path, "this is no share", "write a number above 0 and up to 1, such as `0.8`");
+        }
+    }
+}
+
+fn each(quota: &Quota) -> Vec<Limit> {
+    use Measure::{Concurrency, Money, Requests, Tokens};
+    let sharing = match quota.sharing {
+        Sharing::Leased => limit::Sharing::Leased,
+        Sharing::Exact => limit::Sharing::Exact,
+        Sharing::Local => limit::Sharing::Local,
+    };
+    let rate = |measure, per, most: Option<u64>| {
+        most.map(|most| Limit { measure, per, most, reached: Reached::default(), sharing })
+    };
+    let rates = [
+        rate(Requests, Per::Second, quota.requests_per_second),
+        rate(Requests, Per::Minute, quota.requests_per_minute),
+        rate(Requests, Per::Day, quota.requests_per_day),
+        rate(Tokens, Per::Second, quota.tokens_per_second),
+        rate(Tokens, Per::Minute, quota.tokens_per_minute),
+        rate(Tokens, Per::Day, quota.tokens_per_day),
+        rate(Concurrency, Per::Ever, quota.concurrency),
+    ];
+    let mut tell_at = quota.budget.warn_at.clone();
+    tell_at.sort_by(f64::total_cmp);
+    let reached = Reached { refuse: quota.budget.spent == Spent::Refuse, tell_at: Arc::from(tell_at) };
+    let money = |per, dollars: Option<f64>| {
+        let most = (dollars? * 1e12).round() as u64;
+        Some(Limit { measure: Money, per, most, reached: reached.clone(), sharing })
+    };
+    let budget = &quota.budget;
+    let budgets =
+        [money(Per::Day, budget.day), money(Per::Month, budget.month), money(Per::Ever, budget.total)];
+    rates.into_iter().chain(budgets).flatten().collect()
+}
+
+/// What any one address may send.
+pub(super) fn shield(written: &schema::Shield) -> crate::snapshot::Shield {
+    crate::snapshot::Shield { requests: written.requests_per_second, concurrency: written.concurrency }
+}
