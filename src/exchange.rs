@@ -193,7 +193,7 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     }
     affinity::check(operation, &body.bytes, &alias, context)?;
     context.tally.prompt = prompt_tokens(&envelope, body.bytes.len());
-    limits::reserve(&alias, || prompt(&envelope, &body.bytes), context)?;
+    limits::reserve(&alias, || prompt(&envelope, &body.bytes), context).await?;
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let betas = betas(operation, session.head());
@@ -313,7 +313,7 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> pingora_core::Result<bool> {
         let session = &mut *session.downstream_session;
-        match raw::begin(&self.shared, session, context) {
+        match raw::begin(&self.shared, session, context).await {
             Ok(()) => Ok(false),
             Err(error) => {
                 let broken = answer_failure(&mut Downstream::Pingora(session), context, &error).await;

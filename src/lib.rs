@@ -32,6 +32,7 @@
 //! exchange | config                    strangers to each other: they meet in the snapshot
 //! snapshot
 //! provider  access  limit  upstream  route
+//! store                                what all nodes share: Redis
 //! dialect  meter
 //! json  frame
 //! error  secret  clocks  lifecycle  moment  pattern  priority
@@ -104,4 +105,5 @@ pub mod secret;
 pub mod server;
 pub mod sim;
 pub mod snapshot;
+pub mod store;
 pub mod upstream;

@@ -11,6 +11,17 @@
 //! used; one that is dropped before is *abandoned*, and leaves no trace. A hold that was never settled although something
 //! was sent stays counted as it was reserved: an error here costs a caller a few tokens, not the operator money.
 //!
+//! All of it is one call, [`Hold::reserve`], which waits only where a limit is shared and the store has to be asked; then
+//! [`Hold::sent`] and [`Hold::settle`], which never wait.
+//!
+//! # Shared limits
+//!
+//! A book that has a [`Remote`] ([`Book::shared`]) shares its limits with the other nodes, but for those that are
+//! [`Sharing::Local`]. [`Remote::start`] connects, once the process serves; [`Remote::leave`] gives back what is ahead of use,
+//! once it is drained. The rest of this page holds for shared limits too; [`remote`] says what differs.
+//!
+//! # Rates and budgets
+//!
 //! A rate is kept by the generic cell rate algorithm (ITU-T I.371), one atomic number for each: as much as the limit at
 //! once, and after that as fast as the limit says. Over any window of its period, it lets through at most twice the limit,
 //! and over a long time never more than the limit. A budget is money of a calendar day, month or all time, in UTC.
@@ -21,6 +32,7 @@ mod forecast;
 mod hold;
 mod meter;
 mod rate;
+pub mod remote;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -33,6 +45,7 @@ pub use forecast::{Forecast, Prompt};
 pub use hold::{Demand, Hold, Used};
 pub use meter::{Meter, Refused};
 pub use rate::{Pace, Rate};
+pub use remote::Remote;
 
 /// Now, by both clocks that limits go by.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +73,9 @@ pub enum Short {
     Wait(Duration),
     /// There never will: more was asked at once than there can be, or it is spent for good.
     Never,
+    /// The store in which it is counted does not answer, and nothing is let through without it ([`Outage::Closed`]): no
+    /// fault of the caller's.
+    Away,
 }
 
 /// How a limit stands.

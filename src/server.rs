@@ -47,6 +47,9 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
         let _ = shared.ledger.set(ledger);
     }
     let lifecycle = Arc::new(Lifecycle::default());
+    if let Some(remote) = snapshot.book.remote() {
+        remote.start().map_err(|error| format!("no thread for the shared store: {error}"))?;
+    }
     let conf = server_conf(&snapshot.process);
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
@@ -70,7 +73,7 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
         log::info!("serving {scheme}://{}", listener.address);
     }
     log::info!("health and metrics at http://{}", snapshot.admin.address);
-    let drain = Drain::new(shared, lifecycle, snapshot.process);
+    let drain = Drain::new(shared, lifecycle, &snapshot);
     server.run(RunArgs { shutdown_signal: Box::new(drain) });
     Ok(())
 }

@@ -108,6 +108,7 @@ mod tests {
                 "ENDPOINTS_FILE" => file("endpoints"),
                 "VERTEX_KEY_FILE" => file("vertex.json"),
                 "CREDENTIALS_DIRECTORY" => Some(self.directory.display().to_string()),
+                "LIMITS_REDIS_KEY" => Some("redis://10.0.0.7:6379".to_owned()),
                 _ if name.ends_with("_KEY") => Some(format!("the-value-of-{name}")),
                 _ => None,
             }

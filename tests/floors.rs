@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "secret", "clocks", "lifecycle", "moment", "pattern", "priority"],
     &["json", "frame"],
     &["dialect", "meter"],
+    &["store"],
     &["provider", "access", "limit", "upstream", "route"],
     &["snapshot"],
     &["exchange", "config"],

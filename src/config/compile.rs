@@ -7,6 +7,7 @@ mod model;
 mod money;
 mod provider;
 mod route;
+mod store;
 
 use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
@@ -51,7 +52,7 @@ pub(super) fn compile(
     let admin = listener::admin(config, &mut check);
     check.intake(config);
     let clocks = clocks::Clocks::default().with(&check.clocks(&Path::root().key("clocks"), &config.clocks));
-    let book = Arc::new(Book::default());
+    let book = Arc::new(Book::shared(store::remote(config, &mut check)));
     let nameless =
         limits::limits(&config.limits.principal, &Path::root().key("limits").key("principal"), &mut check);
     check.positive(&Path::root().key("server").key("overload").key("delay"), config.server.overload.delay);

@@ -14,6 +14,7 @@
 //! | `CIRCUIT_BREAKER_TIMEOUT` (seconds) | `breaker.for` of every cluster; `breaker.max_for` too where it is longer than that |
 //! | `HEALTH_CHECK_INTERVAL` (seconds) | `health.interval` of every cluster |
 //! | `ENDPOINT_TIMEOUT` (seconds) | `clocks.head` and `clocks.first_token`: how long a client waits without anything; a stream is never cut for its length |
+//! | `REDIS_URL` | `store.redis.urls` |
 //! | `RATE_LIMIT_PER_MINUTE` | `limits.principal.requests_per_minute` |
 //!
 //! What comes out is the same tree that a file gives, and goes the same way through schema and checks; only that its
@@ -71,10 +72,6 @@ pub fn tree(env: Env<'_>, diagnostics: &mut Diagnostics) -> Node {
         diagnostics.push(nothing_configured());
     }
     fleet.catch_all();
-    if set(env, "REDIS_URL").is_some() {
-        let message = "not used: nothing is shared between nodes yet";
-        diagnostics.push(Diagnostic::warning(variable("REDIS_URL"), Path::root(), message));
-    }
     let mut root = policy(env);
     root.push(("clusters", mapping(fleet.with_policy(env))));
     root.push(("models", mapping(fleet.models)));
@@ -209,6 +206,13 @@ fn policy(env: Env<'_>) -> Vec<(&'static str, Node)> {
     if let Some(timeout) = seconds(env, "ENDPOINT_TIMEOUT") {
         let clocks = vec![("head", timeout.clone()), ("first_token", timeout)];
         root.push(("clocks", mapping(entries(clocks))));
+    }
+    if set(env, "REDIS_URL").is_some() {
+        // It may hold a password.
+        let url = scalar("REDIS_URL", "env:REDIS_URL");
+        let urls = Node { place: variable("REDIS_URL"), data: Data::Sequence(vec![url]) };
+        let redis = mapping(entries(vec![("urls", urls)]));
+        root.push(("store", mapping(entries(vec![("redis", redis)]))));
     }
     if let Some(rate) = set(env, "RATE_LIMIT_PER_MINUTE").filter(|rate| rate != "0") {
         let rate = scalar("RATE_LIMIT_PER_MINUTE", &rate);
@@ -447,10 +451,13 @@ mod tests {
             ("HEALTH_CHECK_INTERVAL", "45"),
             ("ENDPOINT_TIMEOUT", "90"),
             ("RATE_LIMIT_PER_MINUTE", "0"),
+            ("REDIS_URL", "redis://:secret@10.0.0.7/2"),
         ])
         .unwrap();
         let snapshot = &loaded.snapshot;
         assert_eq!(snapshot.listeners[0].address, "127.0.0.1:9000".parse().unwrap());
+        let urls = &snapshot.book.remote().unwrap().client().spec().urls;
+        assert_eq!(urls[0].expose(), "redis://:secret@10.0.0.7/2");
         assert_eq!(snapshot.admin.address, "127.0.0.1:9001".parse().unwrap());
         assert_eq!((snapshot.retry.attempts, snapshot.retry.delay), (5, Duration::from_millis(250)));
         assert_eq!(

@@ -8,6 +8,7 @@ mod fleet;
 mod limits;
 mod money;
 mod provider;
+mod store;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use fleet::*;
 pub use limits::*;
 pub use money::*;
 pub use provider::*;
+pub use store::*;
 pub use traffic::*;
 
 use super::value::{Address, Network, Period, Size};
@@ -48,6 +50,8 @@ pub struct Config {
     pub retry: Retry,
     /// How much callers may use.
     pub limits: Limits,
+    /// What nodes share: a Redis in which limits are counted.
+    pub store: Store,
     /// Virtual keys by the name of the principal that each denotes. The name shows in logs and metrics, the key
     /// itself nowhere.
     pub keys: BTreeMap<String, Key>,

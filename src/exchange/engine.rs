@@ -159,7 +159,7 @@ async fn follow<'p>(
                 return Err(last.map_or_else(|| no_place(nowhere).into(), |last| over(last, context)));
             }
         };
-        if let Err(no_room) = limits::reserve_at(deployment, flight.key(), context) {
+        if let Err(no_room) = limits::reserve_at(deployment, flight.key(), context).await {
             plan.has_no_room(deployment, no_room, now);
             continue;
         }

@@ -36,20 +36,22 @@ pub(super) struct Use {
 
 /// An SDK does not wait for longer before it tries again, and would try at once.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// When the store of limits that does not answer is asked again.
+const AWAY: Duration = Duration::from_secs(1);
 
 impl Use {
     /// Takes what an exchange will probably use of each limit, or nothing of any.
     ///
     /// # Errors
     /// What has no room.
-    fn take<'b>(
+    async fn take<'b>(
         &mut self,
         bounds: impl Iterator<Item = &'b Arc<Bound>>,
         (model, demand): (&'b str, &Demand),
         now: &Now,
     ) -> Result<(), Error> {
         let meters = bounds.flat_map(|bound| bound.meters(model));
-        self.hold.take(meters, demand, now).map_err(|refused| {
+        self.hold.reserve(meters, demand, now).await.map_err(|refused| {
             let error = refusal(&refused);
             self.refused = Some(refused);
             error
@@ -101,7 +103,7 @@ impl Use {
 ///
 /// # Errors
 /// 429 where there is no room; nothing was taken then.
-pub(super) fn reserve(
+pub(super) async fn reserve(
     alias: &Alias,
     prompt: impl FnOnce() -> Prompt,
     context: &mut Context,
@@ -120,7 +122,7 @@ pub(super) fn reserve(
     context.used.prompt = prompt;
     context.used.forecast = Some(Arc::clone(&alias.forecast));
     let bounds = callers.iter().chain([&alias.limits]);
-    context.used.take(bounds, (&context.model, &demand), &Now::at(Instant::now()))
+    context.used.take(bounds, (&context.model, &demand), &Now::at(Instant::now())).await
 }
 
 /// What a request will probably use at the dearest of those places: so a budget holds wherever it goes.
@@ -143,12 +145,12 @@ fn demand(forecast: &Forecast, places: &[Deployment], prompt: &Prompt, context: 
 ///
 /// # Errors
 /// As [`reserve`].
-pub(super) fn reserve_raw(context: &mut Context) -> Result<(), Error> {
+pub(super) async fn reserve_raw(context: &mut Context) -> Result<(), Error> {
     let callers = callers(context);
     if callers.iter().all(|bound| bound.is_empty()) {
         return Ok(());
     }
-    context.used.take(callers.iter(), ("", &Demand::default()), &Now::at(Instant::now()))
+    context.used.take(callers.iter(), ("", &Demand::default()), &Now::at(Instant::now())).await
 }
 
 /// The limits of whoever asks.
@@ -165,7 +167,7 @@ fn callers(context: &Context) -> [Arc<Bound>; 1] {
 ///
 /// # Errors
 /// Which has no room, and for how long; nothing was taken then.
-pub(super) fn reserve_at<'k>(
+pub(super) async fn reserve_at<'k>(
     deployment: &Deployment,
     key: Option<&'k KeyUse>,
     context: &mut Context,
@@ -187,12 +189,13 @@ pub(super) fn reserve_at<'k>(
     let (mut hold, now) = (Hold::default(), Now::at(Instant::now()));
     let wait = |refused: Box<Refused>| match refused.short {
         Short::Wait(wait) => wait,
+        Short::Away => AWAY,
         Short::Never => Duration::MAX,
     };
-    let took = hold.take(of_cluster.meters(&context.model), &demand, &now);
+    let took = hold.reserve(of_cluster.meters(&context.model), &demand, &now).await;
     took.map_err(|refused| NoRoom::There(wait(refused)))?;
     if let Some((used, bound)) = of_key {
-        let took = hold.take(bound.meters(&context.model), &demand, &now);
+        let took = hold.reserve(bound.meters(&context.model), &demand, &now).await;
         took.map_err(|refused| NoRoom::WithKey(used, wait(refused)))?;
     }
     context.used.next_place = Some(hold);
@@ -242,6 +245,10 @@ fn refusal(refused: &Refused) -> Error {
         }
         measure => format!("the limit of {} {} a {per} of {of}{on} is reached", limit.most, measure.name()),
     };
+    if *short == Short::Away {
+        let what = "limits cannot be counted at the moment, and nothing is let through uncounted";
+        return Error::gateway(Kind::Overloaded, what).after(1);
+    }
     let kind = if limit.measure == Measure::Money { Kind::QuotaSpent } else { Kind::RateLimited };
     match short {
         Short::Wait(wait) => {
@@ -254,7 +261,9 @@ fn refusal(refused: &Refused) -> Error {
                 "{what}: this request alone may use {asked}; allow fewer with its maximum of tokens, or send less"
             ),
         ),
-        Short::Never => Error::policy(kind, format!("{what}; ask whoever runs this gateway for more")),
+        Short::Never | Short::Away => {
+            Error::policy(kind, format!("{what}; ask whoever runs this gateway for more"))
+        }
     }
 }
 
@@ -264,6 +273,7 @@ pub(super) fn tell(context: &Context, head: &mut Reply) {
     let Some(refused) = &context.used.refused else { return };
     let wait = match refused.short {
         Short::Wait(wait) => Some(wait),
+        Short::Away => return,
         Short::Never => None,
     };
     if let Some(wait) = wait.filter(|wait| *wait <= PATIENCE) {

@@ -34,16 +34,16 @@ use crate::upstream::keys::{self, Call, Loan, Trust};
 ///
 /// # Errors
 /// Those of each step.
-pub fn begin(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
+pub async fn begin(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
     admit(shared, &mut Downstream::Pingora(session), context)?;
     match route(session.req_header(), context)? {
-        None => prepare(shared, session, context),
+        None => prepare(shared, session, context).await,
         Some(_) => Err(moved()),
     }
 }
 
 /// Checks who is calling, and how much comes, before anything is passed on.
-fn prepare(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
+async fn prepare(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
     // The screen lets the names of models have them, but here it is an upstream that would read them.
     if screen::hides_slash(session.req_header().uri.path().as_bytes()) {
         session.set_keepalive(None);
@@ -51,7 +51,7 @@ fn prepare(shared: &Shared, session: &mut ServerSession, context: &mut Context) 
     }
     identify(session.req_header(), context)?;
     shared.admit(context)?;
-    limits::reserve_raw(context)?;
+    limits::reserve_raw(context).await?;
     let most = max_body(context);
     if intake::declared_length(session.req_header()).is_some_and(|length| length > most) {
         return Err(intake::too_large(most));

@@ -224,7 +224,7 @@ impl Seeking<'_> {
                 }
                 Next::Over(_) => return Ok(None),
             };
-            if let Err(no_room) = limits::reserve_at(deployment, flight.key(), context) {
+            if let Err(no_room) = limits::reserve_at(deployment, flight.key(), context).await {
                 plan.has_no_room(deployment, no_room, now);
                 continue;
             }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use super::meter::{Count, Meter};
-use super::{Limit, Limits, Measure, Now, Per, Subject};
+use super::remote::Remote;
+use super::{Limit, Limits, Measure, Now, Outage, Per, Sharing, Subject};
 use crate::meter::spending::{Spending, Spent};
 use crate::pattern::Pattern;
 
@@ -15,10 +16,12 @@ use crate::pattern::Pattern;
 pub struct Book {
     counts: Mutex<Counts>,
     spending: OnceLock<Arc<Spending>>,
+    /// Where limits are shared with other nodes.
+    remote: Option<Arc<Remote>>,
 }
 
 /// What a count is known by.
-type Name = (Subject, Option<Arc<str>>, Measure, Per);
+type Name = (Subject, Option<Arc<str>>, Measure, Per, Sharing);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -59,13 +62,24 @@ impl Bound {
 }
 
 impl Book {
+    /// A book whose limits are shared, but for those that are a node's own.
+    pub fn shared(remote: Option<Arc<Remote>>) -> Self {
+        Self { remote, ..Self::default() }
+    }
+
+    /// Where limits are shared with other nodes.
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.as_ref()
+    }
+
     /// The meters of what is configured of a subject.
     pub fn bind(&self, subject: &Subject, limits: &Limits) -> Arc<Bound> {
         if limits.is_empty() {
             return Arc::default();
         }
+        let outage = limits.outage;
         let meters = |models: Option<&Arc<str>>, limits: &[Limit]| {
-            limits.iter().map(|limit| self.meter(subject, models, limit)).collect::<Meters>()
+            limits.iter().map(|limit| self.meter(subject, models, (limit, outage))).collect::<Meters>()
         };
         let such = limits.models.iter().map(|(pattern, limits)| {
             let name = Arc::from(pattern.to_string());
@@ -77,19 +91,33 @@ impl Book {
         Arc::new(Bound { counts_money, ..bound })
     }
 
-    fn meter(&self, subject: &Subject, models: Option<&Arc<str>>, limit: &Limit) -> Arc<Meter> {
-        let name = (subject.clone(), models.cloned(), limit.measure, limit.per);
+    fn meter(
+        &self,
+        subject: &Subject,
+        models: Option<&Arc<str>>,
+        (limit, outage): (&Limit, Outage),
+    ) -> Arc<Meter> {
+        let remote = self.remote.as_ref().filter(|_| limit.sharing != Sharing::Local);
+        let sharing = remote.map_or(Sharing::Local, |_| limit.sharing);
+        let name = (subject.clone(), models.cloned(), limit.measure, limit.per, sharing);
+        let new = || match remote {
+            Some(remote) => Count::Shared(remote.share(subject, models, limit)),
+            None => Count::new(limit.measure),
+        };
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.sweep();
         let count = counts.of.entry(name).or_insert_with_key(|name| {
-            let count = Count::new(limit.measure);
+            let count = new();
             if let Some(spending) = self.spending.get() {
                 recall(&count, name, spending);
             }
             Arc::new(count)
         });
         let count = Arc::clone(count);
-        Meter::new(subject.clone(), models.cloned(), limit.clone(), count)
+        if let Count::Shared(share) = &*count {
+            share.set(limit);
+        }
+        Meter::new(subject.clone(), models.cloned(), (limit.clone(), outage), count)
     }
 
     /// From now on budgets begin with what was spent before the process did; those that there are do so now. Only the first
@@ -113,7 +141,7 @@ impl Book {
 }
 
 /// A budget begins with what was spent of it before the process did.
-fn recall(count: &Count, (subject, models, _, per): &Name, spending: &Spending) {
+fn recall(count: &Count, (subject, models, _, per, _): &Name, spending: &Spending) {
     let Count::Budget(budget) = count else { return };
     let now = SystemTime::now();
     let (subject, mut spent) = (subject.to_string(), Spent::default());
@@ -145,14 +173,14 @@ impl Counts {
             return;
         }
         let now = Now::at(Instant::now());
-        self.of.retain(|(.., per), count| Arc::strong_count(count) > 1 || !count.is_full(*per, &now));
+        self.of.retain(|(.., per, _), count| Arc::strong_count(count) > 1 || !count.is_full(*per, &now));
         self.next_sweep = self.of.len() * 2;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Demand, Hold, Reached, Sharing};
+    use super::super::{Demand, Hold, Reached};
     use super::*;
 
     fn limits(most: u64) -> Limits {

@@ -30,7 +30,7 @@ pub(super) fn period_of(per: Per, at: SystemTime) -> u32 {
 }
 
 /// When the period ends in which that moment is, if it ever does.
-fn end_of(per: Per, at: SystemTime) -> Option<SystemTime> {
+pub(super) fn end_of(per: Per, at: SystemTime) -> Option<SystemTime> {
     match per {
         Per::Day => {
             let days = u64::from(day_of(at)) + 1;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::meter::Taken;
+use super::meter::{Taken, Took, Wanted};
+use super::remote::Answer;
 use super::{Measure, Meter, Now, Refused, Standing};
 
 /// What an exchange may use.
@@ -40,18 +41,41 @@ enum State {
     Sent,
 }
 
+/// What is still to be asked of the shared store, before anything is taken for good.
+#[derive(Debug)]
+pub(super) struct Open {
+    wanted: Vec<Wanted>,
+    /// How much the hold held before.
+    before: usize,
+}
+
 impl Hold {
-    /// Takes what is demanded of each meter, or nothing of any.
+    /// Takes what is demanded of each meter, or nothing of any. It waits for nothing, unless a shared limit is exact or the
+    /// slice of one is used up: then for at most the store's deadline. Dropped while it waits, it takes nothing.
     ///
     /// # Errors
     /// The first that has no room.
-    pub fn take<'m>(
+    pub async fn reserve<'m>(
         &mut self,
         meters: impl Iterator<Item = &'m Arc<Meter>>,
         demand: &Demand,
         now: &Now,
     ) -> Result<(), Box<Refused>> {
+        match self.take(meters, demand, now)? {
+            None => Ok(()),
+            Some(open) => Box::pin(self.ask(open, now)).await,
+        }
+    }
+
+    /// Takes what is here, and says what is to be asked besides.
+    pub(super) fn take<'m>(
+        &mut self,
+        meters: impl Iterator<Item = &'m Arc<Meter>>,
+        demand: &Demand,
+        now: &Now,
+    ) -> Result<Option<Open>, Box<Refused>> {
         let before = self.taken.len();
+        let mut wanted = Vec::new();
         for meter in meters {
             let amount = match meter.limit.measure {
                 Measure::Requests | Measure::Concurrency => 1,
@@ -59,14 +83,46 @@ impl Hold {
                 Measure::Money => demand.money,
             };
             match meter.take(amount, now) {
-                Ok(taken) => self.taken.push(taken),
-                Err(refused) => {
-                    self.taken.drain(before..).for_each(|taken| taken.settle(0, now));
-                    return Err(Box::new(refused));
+                Ok(Took::Taken(taken)) => self.taken.push(taken),
+                Ok(Took::Ask(more)) => wanted.push(more),
+                Err(refused) => return Err(self.back_to(before, refused, now)),
+            }
+        }
+        Ok((!wanted.is_empty()).then_some(Open { wanted, before }))
+    }
+
+    async fn ask(&mut self, open: Open, now: &Now) -> Result<(), Box<Refused>> {
+        let Open { wanted, before } = open;
+        // All limits are in one store.
+        let (remotes, parts): (Vec<_>, Vec<_>) = wanted.iter().filter_map(Wanted::part).unzip();
+        let answer = match remotes.first() {
+            Some(remote) => remote.ask(parts).await,
+            None => Answer::Away,
+        };
+        match answer {
+            Answer::Taken => self.taken.extend(wanted.into_iter().map(|wanted| wanted.given(now))),
+            Answer::Short(number, short) => {
+                if let Some(wanted) = wanted.get(number).or_else(|| wanted.first()) {
+                    let refused = wanted.meter.refused(wanted.amount, short);
+                    return Err(self.back_to(before, refused, now));
+                }
+            }
+            Answer::Away => {
+                for wanted in wanted {
+                    match wanted.without(now) {
+                        Ok(taken) => self.taken.push(taken),
+                        Err(refused) => return Err(self.back_to(before, refused, now)),
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Gives back what was taken since.
+    fn back_to(&mut self, before: usize, refused: Refused, now: &Now) -> Box<Refused> {
+        self.taken.drain(before..).for_each(|taken| taken.settle(0, now));
+        Box::new(refused)
     }
 
     /// Whether it is of no meter.
@@ -142,6 +198,11 @@ mod tests {
         Now::at(Instant::now())
     }
 
+    /// Of limits that are not shared there is nothing to wait for.
+    fn take(hold: &mut Hold, bound: &Bound, now: &Now) -> Result<(), Box<Refused>> {
+        hold.take(bound.meters("m"), &DEMAND, now).map(|open| assert!(open.is_none()))
+    }
+
     const DEMAND: Demand = Demand { tokens: 100, money: 1000 };
 
     fn remaining(bound: &Bound, now: &Now) -> Vec<u64> {
@@ -157,10 +218,10 @@ mod tests {
         ]);
         let now = now();
         let mut first = Hold::default();
-        first.take(bound.meters("m"), &DEMAND, &now).unwrap();
+        take(&mut first, &bound, &now).unwrap();
         assert_eq!(remaining(&bound, &now), [9, 50, 4000]);
         let mut second = Hold::default();
-        let refused = second.take(bound.meters("m"), &DEMAND, &now).unwrap_err();
+        let refused = take(&mut second, &bound, &now).unwrap_err();
         assert_eq!((refused.meter.limit.measure, refused.asked), (Measure::Tokens, 100));
         assert!(matches!(refused.short, Short::Wait(_)) && second.is_empty());
         assert_eq!(remaining(&bound, &now), [9, 50, 4000], "what came before the refusal was given back");
@@ -172,7 +233,7 @@ mod tests {
             bound(vec![limit(Measure::Tokens, Per::Day, 1000), limit(Measure::Money, Per::Ever, 5000)]);
         let held = || {
             let mut hold = Hold::default();
-            hold.take(bound.meters("m"), &DEMAND, &now()).unwrap();
+            take(&mut hold, &bound, &now()).unwrap();
             hold
         };
         drop(held());
@@ -198,7 +259,7 @@ mod tests {
         let now = now();
         let take = || {
             let mut hold = Hold::default();
-            hold.take(bound.meters("m"), &DEMAND, &now).map(|()| hold)
+            take(&mut hold, &bound, &now).map(|()| hold)
         };
         let (first, mut second) = (take().unwrap(), take().unwrap());
         assert!(take().is_err());

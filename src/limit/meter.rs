@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::{Budget, Limit, Measure, Now, Pace, Per, Rate, Short, Standing, Subject};
+use super::budget::period_of;
+use super::remote::{Lack, Part, Remote, Share, Source};
+use super::{Budget, Limit, Measure, Now, Outage, Pace, Per, Rate, Short, Standing, Subject};
 use crate::meter::metrics::METRICS;
 
 /// What is counted for a limit. It outlives the configuration that sets the limit.
@@ -12,6 +14,8 @@ pub(super) enum Count {
     Rate(Rate),
     Concurrency(AtomicU64),
     Budget(Budget),
+    /// With all nodes that share a store.
+    Shared(Arc<Share>),
 }
 
 impl Count {
@@ -29,6 +33,7 @@ impl Count {
             Self::Rate(rate) => rate.is_full(now.nanos),
             Self::Concurrency(under_way) => under_way.load(Relaxed) == 0,
             Self::Budget(budget) => budget.is_full(per, now.wall),
+            Self::Shared(share) => share.is_idle(now),
         }
     }
 }
@@ -42,6 +47,8 @@ pub struct Meter {
     pub models: Option<Arc<str>>,
     /// What it says.
     pub limit: Limit,
+    /// What is done while the shared store does not answer.
+    outage: Outage,
     pace: Pace,
     count: Arc<Count>,
     /// How many of the shares at which it is told were told, and in which period.
@@ -57,6 +64,23 @@ pub(super) struct Taken {
     at: u64,
     /// Of a budget.
     period: u32,
+    /// Of a shared limit.
+    source: Source,
+}
+
+/// What became of taking from a meter.
+#[derive(Debug)]
+pub(super) enum Took {
+    Taken(Taken),
+    /// The shared store has to be asked for so much.
+    Ask(Wanted),
+}
+
+/// What the shared store has to be asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) meter: Arc<Meter>,
+    pub(super) amount: u64,
 }
 
 /// What a meter has no room for.
@@ -74,35 +98,51 @@ impl Meter {
     pub(super) fn new(
         subject: Subject,
         models: Option<Arc<str>>,
-        limit: Limit,
+        (limit, outage): (Limit, Outage),
         count: Arc<Count>,
     ) -> Arc<Self> {
         let pace = Pace::new(limit.most, limit.per.period());
-        Arc::new(Self { subject, models, limit, pace, count, told: AtomicU32::new(0) })
+        Arc::new(Self { subject, models, limit, outage, pace, count, told: AtomicU32::new(0) })
     }
 
-    /// Takes so much.
+    /// Takes so much, or says that the shared store has to be asked.
     ///
     /// # Errors
     /// Where there is not enough.
-    pub(super) fn take(self: &Arc<Self>, amount: u64, now: &Now) -> Result<Taken, Refused> {
-        let taken = |period| Taken { meter: Arc::clone(self), amount, at: now.nanos, period };
+    pub(super) fn take(self: &Arc<Self>, amount: u64, now: &Now) -> Result<Took, Refused> {
+        let taken = |(source, period)| self.taken(amount, (source, period), now);
         let took = match &*self.count {
-            Count::Rate(rate) => rate.take(&self.pace, amount, now.nanos).map(|()| taken(0)),
-            Count::Concurrency(under_way) => self.enter(under_way).map(|()| taken(0)),
+            Count::Rate(rate) => rate.take(&self.pace, amount, now.nanos).map(|()| taken((Source::Store, 0))),
+            Count::Concurrency(under_way) => self.enter(under_way).map(|()| taken((Source::Store, 0))),
             Count::Budget(budget) => {
                 let terms = (self.limit.per, self.limit.most, !self.limit.reached.refuse);
                 budget.take(terms, amount, now.wall).map(|(period, after)| {
                     self.tell(period, after);
-                    taken(period)
+                    taken((Source::Store, period))
                 })
             }
+            Count::Shared(share) => match share.take(amount, now, self.outage) {
+                Ok(of) => Ok(taken(of)),
+                Err(Lack::Ask) => return Ok(Took::Ask(Wanted { meter: Arc::clone(self), amount })),
+                Err(Lack::Short(short)) => Err(short),
+            },
         };
-        took.map_err(|short| {
-            let labels = [self.subject.kind(), self.limit.measure.name(), self.limit.per.name()];
-            METRICS.limits.refused.with_label_values(&labels).inc();
-            Refused { meter: Arc::clone(self), asked: amount, short }
-        })
+        took.map(Took::Taken).map_err(|short| self.refused(amount, short))
+    }
+
+    fn taken(self: &Arc<Self>, amount: u64, (source, period): (Source, u32), now: &Now) -> Taken {
+        if let Count::Shared(share) = &*self.count
+            && !self.limit.reached.tell_at.is_empty()
+        {
+            self.tell(period, share.spoken_for());
+        }
+        Taken { meter: Arc::clone(self), amount, at: now.nanos, period, source }
+    }
+
+    pub(super) fn refused(self: &Arc<Self>, asked: u64, short: Short) -> Refused {
+        let labels = [self.subject.kind(), self.limit.measure.name(), self.limit.per.name()];
+        METRICS.limits.refused.with_label_values(&labels).inc();
+        Refused { meter: Arc::clone(self), asked, short }
     }
 
     fn enter(&self, under_way: &AtomicU64) -> Result<(), Short> {
@@ -146,7 +186,43 @@ impl Meter {
         match &*self.count {
             Count::Rate(rate) => Some(rate.standing(&self.pace, now.nanos)),
             Count::Budget(budget) => Some(budget.standing((self.limit.per, self.limit.most), now.wall)),
+            Count::Shared(share) => share.standing(now),
             Count::Concurrency(_) => None,
+        }
+    }
+}
+
+impl Wanted {
+    /// Who is asked, and for what; nothing where the limit is not shared.
+    pub(super) fn part(&self) -> Option<(&Arc<Remote>, Part)> {
+        match &*self.meter.count {
+            Count::Shared(share) => {
+                Some((share.remote(), Part { share: Arc::clone(share), amount: self.amount }))
+            }
+            Count::Rate(_) | Count::Concurrency(_) | Count::Budget(_) => None,
+        }
+    }
+
+    /// The store gave it.
+    pub(super) fn given(self, now: &Now) -> Taken {
+        let period = match self.meter.limit.measure {
+            Measure::Money => period_of(self.meter.limit.per, now.wall),
+            Measure::Requests | Measure::Tokens | Measure::Concurrency => 0,
+        };
+        self.meter.taken(self.amount, (Source::Store, period), now)
+    }
+
+    /// The store did not answer: it is taken without, as far as the limit allows that.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub(super) fn without(self, now: &Now) -> Result<Taken, Refused> {
+        let Count::Shared(share) = &*self.meter.count else {
+            return Err(self.meter.refused(self.amount, Short::Away));
+        };
+        match share.without(self.amount, now, self.meter.outage) {
+            Ok(of) => Ok(self.meter.taken(self.amount, of, now)),
+            Err(short) => Err(self.meter.refused(self.amount, short)),
         }
     }
 }
@@ -162,6 +238,9 @@ impl Taken {
             }
             Count::Concurrency(under_way) => {
                 under_way.fetch_sub(1, Relaxed);
+            }
+            Count::Shared(share) => {
+                share.settle((self.amount, self.at), (self.source, self.period), used, now);
             }
         }
     }

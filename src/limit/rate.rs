@@ -25,7 +25,7 @@ impl Pace {
     }
 
     /// The time in which that much comes back, nanoseconds.
-    fn span(&self, amount: u64) -> u64 {
+    pub(super) fn span(&self, amount: u64) -> u64 {
         match amount.checked_mul(self.per) {
             Some(product) => product / self.most,
             None => {
@@ -36,7 +36,7 @@ impl Pace {
     }
 
     /// How much comes back in that time, nanoseconds.
-    fn amount(&self, span: u64) -> u64 {
+    pub(super) fn amount(&self, span: u64) -> u64 {
         let amount = u128::from(span) * u128::from(self.most) / u128::from(self.per.max(1));
         u64::try_from(amount).unwrap_or(u64::MAX)
     }
@@ -79,6 +79,13 @@ impl Rate {
             let less = pace.span(taken - used).saturating_sub(now.saturating_sub(at));
             self.change(|full| full.saturating_sub(less));
         }
+    }
+
+    /// Forgets what is used, and says how much of it has not come back.
+    pub(super) fn take_out(&self, pace: &Pace, now: u64) -> u64 {
+        let debt = self.0.swap(0, Relaxed).saturating_sub(now);
+        let begun = if debt > 0 { pace.span(1).saturating_sub(1) } else { 0 };
+        pace.amount(debt.saturating_add(begun))
     }
 
     fn change(&self, change: impl Fn(u64) -> u64) {

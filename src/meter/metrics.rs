@@ -35,6 +35,8 @@ pub struct Metrics {
     pub continuations: IntCounterVec,
     /// What is spent.
     pub money: Money,
+    /// The store that nodes share.
+    pub store: Store,
 }
 
 /// Families of what is spent.
@@ -52,6 +54,23 @@ pub struct Money {
     pub errors: IntCounterVec,
     /// Records that a sink beside the files had no room for, by sink.
     pub spilled: IntCounterVec,
+}
+
+/// Families of the store that nodes share.
+#[derive(Debug)]
+pub struct Store {
+    /// Commands by outcome: `ok`, `error`, `late`.
+    pub commands: IntCounterVec,
+    /// 1 while nobody asks it, because it failed or was late.
+    pub away: IntGauge,
+    /// How long exchanges waited for its answer, seconds.
+    pub wait: Histogram,
+    /// What nodes took ahead of use, by measure.
+    pub slices: IntCounterVec,
+    /// What nodes let through on their own while it was away, by measure.
+    pub alone: IntCounterVec,
+    /// Nodes that share it, as it said last.
+    pub nodes: IntGauge,
 }
 
 /// Families of limits.
@@ -197,6 +216,8 @@ const LONG: &[f64] = &[
 /// Second buckets between tokens.
 const SHORT: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Second buckets for waits on the shared store, whose deadline is some milliseconds.
+const STORE: &[f64] = &[0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.5];
 /// Second buckets for what Forebay adds.
 const TINY: &[f64] = &[
     0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05,
@@ -409,6 +430,38 @@ impl Limits {
     }
 }
 
+impl Store {
+    fn new(make: &Builder) -> Self {
+        Self {
+            commands: make.counters(
+                "forebay_store_commands_total",
+                "Commands to the shared store, by outcome: ok, error, late",
+                &["outcome"],
+            ),
+            away: make.gauge("forebay_store_away", "1 while the shared store is not asked, because it failed or was late"),
+            wait: make
+                .histograms(
+                    "forebay_store_wait_seconds",
+                    "How long exchanges waited for the shared store, those included that got no answer in time",
+                    &[],
+                    STORE,
+                )
+                .with_label_values::<&str>(&[]),
+            slices: make.counters(
+                "forebay_limit_slices_total",
+                "Slices of shared limits that were taken ahead of use, by measure",
+                &["measure"],
+            ),
+            alone: make.counters(
+                "forebay_limit_alone_total",
+                "What was let through by a node's own share of a limit while the shared store was away, by measure",
+                &["measure"],
+            ),
+            nodes: make.gauge("forebay_store_nodes", "Nodes that share limits, as the store said last"),
+        }
+    }
+}
+
 impl Admission {
     fn new(make: &Builder) -> Self {
         Self {
@@ -526,6 +579,7 @@ impl Metrics {
                 &["cluster", "outcome"],
             ),
             money: Money::new(&make),
+            store: Store::new(&make),
             registry: make.registry,
         }
     }

@@ -18,20 +18,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exchange::Shared;
 use crate::lifecycle::Lifecycle;
+use crate::limit::Remote;
 use crate::meter::logger;
 use crate::meter::metrics::METRICS;
-use crate::snapshot::Process;
+use crate::snapshot::{Process, Snapshot};
 
 /// Waits for signals and drains.
 pub(super) struct Drain {
     shared: Arc<Shared>,
     lifecycle: Arc<Lifecycle>,
     process: Process,
+    remote: Option<Arc<Remote>>,
 }
 
 impl Drain {
-    pub(super) fn new(shared: Arc<Shared>, lifecycle: Arc<Lifecycle>, process: Process) -> Self {
-        Self { shared, lifecycle, process }
+    pub(super) fn new(shared: Arc<Shared>, lifecycle: Arc<Lifecycle>, snapshot: &Snapshot) -> Self {
+        Self { shared, lifecycle, process: snapshot.process, remote: snapshot.book.remote().cloned() }
     }
 }
 
@@ -52,10 +54,14 @@ impl ShutdownSignalWatch for Drain {
             () = signals.next() => log::info!("told again: the lame duck is over"),
         }
         let (shared, limit) = (Arc::clone(&self.shared), self.process.drain);
+        let remote = self.remote.clone();
         tokio::spawn(async move {
             tokio::select! {
                 () = wait(&shared, limit) => {}
                 () = signals.next() => log::warn!("told again: {} exchanges are cut", shared.live()),
+            }
+            if let Some(remote) = remote {
+                remote.leave().await;
             }
             exit(&shared);
         });

@@ -56,6 +56,10 @@ mod policy;
 #[cfg(test)]
 mod raw;
 #[cfg(test)]
+#[expect(dead_code, reason = "tests/shared needs more of it")]
+#[path = "../support/redis.rs"]
+mod redis;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod resume;
@@ -65,6 +69,8 @@ mod retries;
 mod screen;
 #[cfg(test)]
 mod seen;
+#[cfg(test)]
+mod shared;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

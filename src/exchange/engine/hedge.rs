@@ -81,7 +81,7 @@ pub(super) async fn race<'p>(
             Some((delay, client, context)) => {
                 let alone = tokio::time::timeout(delay, work.as_mut()).await.ok();
                 if alone.is_none() {
-                    running = begin(ask, plan, (first, &endpoint), (client, context), deadline);
+                    running = begin(ask, plan, (first, &endpoint), (client, context), deadline).await;
                 }
                 alone
             }
@@ -121,7 +121,7 @@ fn learn(ask: &Ask<'_>, ended: &Ended<'_>, (first, endpoint): (&Deployment, &End
 }
 
 /// Sends the request to another place, if there is one that is well and the budget allows for it.
-fn begin<'p>(
+async fn begin<'p>(
     ask: &'p Ask<'_>,
     plan: &Plan<'p>,
     (first, endpoint): (&'p Deployment, &Arc<Endpoint>),
@@ -134,7 +134,7 @@ fn begin<'p>(
     let takes = |place: &Deployment| ask.asked.urls(&place.cluster.spec, model(place).as_deref()).is_empty();
     let (deployment, flight) = plan.beside(first, endpoint, now, takes).filter(|_| now < deadline)?;
     let model = model(deployment);
-    limits::reserve_at(deployment, flight.key(), &mut context).ok()?;
+    limits::reserve_at(deployment, flight.key(), &mut context).await.ok()?;
     let written = ask.asked.write(&deployment.cluster.spec, model.as_deref(), &context.id).ok()?;
     if !first.cluster.hedges.take() {
         log::debug!("cluster {}: no budget is left for a second attempt", first.cluster.name());
