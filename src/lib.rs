@@ -31,7 +31,7 @@
 //! server   admin                       the process
 //! exchange | config                    strangers to each other: they meet in the snapshot
 //! snapshot
-//! provider  access  upstream  route
+//! provider  access  upstream  route  filter
 //! dialect  meter
 //! json  frame
 //! error  secret  clocks  lifecycle  moment  pattern  priority
@@ -90,6 +90,7 @@ pub mod config;
 pub mod dialect;
 pub mod error;
 pub mod exchange;
+pub mod filter;
 pub mod frame;
 pub mod json;
 pub mod lifecycle;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::clocks::Clocks;
+use crate::meter::audit;
 use crate::route::alias::Aliases;
 use crate::route::matcher::Routes;
 use crate::secret::Secret;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub process: Process,
     /// Logs.
     pub log: Log,
+    /// The audit log, if there is one.
+    pub audit: Option<audit::Spec>,
     /// Bounds on request bodies.
     pub intake: Intake,
     /// How files that a request names by URL are brought in; nothing where they are not.

@@ -1,8 +1,10 @@
 //! From the schema to what runs: everything that a schema cannot say is checked here, all of it in one go.
 
+mod audit;
 mod cluster;
 mod listener;
 mod model;
+mod policy;
 mod provider;
 mod route;
 
@@ -51,6 +53,7 @@ pub(super) fn compile(
     check.limits(config);
     check.positive(&Path::root().key("server").key("overload").key("delay"), config.server.overload.delay);
     let access = check.access(config);
+    let audit = audit::audit(config, &mut check);
     let clusters = cluster::clusters(config, &mut check);
     let aliases = model::aliases(config, &clusters, &mut check);
     let routes = route::routes(config, &clusters, &mut check);
@@ -69,6 +72,7 @@ pub(super) fn compile(
             overload: overload(&config.server.overload),
         },
         log: log(config),
+        audit,
         intake: Intake {
             max_body: config.intake.max_body.0,
             timeout: config.intake.body_timeout.0,

@@ -3,7 +3,9 @@
 //! These types are the manual: their doc comments become the descriptions of the JSON Schema that `forebay schema`
 //! prints. Nothing below the configuration sees them; `config::compile` turns them into what runs.
 
+mod audit;
 mod fleet;
+mod policy;
 mod provider;
 mod traffic;
 
@@ -12,7 +14,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use audit::*;
 pub use fleet::*;
+pub use policy::*;
 pub use provider::*;
 pub use traffic::*;
 
@@ -32,6 +36,8 @@ pub struct Config {
     pub server: Server,
     /// What is logged.
     pub log: Log,
+    /// Who did what, and who was refused.
+    pub audit: Audit,
     /// Bounds on what clients send.
     pub intake: Intake,
     /// How long anything may take. The same keys stand in clusters, routes and models; the most specific that is set

@@ -8,10 +8,15 @@ use super::Dialect;
 /// bytes are the JSON's own.
 const BYTES_PER_TOKEN: usize = 38;
 
+/// The tokens of that many bytes of a prompt's JSON, guessed.
+pub fn tokens(prompt_bytes: usize) -> usize {
+    (prompt_bytes * 10).div_ceil(BYTES_PER_TOKEN)
+}
+
 /// A guess from the bytes of everything that becomes prompt. It is some 10 to 30 % off either way, more for scripts of
 /// several bytes to a letter; it is there because clients fail without an answer, not for money.
 pub fn guess(dialect: Dialect, prompt_bytes: usize) -> Bytes {
-    let tokens = (prompt_bytes * 10).div_ceil(BYTES_PER_TOKEN);
+    let tokens = tokens(prompt_bytes);
     let name = if dialect == Dialect::Gemini { "totalTokens" } else { "input_tokens" };
     Bytes::from(format!("{{\"{name}\":{tokens}}}"))
 }

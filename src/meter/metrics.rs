@@ -26,6 +26,10 @@ pub struct Metrics {
     pub hedges: IntCounterVec,
     /// Streams that broke off where they may be gone on with elsewhere, by cluster and outcome.
     pub continuations: IntCounterVec,
+    /// What was taken out of requests, by side and kind.
+    pub redactions: IntCounterVec,
+    /// Lines of journals, by journal and what became of them: `written`, `lost`, `unshipped`.
+    pub journal: IntCounterVec,
 }
 
 /// Families of the client's side.
@@ -432,6 +436,16 @@ impl Metrics {
                 "Streams that broke off where they may be gone on with elsewhere: continued, failed (nobody could), \
                  refused (it could not be exact), complete (all that it may hold was there)",
                 &["cluster", "outcome"],
+            ),
+            redactions: make.counters(
+                "forebay_redactions_total",
+                "Requests out of which something was taken, by kind",
+                &["side", "kind"],
+            ),
+            journal: make.counters(
+                "forebay_journal_lines_total",
+                "Lines of journals: written, lost before they were, or never shipped",
+                &["journal", "outcome"],
             ),
             registry: make.registry,
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use crate::clocks::Overrides;
-use crate::dialect::ir::Policy;
+use crate::dialect::ir;
+use crate::filter::policy::Policy;
 use crate::meter::series::RouteSeries;
 use crate::pattern::{Pattern, Permit};
 use crate::priority::Priority;
@@ -27,7 +28,7 @@ pub struct Route {
     /// Whether JSON replies are compressed for clients that accept it.
     pub compress: bool,
     /// What is done about fields that an upstream of another dialect has no place for.
-    pub loss: Policy,
+    pub loss: ir::Policy,
     /// The largest request body, bytes.
     pub max_body: u64,
     /// Clocks of its own.
@@ -38,6 +39,8 @@ pub struct Route {
     pub priority: Priority,
     /// Whether its requests may go to a later deployment because of load.
     pub spill: bool,
+    /// What its requests must keep to.
+    pub policy: Option<Box<Policy>>,
     /// Its series.
     pub series: RouteSeries,
 }
@@ -134,12 +137,13 @@ mod tests {
                 .collect(),
             target: Target::Models(vec![Pattern::parse("gpt-*").unwrap()]),
             compress: true,
-            loss: Policy::Lenient,
+            loss: ir::Policy::Lenient,
             max_body: 1,
             clocks: Overrides::default(),
             regions: Permit::default(),
             priority: Priority::default(),
             spill: true,
+            policy: None,
             series: RouteSeries::new(name),
         }
     }

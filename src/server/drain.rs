@@ -18,8 +18,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exchange::Shared;
 use crate::lifecycle::Lifecycle;
-use crate::meter::logger;
 use crate::meter::metrics::METRICS;
+use crate::meter::{audit, logger};
 use crate::snapshot::Process;
 
 /// Waits for signals and drains.
@@ -88,6 +88,7 @@ async fn wait(shared: &Shared, limit: Duration) {
 #[expect(clippy::exit, reason = "the one orderly end of the process; see the module's head")]
 fn exit() {
     log::info!("stopped");
+    audit::stop();
     logger::flush();
     std::process::exit(0);
 }

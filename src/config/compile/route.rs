@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Check, Clusters};
+use super::{Check, Clusters, policy};
 use crate::clocks::Overrides;
 use crate::config::diagnostic::Path;
 use crate::config::schema::{self, Config, Loss};
@@ -49,6 +49,7 @@ fn standard(config: &Config) -> Route {
         regions: Permit::default(),
         priority: Priority::default(),
         spill: true,
+        policy: None,
         series: RouteSeries::new("default"),
     }
 }
@@ -170,6 +171,7 @@ fn compile(
         regions: permit(&route.regions, &path.key("regions"), config, check),
         priority: priority(route.priority),
         spill: route.spill,
+        policy: policy::policy(route, path, config, check),
         series: RouteSeries::new(&route.name),
     })
 }
