@@ -124,7 +124,7 @@ impl Policy {
 }
 
 impl Redact {
-    fn apply(&self, body: &Bytes) -> Result<(Option<Bytes>, Kinds), Error> {
+    fn apply(self, body: &Bytes) -> Result<(Option<Bytes>, Kinds), Error> {
         if self.request.is_empty() {
             return Ok((None, Kinds::default()));
         }

@@ -70,14 +70,15 @@ async fn who_did_what_is_there_and_cannot_be_changed_unseen() {
     let tools = json!({"model": "m", "messages": [], "tools": [{}]}).to_string();
     assert_eq!(edge.connect().await.ask(&post(&told, &alice, tools)).await.status, 400);
     // Operators, with and without the token.
-    let drain = |fields: &str| {
-        post("/endpoints/resume", fields, r#"{"endpoint":"http://10.9.9.9:1","secret":"never-told"}"#)
+    let resume = |fields: &str, more: &str| {
+        post("/endpoints/resume", fields, format!(r#"{{"endpoint":"http://10.9.9.9:1"{more}}}"#))
     };
     let mut admin = crate::support::Client::try_connect(edge.admin).await.unwrap();
     let token = format!("authorization: Bearer {}\r\n", KEYS[2].1);
-    assert_eq!(admin.ask(&drain(&token)).await.status, 404);
+    assert_eq!(admin.ask(&resume(&token, r#","secret":"never-told""#)).await.status, 400);
+    assert_eq!(admin.ask(&resume(&token, "")).await.status, 404);
     let mut admin = crate::support::Client::try_connect(edge.admin).await.unwrap();
-    assert_eq!(admin.ask(&drain("")).await.status, 401);
+    assert_eq!(admin.ask(&resume("", "")).await.status, 401);
     edge.signal("TERM");
     assert!(edge.ended().await.success());
 
@@ -101,7 +102,7 @@ async fn who_did_what_is_there_and_cannot_be_changed_unseen() {
     let prompts = of(&lines, "prompt");
     assert_eq!(prompts.len(), 2, "only of the route that has them told");
     assert_eq!(prompts[0]["text"], "I am [EMAIL]");
-    let act = of(&lines, "admin")[0];
+    let act = of(&lines, "admin")[1];
     assert_eq!(
         (&act["by"], &act["status"], &act["what"]),
         (&json!("token"), &json!(404), &json!("endpoint=\"http://10.9.9.9:1\""))

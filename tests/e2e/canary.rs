@@ -160,8 +160,8 @@ async fn no_secret_comes_out_anywhere() {
          admin: {{address: \"127.0.0.1:${{METRICS_PORT}}\", token: env:ADMIN}}\n\
          keys: {{alice: {{key: env:VIRTUAL, explain: true}}}}\n\
          clusters:\n\
-         \x20 c: {{provider: vllm, endpoints: [\"http://{0}\"], api_key: env:PROVIDER, headers: {{x-provider-token: env:PROVIDER_HEADER}}, health: {{check: none}}}}\n\
-         \x20 d: {{provider: vllm, endpoints: [\"http://{0}\"], api_key: env:PROVIDER, health: {{check: none}}}}\n\
+         \x20 c: {{provider: vllm, endpoints: [\"http://{0}\"], speaks: [chat_completions], api_key: env:PROVIDER, headers: {{x-provider-token: env:PROVIDER_HEADER}}, health: {{check: none}}}}\n\
+         \x20 d: {{provider: vllm, endpoints: [\"http://{0}\"], speaks: [chat_completions], api_key: env:PROVIDER, health: {{check: none}}}}\n\
          models: {{\"*\": {{deployments: [{{cluster: c}}, {{cluster: d, priority: 1}}]}}}}\n\
          retry: {{attempts: 2, delay: 1ms}}\n\
          audit: {{file: audit.jsonl, sync: 0s, key: env:AUDIT, key_use: all, http: {{url: \"http://{1}/\", token: env:SINK, linger: 1ms}}}}\n\
