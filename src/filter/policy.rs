@@ -222,7 +222,7 @@ fn tools(members: &Members<'_>) -> (String, usize) {
     });
     let listed = member(members, "tools").map(|tools| ("tools", tools));
     let legacy = member(members, "functions").map(|tools| ("functions", tools));
-    let named = listed.or(config.map(|tools| ("toolConfig.tools", tools))).or(legacy);
+    let named = listed.or_else(|| config.map(|tools| ("toolConfig.tools", tools))).or(legacy);
     let (name, node) = named.map_or(("tools", None), |(name, node)| (name, Some(node)));
     let items = node.and_then(Node::as_array).unwrap_or_default();
     (name.to_owned(), items.iter().map(declared).sum())
@@ -231,7 +231,8 @@ fn tools(members: &Members<'_>) -> (String, usize) {
 /// How many functions an item declares: Gemini has many in one.
 fn declared(tool: &Node<'_>) -> usize {
     let Value::Object(members) = &tool.value else { return 1 };
-    let declared = member(members, "functionDeclarations").or(member(members, "function_declarations"));
+    let declared =
+        member(members, "functionDeclarations").or_else(|| member(members, "function_declarations"));
     declared.and_then(Node::as_array).map_or(1, <[_]>::len)
 }
 

@@ -25,12 +25,12 @@ pub(super) enum Mac {
     /// By anyone.
     Plain,
     /// By whoever has the key.
-    Keyed(hmac::Key),
+    Keyed(Box<hmac::Key>),
 }
 
 impl Mac {
     pub(super) fn keyed(key: &Secret) -> Self {
-        Self::Keyed(hmac::Key::new(HMAC_SHA256, key.expose().as_bytes()))
+        Self::Keyed(Box::new(hmac::Key::new(HMAC_SHA256, key.expose().as_bytes())))
     }
 
     /// The name that a file's first line has.
