@@ -20,6 +20,7 @@
 //! Without one, nothing can be changed from another machine. No web page can change anything: a request with an
 //! `Origin`, or without `content-type: application/json`, is refused.
 
+mod audit;
 mod drain;
 mod gate;
 mod state;
@@ -52,6 +53,8 @@ struct Answer {
     status: StatusCode,
     media: &'static str,
     text: Vec<u8>,
+    /// What was asked, in short, for the audit log.
+    about: String,
 }
 
 const JSON: &str = "application/json";
@@ -60,7 +63,12 @@ impl Answer {
     fn json(status: StatusCode, value: &Value) -> Self {
         let mut text = value.to_string().into_bytes();
         text.push(b'\n');
-        Self { status, media: JSON, text }
+        Self { status, media: JSON, text, about: String::new() }
+    }
+
+    /// The same, of a request with that body.
+    fn about(self, body: &[u8]) -> Self {
+        Self { about: audit::told(body), ..self }
     }
 
     fn error(status: StatusCode, message: impl Into<String>) -> Self {
@@ -88,7 +96,10 @@ impl Admin {
         }
         match (&method, drain::Order::at(&path)) {
             (&Method::POST, Some(order)) => match gate::body(session).await {
-                Ok(body) => drain::obey(order, &body, &self.shared.snapshot.load(), Instant::now()),
+                Ok(body) => {
+                    let answer = drain::obey(order, &body, &self.shared.snapshot.load(), Instant::now());
+                    answer.about(&body)
+                }
                 Err(refused) => refused,
             },
             (_, Some(_)) => Answer::error(StatusCode::METHOD_NOT_ALLOWED, "use POST"),
@@ -107,7 +118,7 @@ impl Admin {
             "/metrics" => {
                 state::observe(&snapshot);
                 let media = "text/plain; version=0.0.4; charset=utf-8";
-                Answer { status: StatusCode::OK, media, text: METRICS.render() }
+                Answer { status: StatusCode::OK, media, text: METRICS.render(), about: String::new() }
             }
             "/snapshot" => Answer::json(StatusCode::OK, &state::dump(&snapshot)),
             "/endpoints" => Answer::json(StatusCode::OK, &drain::all(&snapshot, Instant::now())),
@@ -154,7 +165,8 @@ impl Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let Answer { status, media, text } = self.answer(session).await;
+        let Answer { status, media, text, about } = self.answer(session).await;
+        audit::note(session, &self.gate, status, &about);
         if !session.is_body_done() {
             // What is left of a body is not waited for.
             session.set_keepalive(None);

@@ -137,7 +137,7 @@ pub struct Error {
     /// What only the log is told.
     pub private: String,
     /// The request field at fault, if one is.
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
     /// Seconds after which the client may try again, if that is known.
     pub retry_after: Option<u32>,
 }
@@ -182,8 +182,8 @@ impl Error {
 
     /// Names the request field at fault.
     #[must_use]
-    pub fn param(mut self, param: &'static str) -> Self {
-        self.param = Some(param);
+    pub fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.param = Some(param.into());
         self
     }
 

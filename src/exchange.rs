@@ -21,6 +21,7 @@ pub mod http1;
 pub mod intake;
 mod limits;
 pub mod listing;
+mod police;
 pub mod pressure;
 pub mod raw;
 pub mod reject;
@@ -178,6 +179,9 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     }
     let mut body = receive(shared, session, context).await?;
     body.bytes = affinity::unmarked(operation, body.bytes, context)?;
+    if context.route.as_ref().is_some_and(|route| route.policy.is_some()) {
+        body.bytes = police::enforce(operation, body.bytes, context)?;
+    }
     let envelope =
         Envelope::parse(&body.bytes).map_err(|fault| dialect::request::fault_error(operation, fault))?;
     dialect::request::check(operation, &envelope)?;
@@ -202,6 +206,7 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     let policy = context.route.as_ref().map_or(Policy::Lenient, |route| route.loss);
     let stream = stream && operation.streams();
     let asked = Asked::new(operation, &body.bytes, &envelope, (model, stream), policy, betas.as_deref());
+    let asked = asked.redacting(police::of_replies(context));
     let reached = reach(Ask { asked, query, alias, clocks: &clocks }, &mut client, context).await;
     // Nothing is sent again from here on: a stream does not hold its prompt.
     drop(envelope);
@@ -402,5 +407,6 @@ impl ProxyHttp for Edge {
         }
         let head = session.req_header();
         context.settle(&head.method, head.uri.path());
+        police::audited(context, head);
     }
 }

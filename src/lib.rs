@@ -31,7 +31,7 @@
 //! server   admin                       the process
 //! exchange | config                    strangers to each other: they meet in the snapshot
 //! snapshot
-//! provider  access  limit  upstream  route
+//! provider  access  limit  upstream  route  filter
 //! store                                what all nodes share: Redis
 //! dialect  meter
 //! json  frame
@@ -91,6 +91,7 @@ pub mod config;
 pub mod dialect;
 pub mod error;
 pub mod exchange;
+pub mod filter;
 pub mod frame;
 pub mod json;
 pub mod lifecycle;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 for success, 1 for a configuration with errors or a failure to run, 2 for a command line that is
 //! not understood, 3 for a drain whose deadline had to end something.
 
+mod audit;
 mod drain;
 mod quickstart;
 mod usage;
@@ -19,6 +20,7 @@ use forebay::dialect::ir::Facts;
 use forebay::dialect::loss::{Table, name as name_of};
 use forebay::dialect::translate::{Client, Upstream};
 use forebay::exchange::explain::Question;
+use forebay::meter::audit::fingerprint;
 use forebay::meter::{logger, metrics};
 use forebay::provider::facts::facts;
 use forebay::{exchange, provider, server, sim};
@@ -73,6 +75,7 @@ enum Verb {
         principal: Option<String>,
     },
     Drain(drain::Args),
+    Audit(audit::Args),
     /// Show what of requests and replies arrives where client and upstream speak different dialects.
     Dialects {
         /// Only for clients of this dialect: chat, messages, responses, gemini, converse.
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
             &Question { host: &host, path: &path, body: &[], principal: principal.as_deref() },
         ),
         Verb::Drain(args) => return ended(drain::run(&args)),
+        Verb::Audit(args) => audit::run(args),
         Verb::Dialects { client, upstream } => say(&dialects(client, upstream)),
         Verb::Usage(args) => usage::run(args),
         Verb::Sim(args) => simulate(*args),
@@ -135,7 +139,10 @@ fn serve(loaded: Loaded) -> Result<(), String> {
     for warning in loaded.warnings.iter() {
         log::warn!("{}: {}", warning.path, warning.message);
     }
-    let done = server::run(Arc::new(loaded.snapshot));
+    let written = serde_json::to_string(&loaded.config).map_err(|error| error.to_string())?;
+    let begun = server::audit::start(loaded.snapshot.audit.as_ref(), &fingerprint(&written));
+    let done = begun.and_then(|()| server::run(Arc::new(loaded.snapshot)));
+    forebay::meter::audit::stop();
     logger::flush();
     done
 }

@@ -6,6 +6,7 @@
 //! | admin | 1 | health, metrics, and what drains |
 //! | keeper | 1 | names resolved, endpoints watched, probed and drained |
 
+pub mod audit;
 mod drain;
 mod front;
 mod keeper;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use crate::access::Access;
 use crate::clocks::Clocks;
 use crate::limit::{Book, Limits};
-use crate::meter::ledger;
 use crate::meter::price::Prices;
+use crate::meter::{audit, ledger};
 use crate::route::alias::Aliases;
 use crate::route::matcher::Routes;
 use crate::secret::Secret;
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub process: Process,
     /// Logs.
     pub log: Log,
+    /// The audit log, if there is one.
+    pub audit: Option<audit::Spec>,
     /// Bounds on request bodies.
     pub intake: Intake,
     /// How files that a request names by URL are brought in; nothing where they are not.

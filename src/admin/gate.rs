@@ -39,6 +39,15 @@ impl Gate {
         }
     }
 
+    /// By what callers are let in, for the audit log.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "token",
+            Self::Local => "loopback",
+            Self::Looking => "nothing",
+        }
+    }
+
     /// Whether a request is let in.
     pub(super) fn lets_in(&self, head: &Parts) -> Result<(), Answer> {
         let changes = !matches!(head.method, Method::GET | Method::HEAD);

@@ -1,10 +1,12 @@
 //! From the schema to what runs: everything that a schema cannot say is checked here, all of it in one go.
 
+mod audit;
 mod cluster;
 mod limits;
 mod listener;
 mod model;
 mod money;
+mod policy;
 mod provider;
 mod route;
 mod store;
@@ -60,6 +62,7 @@ pub(super) fn compile(
     let access = check.access(config, &book);
     let clusters = cluster::clusters(config, &book, &mut check);
     let aliases = model::aliases(config, (&clusters, &book), &mut check);
+    let audit = audit::audit(config, &mut check);
     let routes = route::routes(config, &clusters, &mut check);
     check.unused_clusters(config);
     let prices = money::prices(config, &mut check);
@@ -79,6 +82,7 @@ pub(super) fn compile(
             overload: overload(&config.server.overload),
         },
         log: log(config),
+        audit,
         intake: Intake {
             max_body: config.intake.max_body.0,
             timeout: config.intake.body_timeout.0,

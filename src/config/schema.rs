@@ -3,10 +3,12 @@
 //! These types are the manual: their doc comments become the descriptions of the JSON Schema that `forebay schema`
 //! prints. Nothing below the configuration sees them; `config::compile` turns them into what runs.
 
+mod audit;
 mod credential;
 mod fleet;
 mod limits;
 mod money;
+mod policy;
 mod provider;
 mod store;
 mod traffic;
@@ -16,10 +18,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use audit::*;
 pub use credential::*;
 pub use fleet::*;
 pub use limits::*;
 pub use money::*;
+pub use policy::*;
 pub use provider::*;
 pub use store::*;
 pub use traffic::*;
@@ -40,6 +44,8 @@ pub struct Config {
     pub server: Server,
     /// What is logged.
     pub log: Log,
+    /// Who did what, and who was refused.
+    pub audit: Audit,
     /// Bounds on what clients send.
     pub intake: Intake,
     /// How long anything may take. The same keys stand in clusters, routes and models; the most specific that is set

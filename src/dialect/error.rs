@@ -71,7 +71,7 @@ pub(super) fn openai_object(out: &mut Vec<u8>, dialect: Dialect, error: &Error) 
     };
     member(out, "{\"message\":", Some(&error.public));
     member(out, ",\"type\":", Some(class));
-    member(out, ",\"param\":", error.param.or(implied));
+    member(out, ",\"param\":", error.param.as_deref().or(implied));
     member(out, ",\"code\":", code);
     out.push(b'}');
 }

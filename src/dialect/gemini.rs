@@ -52,7 +52,7 @@ pub fn error(error: &Error) -> Vec<u8> {
     object.string("status", status(error.kind));
     if error.param.is_some() || error.retry_after.is_some() {
         let mut details = object.array("details");
-        if let Some(param) = error.param {
+        if let Some(param) = &error.param {
             let mut detail = details.object();
             detail.string("@type", "type.googleapis.com/google.rpc.BadRequest");
             let mut violations = detail.array("fieldViolations");

@@ -293,7 +293,7 @@ mod tests {
         let refusal = |operation, body: &str| {
             let envelope = Envelope::parse(body.as_bytes()).unwrap();
             let error = check(operation, &envelope).unwrap_err();
-            (error.kind, error.public.into_owned(), error.param)
+            (error.kind, error.public.into_owned(), error.param.map(std::borrow::Cow::into_owned))
         };
         let invalid = Kind::InvalidRequest;
         assert_eq!(
@@ -302,13 +302,13 @@ mod tests {
         );
         assert_eq!(
             refusal(Operation::Responses, r#"{"model":null}"#),
-            (invalid, "Missing required parameter: 'model'.".to_owned(), Some("model"))
+            (invalid, "Missing required parameter: 'model'.".to_owned(), Some("model".to_owned()))
         );
         assert_eq!(
             refusal(Operation::Messages, "{}"),
-            (invalid, "model: Field required".to_owned(), Some("model"))
+            (invalid, "model: Field required".to_owned(), Some("model".to_owned()))
         );
-        assert_eq!(refusal(Operation::Messages, r#"{"model":""}"#).2, Some("model"));
+        assert_eq!(refusal(Operation::Messages, r#"{"model":""}"#).2.as_deref(), Some("model"));
         let named = Envelope::parse(br#"{"model":"m"}"#).unwrap();
         assert!(Operation::ALL.into_iter().all(|operation| check(operation, &named).is_ok()));
     }
@@ -324,7 +324,7 @@ mod tests {
         );
         let error = fault_error(Operation::Messages, fault(br#"{"stream":1}"#));
         assert_eq!(
-            (error.public.as_ref(), error.param),
+            (error.public.as_ref(), error.param.as_deref()),
             ("stream: 'stream' must be a boolean", Some("stream"))
         );
     }

@@ -13,7 +13,7 @@ mod stream;
 
 pub use folding::Folding;
 pub use script::Begun;
-pub use stream::{Seen, Stream};
+pub use stream::{Filter, Seen, Stream};
 
 /// A dialect in which clients may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -18,6 +18,7 @@ use crate::dialect::ir::{Delivery, Loss, Notes, Policy, ReplyTo, Request, Target
 use crate::dialect::translate::{Client, Passage, Upstream};
 use crate::dialect::{self, Operation, chat, embed};
 use crate::error::{Error, Kind};
+use crate::filter::redact::Kinds;
 use crate::frame::http1::Reply;
 use crate::json::splice::{splice, spliced_len};
 use crate::json::{Edits, Envelope};
@@ -50,6 +51,8 @@ pub enum Carry {
         lost: String,
         /// Whether the upstream streams what the client is to have whole.
         folds: bool,
+        /// What is taken out of the reply.
+        redact: Kinds,
     },
     /// Embeddings, from one shape to another.
     Embedded {
@@ -93,6 +96,14 @@ impl Carry {
                 let (upstream, client) = both_ends(*operation)?;
                 Some((upstream, client, reply_to(id, model, Delivery::StreamWithUsage)))
             }
+        }
+    }
+
+    /// What is taken out of the reply.
+    pub(super) fn redacts(&self) -> Kinds {
+        match self {
+            Self::Translated { redact, .. } => *redact,
+            Self::Verbatim { .. } | Self::Embedded { .. } => Kinds::default(),
         }
     }
 
@@ -173,6 +184,8 @@ pub(super) struct Asked<'a> {
     pub(super) policy: Policy,
     /// The client's `anthropic-beta`, which some upstreams read in the body.
     pub(super) betas: Option<&'a str>,
+    /// What is taken out of replies.
+    pub(super) redact: Kinds,
     /// All of it, once an upstream of another dialect needs it.
     read: OnceLock<Result<Request<'a>, Error>>,
     /// The same with what it names by URL, once an upstream needs that as data.
@@ -196,9 +209,15 @@ impl<'a> Asked<'a> {
             stream,
             policy,
             betas,
+            redact: Kinds::default(),
             read: OnceLock::new(),
             filled: OnceLock::new(),
         }
+    }
+
+    /// The same, with those taken out of replies.
+    pub(super) fn redacting(self, redact: Kinds) -> Self {
+        Self { redact, ..self }
     }
 
     /// Writes the request for a cluster, where the model is called `model` if not as the client calls it. `id` is the
@@ -221,7 +240,7 @@ impl<'a> Asked<'a> {
             Some(Passage::Verbatim) => match self.folds(cluster).then(|| both_ends(self.operation)).flatten()
             {
                 Some(ends) => self.streamed(ends, cluster, model, reply_to(id, self.model, Delivery::Whole)),
-                None => self.verbatim(cluster, model),
+                None => self.verbatim(cluster, model, id),
             },
             Some(Passage::Translated { client, upstream }) => {
                 self.translated(client, upstream, cluster, model, id)
@@ -232,7 +251,7 @@ impl<'a> Asked<'a> {
         }
     }
 
-    fn verbatim(&self, cluster: &ClusterSpec, model: Option<&str>) -> Result<Written, Error> {
+    fn verbatim(&self, cluster: &ClusterSpec, model: Option<&str>, id: &str) -> Result<Written, Error> {
         let rewrite = dialect::request::edits(self.operation, self.envelope, model, true);
         let strip = rewrite.asked == dialect::request::Asked::Forebay;
         let named = (&self.body[..], model.unwrap_or(self.model));
@@ -240,9 +259,36 @@ impl<'a> Asked<'a> {
         let edits = reshaped.unwrap_or(rewrite.edits);
         let length = spliced_len(self.body.len(), &edits);
         let pieces = joined_if_small(splice(self.body, &edits), length);
-        let carry = Carry::Verbatim { operation: self.operation, strip, seal: None };
+        let carry = match self.redact.is_empty() {
+            true => Carry::Verbatim { operation: self.operation, strip, seal: None },
+            false => self.read_through(strip, id)?,
+        };
         let path = cluster.form.path(self.operation, model.unwrap_or(self.model), self.stream);
         Ok(Written { outgoing: Outgoing { path, pieces, length }, carry, resumes: false })
+    }
+
+    /// How a reply gets back in its own dialect out of which something is taken: it must be understood.
+    fn read_through(&self, strip: bool, id: &str) -> Result<Carry, Error> {
+        let delivery = match self.stream {
+            false => Delivery::Whole,
+            true if strip => Delivery::Stream,
+            true => Delivery::StreamWithUsage,
+        };
+        match both_ends(self.operation) {
+            Some((upstream, client)) => {
+                let to = reply_to(id, self.model, delivery);
+                let lost = String::new();
+                Ok(Carry::Translated { upstream, client, to, lost, folds: false, redact: self.redact })
+            }
+            // Vectors, scores and counts say nothing.
+            None if !self.operation.streams() => {
+                Ok(Carry::Verbatim { operation: self.operation, strip, seal: None })
+            }
+            None => {
+                let why = "replies of legacy completions cannot be redacted, as this route demands; ask chat completions";
+                Err(Error::policy(Kind::Forbidden, why))
+            }
+        }
     }
 
     /// Whether the cluster is asked for a stream where the client asked for a whole reply. Several choices are not put
@@ -296,7 +342,8 @@ impl<'a> Asked<'a> {
         let pieces = joined_if_small(splice(self.body, &edits), length);
         let path = cluster.form.path(self.operation, model.unwrap_or(self.model), true);
         let folds = to.delivery == Delivery::Whole;
-        let carry = Carry::Translated { upstream, client, to, lost: String::new(), folds };
+        let carry =
+            Carry::Translated { upstream, client, to, lost: String::new(), folds, redact: self.redact };
         Ok(Written { outgoing: Outgoing { path, pieces, length }, carry, resumes: false })
     }
 
@@ -343,7 +390,8 @@ impl<'a> Asked<'a> {
         };
         let path = cluster.form.path(operation, model, self.stream || folds);
         let outgoing = Outgoing { path, pieces, length };
-        let carry = Carry::Translated { upstream, client, to, lost: lost(&notes), folds };
+        let carry =
+            Carry::Translated { upstream, client, to, lost: lost(&notes), folds, redact: self.redact };
         Ok(Written { outgoing, carry, resumes: false })
     }
 }

@@ -11,6 +11,7 @@ use crate::access::Principal;
 use crate::dialect::translate::Passage;
 use crate::dialect::{self, Operation};
 use crate::error::Error;
+use crate::filter::redact::Kinds;
 use crate::json::Envelope;
 use crate::route::alias::{Alias, Deployment};
 use crate::route::matcher::Route;
@@ -64,7 +65,12 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Result<String, S
     let (alias, starred) = found.ok_or_else(|| format!("{out}no alias serves the model `{model}`"))?;
     let _ = writeln!(out, "alias      {} ({} deployments)", alias.name, alias.deployments.len());
     let body = Bytes::copy_from_slice(question.body);
-    let asked = Asked::new(operation, &body, &envelope, (model, stream), route.loss, None);
+    let policy = route.policy.as_deref();
+    if let Some(Err(refused)) = policy.map(|policy| policy.apply(operation, &body)) {
+        return Err(format!("{out}the route's policy refuses it: {}", refused.public));
+    }
+    let redact = policy.map_or_else(Kinds::default, |policy| policy.redact.reply);
+    let asked = Asked::new(operation, &body, &envelope, (model, stream), route.loss, None).redacting(redact);
     for index in by_priority(alias) {
         if let Some(deployment) = alias.deployments.get(index) {
             place(&mut out, deployment, starred, &asked, (route, principal));

@@ -5,6 +5,7 @@
 //! nothing but heartbeats; until then another attempt may take over. `Opened::deliver` is the rest.
 
 mod clocks;
+mod echo;
 mod failure;
 mod flow;
 mod gaps;

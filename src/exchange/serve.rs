@@ -16,7 +16,7 @@ use super::guard::Guarded;
 use super::http1::Http1;
 use super::reject::answer_failure;
 use super::session::Session;
-use super::{Shared, run};
+use super::{Shared, police, run};
 use crate::frame;
 use crate::route::matcher::Target;
 use crate::snapshot::Snapshot;
@@ -52,6 +52,7 @@ async fn answer(shared: &Arc<Shared>, mut session: Session<'_>) -> bool {
     }
     let head = session.head();
     context.settle(&head.method, head.uri.path());
+    police::audited(&context, head);
     in_order
 }
 

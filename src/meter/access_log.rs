@@ -361,8 +361,15 @@ pub(super) fn quote(text: &mut String, value: &str) {
             '"' => text.push_str("\\\""),
             '\\' => text.push_str("\\\\"),
             '\n' => text.push_str("\\n"),
-            // DEL and C1 drive terminals just as C0 does.
-            '\0'..='\x1f' | '\x7f'..='\u{9f}' => {
+            // DEL and C1 drive terminals just as C0 does; some readers end lines at U+2028 and U+2029, and the others turn
+            // the direction of what follows.
+            '\0'..='\x1f'
+            | '\x7f'..='\u{9f}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+            | '\u{feff}' => {
                 let _ = write!(text, "\\u{:04x}", u32::from(c));
             }
             _ => text.push(c),
@@ -418,6 +425,35 @@ mod tests {
         assert_eq!(value["end"], "--");
         assert_eq!(value["t_total"], 0.0);
         assert!(!line.contains('\n') && !line.contains('\u{1b}'));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_a_caller_names_breaks_a_line(
+            model in "([\r\n\0\u{85}\u{2028}\u{2029}\u{202e}\u{1b}\u{9b}\u{feff}\\\\\"=,{} a]|\\PC|.){0,40}",
+            path in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+        ) {
+            let timeline = Timeline::begin(Instant::now());
+            // What is no UTF-8 has been made some before it is logged.
+            let path = String::from_utf8_lossy(&path);
+            let record = Record { id: &model, path: &path, error: &model, ..record(&timeline, &model) };
+            let json = record.line(LogFormat::Json, "2026-01-01T00:00:00Z", timeline.began);
+            let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+            if !model.is_empty() {
+                proptest::prop_assert_eq!(value["model"].as_str(), Some(model.as_str()));
+            }
+            proptest::prop_assert_eq!(&value["status"], 200);
+            let text = record.line(LogFormat::Text, "2026-01-01T00:00:00Z", timeline.began);
+            for line in [json, text] {
+                proptest::prop_assert!(!line.chars().any(breaks_lines), "{:?}", line);
+            }
+        }
+    }
+
+    /// Whether some reader ends a line there, or a terminal obeys it.
+    fn breaks_lines(c: char) -> bool {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     }
 
     #[test]

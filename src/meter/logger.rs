@@ -158,6 +158,8 @@ fn line(format: LogFormat, record: &log::Record<'_>) -> String {
         }
         LogFormat::Text => {
             text = format!("{stamp} {:5} {} {}", record.level(), record.target(), message.escape_debug());
+            // Such as turn the direction of what follows are printable to Rust.
+            text.retain(|c| !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
         }
     }
     text
@@ -166,6 +168,27 @@ fn line(format: LogFormat, record: &log::Record<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_message_stays_one_line(
+            message in "([\r\n\0\u{85}\u{2028}\u{2029}\u{202e}\u{1b}\u{9b}\\\\\"{} a]|\\PC|.){0,60}",
+        ) {
+            for format in [LogFormat::Json, LogFormat::Text] {
+                let arguments = format_args!("{message}").to_string();
+                let line = line(
+                    format,
+                    &log::Record::builder().level(log::Level::Info).target("t").args(format_args!("{arguments}")).build(),
+                );
+                let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+                proptest::prop_assert!(!line.chars().any(breaks), "{:?}", line);
+                if format == LogFormat::Json {
+                    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+                    proptest::prop_assert_eq!(value["message"].as_str(), Some(message.as_str()));
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_does_not_fit_is_dropped_and_counted() {

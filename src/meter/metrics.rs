@@ -33,6 +33,10 @@ pub struct Metrics {
     pub limits: Limits,
     /// Streams that broke off where they may be gone on with elsewhere, by cluster and outcome.
     pub continuations: IntCounterVec,
+    /// What was taken out of requests, by side and kind.
+    pub redactions: IntCounterVec,
+    /// Lines of journals, by journal and what became of them: `written`, `lost`, `unshipped`.
+    pub journal: IntCounterVec,
     /// What is spent.
     pub money: Money,
     /// The store that nodes share.
@@ -580,6 +584,16 @@ impl Metrics {
             ),
             money: Money::new(&make),
             store: Store::new(&make),
+            redactions: make.counters(
+                "forebay_redactions_total",
+                "Requests out of which something was taken, by kind",
+                &["side", "kind"],
+            ),
+            journal: make.counters(
+                "forebay_journal_lines_total",
+                "Lines of journals: written, lost before they were, or never shipped",
+                &["journal", "outcome"],
+            ),
             registry: make.registry,
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use crate::clocks::Overrides;
-use crate::dialect::ir::Policy;
+use crate::dialect::ir;
+use crate::filter::policy::Policy;
 use crate::meter::series::RouteSeries;
 use crate::pattern::{Pattern, Permit};
 use crate::priority::Priority;
@@ -29,7 +30,7 @@ pub struct Route {
     /// Whether whole replies tell what they cost.
     pub cost: bool,
     /// What is done about fields that an upstream of another dialect has no place for.
-    pub loss: Policy,
+    pub loss: ir::Policy,
     /// The largest request body, bytes.
     pub max_body: u64,
     /// Clocks of its own.
@@ -40,6 +41,8 @@ pub struct Route {
     pub priority: Priority,
     /// Whether its requests may go to a later deployment because of load.
     pub spill: bool,
+    /// What its requests must keep to.
+    pub policy: Option<Box<Policy>>,
     /// Its series.
     pub series: RouteSeries,
 }
@@ -137,12 +140,13 @@ mod tests {
             target: Target::Models(vec![Pattern::parse("gpt-*").unwrap()]),
             compress: true,
             cost: false,
-            loss: Policy::Lenient,
+            loss: ir::Policy::Lenient,
             max_body: 1,
             clocks: Overrides::default(),
             regions: Permit::default(),
             priority: Priority::default(),
             spill: true,
+            policy: None,
             series: RouteSeries::new(name),
         }
     }

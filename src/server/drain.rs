@@ -19,8 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::exchange::Shared;
 use crate::lifecycle::Lifecycle;
 use crate::limit::Remote;
-use crate::meter::logger;
 use crate::meter::metrics::METRICS;
+use crate::meter::{audit, logger};
 use crate::snapshot::{Process, Snapshot};
 
 /// Waits for signals and drains.
@@ -103,6 +103,7 @@ fn exit(shared: &Shared) {
         }
     }
     log::info!("stopped");
+    audit::stop();
     logger::flush();
     std::process::exit(0);
 }

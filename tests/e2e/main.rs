@@ -5,9 +5,13 @@ mod admission;
 #[cfg(test)]
 mod affinity;
 #[cfg(test)]
+mod audit;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod breaker;
+#[cfg(test)]
+mod canary;
 #[cfg(test)]
 mod cancel;
 #[cfg(test)]
@@ -51,6 +55,8 @@ mod limits;
 mod matrix;
 #[cfg(test)]
 mod models;
+#[cfg(test)]
+mod policies;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Check, Clusters};
+use super::{Check, Clusters, policy};
 use crate::clocks::Overrides;
 use crate::config::diagnostic::Path;
 use crate::config::schema::{self, Config, Loss};
@@ -50,6 +50,7 @@ fn standard(config: &Config) -> Route {
         regions: Permit::default(),
         priority: Priority::default(),
         spill: true,
+        policy: None,
         series: RouteSeries::new("default"),
     }
 }
@@ -172,6 +173,7 @@ fn compile(
         regions: permit(&route.regions, &path.key("regions"), config, check),
         priority: priority(route.priority),
         spill: route.spill,
+        policy: policy::policy(route, path, config, check),
         series: RouteSeries::new(&route.name),
     })
 }

@@ -184,6 +184,8 @@ pub struct Route {
     /// says. If false they wait, or are refused. Where a cluster fails, they go there all the same.
     #[serde(default = "yes")]
     pub spill: bool,
+    /// What its requests must keep to, and what is put into them or taken out.
+    pub policy: Option<super::RoutePolicy>,
     /// How long anything may take on this route.
     #[serde(default)]
     pub clocks: Clocks,

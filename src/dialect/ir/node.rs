@@ -594,7 +594,7 @@ mod tests {
         assert_eq!(item.take("b").unwrap_err().public, "a[0].b: is given more than once");
         let error = item.count("c").unwrap_err();
         assert_eq!(
-            (error.public.as_ref(), error.param),
+            (error.public.as_ref(), error.param.as_deref()),
             ("a[0].c: must be a whole number that is not negative", Some("a"))
         );
         assert!(item.integer("d").is_err() && item.number("d").unwrap() == Some(1.5));

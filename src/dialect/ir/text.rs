@@ -57,6 +57,14 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// The inside of the JSON string as which the text came; nothing where it came otherwise.
+    pub fn escaped(&self) -> &str {
+        match self {
+            Self::Escaped(text) => text,
+            Self::Plain(_) => "",
+        }
+    }
+
     /// Whether there are no characters.
     pub fn is_empty(&self) -> bool {
         match self {
@@ -180,6 +188,11 @@ impl<'a> Json<'a> {
     pub fn object(text: Cow<'a, str>) -> Option<Self> {
         let is_object = text.trim_start().starts_with('{');
         (is_object && serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok()).then_some(Self(text))
+    }
+
+    /// `text`, if it is one JSON value.
+    pub fn value(text: String) -> Option<Self> {
+        serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok().then_some(Self(Cow::Owned(text)))
     }
 
     /// A value that was checked already.

@@ -6,6 +6,12 @@ use crate::dialect::ir::{Block, Event, Finish, Notes, Origin, ReplyTo, Stop, Tex
 use crate::dialect::usage::{Input, Usage};
 use crate::error::Error;
 
+/// Stands between what an upstream says and what the client is told.
+pub trait Filter: std::fmt::Debug + Send {
+    /// Takes the next event, and lets out what becomes of it and of those before it.
+    fn pass(&mut self, event: Event<'_>, out: &mut dyn FnMut(Event<'_>));
+}
+
 /// A stream on its way from an upstream to a client.
 #[derive(Debug)]
 pub struct Stream {
@@ -14,6 +20,7 @@ pub struct Stream {
     seen: Seen,
     /// What was told, where another upstream may have to go on with it.
     script: Option<Box<Script>>,
+    filter: Option<Box<dyn Filter>>,
 }
 
 /// What the upstream said so far.
@@ -42,7 +49,20 @@ impl Seen {
 impl Stream {
     /// A stream of `upstream` that answers `client`.
     pub fn new(upstream: Upstream, client: Client, to: ReplyTo) -> Self {
-        Self { decoder: upstream.decoder(), encoder: client.encoder(to), seen: Seen::default(), script: None }
+        Self {
+            decoder: upstream.decoder(),
+            encoder: client.encoder(to),
+            seen: Seen::default(),
+            script: None,
+            filter: None,
+        }
+    }
+
+    /// Has every event go through a filter. What is kept for another upstream is what was said, not what became of it.
+    #[must_use]
+    pub fn filtered(mut self, filter: Box<dyn Filter>) -> Self {
+        self.filter = Some(filter);
+        self
     }
 
     /// Keeps the text that the client is told from now on, so that another upstream can go on with it.
@@ -114,25 +134,27 @@ impl Stream {
         let usage = self.used().unwrap_or_default();
         let finish = Finish::new(Stop::Length, Origin::Chat, Text::new("length"));
         for event in [Event::Usage(usage), Event::Finish(finish), Event::End] {
-            say(event, &mut self.seen, &mut self.encoder, out);
+            say(event, &mut self.seen, &mut self.filter, &mut self.encoder, out);
         }
     }
 
     /// Takes the upstream's next bytes, and appends what the client is sent.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        let Self { decoder, encoder, seen, script } = self;
-        decoder.push(bytes, &mut |event| tell(event, script, &mut |event| say(event, seen, encoder, out)));
+        let Self { decoder, encoder, seen, script, filter } = self;
+        decoder.push(bytes, &mut |event| {
+            tell(event, script, &mut |event| say(event, seen, filter, encoder, out))
+        });
     }
 
     /// The upstream closed the stream: appends the end.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        let Self { decoder, encoder, seen, script } = self;
-        decoder.finish(&mut |event| tell(event, script, &mut |event| say(event, seen, encoder, out)));
+        let Self { decoder, encoder, seen, script, filter } = self;
+        decoder.finish(&mut |event| tell(event, script, &mut |event| say(event, seen, filter, encoder, out)));
     }
 
     /// The exchange failed: appends what tells the client, unless it was told the end already.
     pub fn fail(&mut self, error: &Error, out: &mut Vec<u8>) {
-        self.encoder.push(Event::Failed(error.clone()), out);
+        say(Event::Failed(error.clone()), &mut self.seen, &mut self.filter, &mut self.encoder, out);
     }
 
     /// Whether the client has been sent the end.
@@ -163,7 +185,16 @@ fn tell<'e>(event: Event<'e>, script: &mut Option<Box<Script>>, out: &mut impl F
     }
 }
 
-fn say(event: Event<'_>, seen: &mut Seen, encoder: &mut Encoder, out: &mut Vec<u8>) {
+fn say(
+    event: Event<'_>,
+    seen: &mut Seen,
+    filter: &mut Option<Box<dyn Filter>>,
+    encoder: &mut Encoder,
+    out: &mut Vec<u8>,
+) {
     seen.note(&event);
-    encoder.push(event, out);
+    match filter {
+        None => encoder.push(event, out),
+        Some(filter) => filter.pass(event, &mut |event| encoder.push(event, out)),
+    }
 }

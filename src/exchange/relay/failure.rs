@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
+use super::echo::without_credential;
 use super::{Answer, Terms, X_AMZN_ERRORTYPE};
 use crate::dialect::form::Form;
 use crate::dialect::quota::is_quota;
@@ -54,6 +55,7 @@ pub(super) async fn failure(
         Ok(head) => head,
         Err(error) => return error.into(),
     };
+    let (head, body) = without_credential(head, body, context);
     let is_coded =
         head.fields.text(&CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
     // What came compressed unasked can be neither read nor passed on.

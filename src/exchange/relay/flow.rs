@@ -12,6 +12,7 @@ use crate::dialect::translate::{self, Begun};
 use crate::dialect::usage::{End, Input, StreamTap, Usage};
 use crate::error::{Error, Kind};
 use crate::exchange::carry::Carry;
+use crate::filter::redact::Events;
 use crate::provider::seal::Seal;
 
 /// The pieces that one chunk lets out.
@@ -63,8 +64,12 @@ impl Flow {
             Carry::Embedded { .. } => {
                 Self::Verbatim(Box::new(Verbatim { tap: StreamTap::new(operation, false), marking: None }))
             }
-            Carry::Translated { upstream, client, to, .. } => {
-                Self::Translated(Box::new(translate::Stream::new(*upstream, *client, to.clone())))
+            Carry::Translated { upstream, client, to, redact, .. } => {
+                let stream = translate::Stream::new(*upstream, *client, to.clone());
+                Self::Translated(Box::new(match redact.is_empty() {
+                    true => stream,
+                    false => stream.filtered(Box::new(Events::new(*redact))),
+                }))
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::exchange::headers;
 use crate::exchange::intake::Share;
 use crate::exchange::resume::{self, Rest, Why};
 use crate::exchange::verdict::Failed;
+use crate::filter::redact::redact_reply;
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
 use crate::meter::timeline::Timeline;
@@ -128,7 +129,8 @@ pub(super) async fn fold(
     }
     let Streaming { mut upstream, flow, .. } = *streaming;
     context.bill.complete(flow.usage());
-    let reply = flow.whole().map_err(Error::again)?;
+    let whole = flow.whole().and_then(|reply| redact_reply(terms.carry.redacts(), reply));
+    let reply = whole.map_err(Error::again)?;
     let head = upstream.take_response()?;
     upstream.judge(Outcome::Good);
     drain(upstream).await;

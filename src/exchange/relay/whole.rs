@@ -19,6 +19,7 @@ use crate::exchange::client::{Client, Sent};
 use crate::exchange::context::Context;
 use crate::exchange::verdict::Failed;
 use crate::exchange::{compress, headers};
+use crate::filter::redact::redact_reply;
 use crate::frame::http1::Reply;
 use crate::frame::sse::is_whole;
 use crate::json::balance::Balance;
@@ -69,6 +70,7 @@ pub(super) async fn open(
         _ if !complete => return Err(too_large(&mut upstream).into()),
         Carry::Translated { upstream: dialect, client: asked, to, .. } => {
             let (read, mut notes) = (dialect.reply(&joined(pieces)), Notes::default());
+            let read = read.and_then(|reply| redact_reply(terms.carry.redacts(), reply));
             let written = read.map(|reply| (asked.reply(&reply, to, &mut notes), reply.usage));
             context.lose(&notes);
             translated(&mut upstream, written)?
@@ -245,7 +247,8 @@ pub(super) async fn unfold(
         return Err(too_large(&mut upstream).into());
     }
     let body = joined(pieces);
-    let reply = dialect.reply(&body).map_err(|error| {
+    let read = dialect.reply(&body).and_then(|reply| redact_reply(terms.carry.redacts(), reply));
+    let reply = read.map_err(|error| {
         upstream.judge(Outcome::Bad);
         error.again()
     })?;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -97,6 +97,11 @@ impl Edge {
                 }
             }
         }
+    }
+
+    /// Where its configuration is, and what it writes.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// A connection to the edge.

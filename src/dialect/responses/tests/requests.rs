@@ -164,7 +164,7 @@ fn what_asks_for_memory_is_refused_by_its_name() {
     ] {
         let body = with(member);
         let error = Wire::Responses.read(body.as_bytes()).unwrap_err();
-        assert_eq!((error.kind, error.param), (Kind::InvalidRequest, Some(param)), "{member}");
+        assert_eq!((error.kind, error.param.as_deref()), (Kind::InvalidRequest, Some(param)), "{member}");
         assert!(
             error.public.starts_with(&format!("{param}: the upstream of this model keeps no responses; "))
         );
