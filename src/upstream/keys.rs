@@ -410,7 +410,7 @@ impl Pool {
     ///
     /// # Errors
     /// Why it cannot be a secret.
-    fn renew(
+    pub fn renew(
         &self,
         key: &ProviderKey,
         secret: &Secret,
