@@ -361,7 +361,7 @@ impl<'a> Plan<'a> {
             else {
                 continue;
             };
-            if let Some(left) = self.rests(deployment, now) {
+            if let Some(left) = self.model_rests(deployment, now) {
                 self.story.tell(index, Passed::Rests(left));
                 continue;
             }
@@ -441,7 +441,7 @@ impl<'a> Plan<'a> {
         std::iter::once(deployment).chain(others).find_map(|place| {
             let cluster = &place.cluster;
             let is_well = place.weight > 0
-                && self.rests(place, now).is_none()
+                && self.model_rests(place, now).is_none()
                 && cluster.has_accepted_key()
                 && cluster.is_here();
             if !is_well || !takes(place) {
@@ -478,7 +478,7 @@ impl<'a> Plan<'a> {
     /// No place is left for now: how long until there is one again?
     fn wait(&mut self, now: Instant) -> Next<'a> {
         let usable = self.order.iter().filter(|index| !self.barred.contains(index));
-        let rests = usable.filter_map(|index| self.rests(self.alias.deployments.get(*index)?, now));
+        let rests = usable.filter_map(|index| self.model_rests(self.alias.deployments.get(*index)?, now));
         let rest = rests.min();
         let tired = (!self.tired.is_empty()).then(|| self.backoff().max(self.asked));
         let wait = match (tired, rest) {

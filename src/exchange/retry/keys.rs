@@ -41,7 +41,7 @@ impl Plan<'_> {
     }
 
     /// How much longer the model is left alone at a deployment, with whichever key it can be asked.
-    pub(super) fn rests(&self, deployment: &Deployment, now: Instant) -> Option<Duration> {
+    pub(super) fn model_rests(&self, deployment: &Deployment, now: Instant) -> Option<Duration> {
         match (self.only_key(), deployment.cluster.choice()) {
             (Some(only), Some(pool)) if pool.any_rests(now) => {
                 pool.rests(&deployment.model.name(self.rules.named), Some(only), now)
