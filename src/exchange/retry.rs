@@ -308,7 +308,7 @@ impl<'a> Plan<'a> {
     fn left_alone(&self, index: usize, now: Instant) -> Option<Duration> {
         let of = self.limited.iter().filter(|(limited, until)| *limited == index && *until > now);
         let here = of.map(|(_, until)| until.saturating_duration_since(now)).max();
-        here.max(self.rests(self.alias.deployments.get(index)?, now))
+        here.max(self.model_rests(self.alias.deployments.get(index)?, now))
     }
 
     /// It waited so long for a place at that deployment, and got it or not.
@@ -479,7 +479,7 @@ impl<'a> Plan<'a> {
         std::iter::once(deployment).chain(others).find_map(|place| {
             let cluster = &place.cluster;
             let is_well = place.weight > 0
-                && self.rests(place, now).is_none()
+                && self.model_rests(place, now).is_none()
                 && cluster.has_accepted_key()
                 && cluster.is_here();
             if !is_well || !takes(place) {

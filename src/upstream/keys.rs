@@ -1,7 +1,7 @@
 //! The keys of a cluster: several, of which each attempt takes one, or one that changes while it is used.
 //!
 //! Which is taken: not one that was refused and is set aside, rests for the model after a 429, or was tried by this exchange
-//! already. Of the others not one whose provider has just said that too little is left of its rates ([`levels`]), unless
+//! already. Of the others not one whose provider has just said that too little is left of its rates (`levels`), unless
 //! that is true of all; then the one of which most is left. Among those with room a conversation has its own by a
 //! rendezvous hash over the configured weights: every node finds the same one without asking anybody, and a key that leaves
 //! or comes back moves its own share and no other. What is no conversation is drawn by weight and by what is left.
@@ -416,7 +416,7 @@ impl Pool {
     ///
     /// # Errors
     /// Why it cannot be a secret.
-    fn renew(
+    pub fn renew(
         &self,
         key: &ProviderKey,
         secret: &Secret,

@@ -41,7 +41,7 @@ impl Plan<'_> {
     }
 
     /// How much longer the model is left alone at a deployment, with whichever key it can be asked.
-    pub(super) fn rests(&self, deployment: &Deployment, now: Instant) -> Option<Duration> {
+    pub(super) fn model_rests(&self, deployment: &Deployment, now: Instant) -> Option<Duration> {
         match (self.only_key(), deployment.cluster.choice()) {
             (Some(only), Some(pool)) if pool.any_rests(now) => {
                 pool.rests(&deployment.model.name(self.rules.named), Some(only), now)
@@ -92,11 +92,14 @@ impl Plan<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::super::tests::{RETRY, alias, at, rules};
     use super::super::{Next, Nowhere};
     use super::*;
     use crate::dialect::Operation;
     use crate::route::alias::Alias;
+    use crate::secret::Secret;
     use crate::snapshot::Cause;
     use crate::upstream::breaker::key::Fault;
     use crate::upstream::cluster::Cluster;
@@ -208,5 +211,30 @@ mod tests {
         assert_ne!(second.key.name, flight.key().unwrap().key.name);
         refuse(&second);
         assert!(beside().is_none());
+    }
+
+    #[test]
+    fn what_was_refused_with_a_secret_that_is_replaced_is_asked_again_with_the_new_one() {
+        for keys in [&["a"][..], &["a", "b"]] {
+            let mut alias = alias();
+            alias.deployments.remove(0);
+            alias.deployments[0].cluster = Arc::new(pooled("first", &["http://127.0.0.1:1"], keys));
+            let (now, cluster) = (Instant::now(), &alias.deployments[0].cluster);
+            let mut plan =
+                Plan::new(&alias, CHAT, &|_| true, rules(RETRY, now + Duration::from_secs(60)), now);
+            let Next::Try(deployment, flight) = plan.next(now) else { panic!("there is a place") };
+            let used = flight.key().unwrap();
+            let pool = cluster.pool.as_ref().unwrap();
+            assert_eq!(pool.renew(&used.key, &Secret::new("new"), SystemTime::now(), now), Ok(true));
+            cluster.refused(Fault::Credential, Some(used), now);
+            assert!(used.key.breaker.is_accepted(), "the new one was not refused");
+            assert!(plan.failed(deployment, at(&flight), true, (Some(Cause::Unserved), None), now));
+            assert!(matches!(plan.next(now), Next::Try(..)));
+            assert_eq!(
+                plan.story(),
+                "first: unserved; first: key a has been replaced"
+                    .replace(" a ", &format!(" {} ", used.key.name))
+            );
+        }
     }
 }

@@ -178,6 +178,14 @@ impl Vault {
         self.get(outside, place, &token).await
     }
 
+    /// How long after a good reading there should be another: as is configured, but not after the time at which the token is
+    /// to be renewed.
+    pub async fn pause(&self, now: SystemTime) -> Duration {
+        let due = self.token.lock().await.as_ref().map(|token| token.due);
+        let left = due.map(|due| due.duration_since(now).unwrap_or_default());
+        left.map_or(self.refresh, |left| left.min(self.refresh))
+    }
+
     async fn get(&self, outside: &Outside, place: &Place, token: &HeaderValue) -> Result<Kept, Error> {
         let path = format!("{}/data/{}", place.mount, place.path);
         let answered = outside.ask(VAULT, self.request(Method::GET, &path, Some(token), None), words).await;

@@ -38,17 +38,20 @@ pub async fn first_look(pool: &Pool, key: &ProviderKey, outside: &Outside) {
     }
 }
 
-/// Keeps the secret of a key of `pool` fresh, for ever; to be run once, beside the exchanges.
+/// Keeps the secret of a key of `pool` fresh, for ever, or at once over where it never changes; to be run once, beside the exchanges.
 pub async fn keep(pool: Arc<Pool>, key: Arc<ProviderKey>, outside: Outside) {
+    if matches!(key.origin, Origin::Fixed) && key.rotate_every.is_none() {
+        return;
+    }
     // It was looked at a moment ago.
-    let first = if key.is_readable() { period(&key.origin) } else { PAUSE };
+    let first = if key.is_readable() { period(&key.origin).await } else { PAUSE };
     let (mut pause, mut due, mut reminded) = (PAUSE, Instant::now() + first, None);
     loop {
         let now = Instant::now();
         if now >= due {
             let found = look(&pool, &key, &outside).await;
             pause = if found { PAUSE } else { PAUSE_LIMIT.min(pause * 2) };
-            due = now + if found { period(&key.origin) } else { pause };
+            due = now + if found { period(&key.origin).await } else { pause };
         }
         remind(&pool, &key, &mut reminded);
         tokio::time::sleep(LOOK.min(due.saturating_duration_since(now)).max(Duration::from_millis(10))).await;
@@ -56,11 +59,11 @@ pub async fn keep(pool: Arc<Pool>, key: Arc<ProviderKey>, outside: Outside) {
 }
 
 /// How long after a good look there is another.
-fn period(origin: &Origin) -> Duration {
+async fn period(origin: &Origin) -> Duration {
     match origin {
         Origin::Fixed => REMIND,
         Origin::File(_) => LOOK,
-        Origin::Vault(vault, _) => vault.refresh,
+        Origin::Vault(vault, _) => vault.pause(SystemTime::now()).await,
     }
 }
 

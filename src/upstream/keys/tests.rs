@@ -113,6 +113,7 @@ fn where_all_are_low_the_best_is_asked() {
     for name in ["a", "b", "c"] {
         says(&pool, name, 0, now);
     }
+    let now = now + Duration::from_secs(1);
     let mut loan = pool.lend(&Wanted { only: Some("b"), ..wanted(None) }, now).unwrap();
     let tokens = left(Measure::Tokens, 1_000_000, 149, 60);
     let b = [left(Measure::Requests, 10, 9, 60), tokens];

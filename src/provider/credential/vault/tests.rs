@@ -59,6 +59,8 @@ async fn a_secret_is_read_and_its_token_renewed_ahead_of_its_end() {
     assert_eq!(read(&vault, Script::default().answering(200, KEPT), 199).await.1, [GET]);
     let due = Script::default().answering(200, renewed(300)).answering(200, KEPT);
     assert_eq!(read(&vault, due, 201).await.1, [RENEW, GET], "with a third of its time left");
+    let pause = |later| vault.pause(start() + Duration::from_secs(later));
+    assert_eq!((pause(201).await.as_secs(), pause(391).await.as_secs()), (60, 10), "nor later than that");
 }
 
 #[tokio::test]
