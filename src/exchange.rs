@@ -18,6 +18,7 @@ pub mod headers;
 pub mod http1;
 pub mod intake;
 pub mod listing;
+mod permit;
 pub mod pressure;
 pub mod raw;
 pub mod reject;
@@ -156,13 +157,14 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     let Some(Wanted { operation, query, named }) = route(session.head(), context)? else {
         return Err(moved());
     };
-    identify(session.head(), context)?;
+    identify(session, context).await?;
     shared.admit(context)?;
     if operation == Operation::Models {
         return list_models(shared, session, context).await;
     }
     let mut body = receive(shared, session, context).await?;
     body.bytes = affinity::unmarked(operation, body.bytes, context)?;
+    body.bytes = permit::request(operation, body.bytes, named.as_ref(), context)?;
     let envelope =
         Envelope::parse(&body.bytes).map_err(|fault| dialect::request::fault_error(operation, fault))?;
     dialect::request::check(operation, &envelope)?;
@@ -238,9 +240,11 @@ async fn receive(
     context: &mut Context,
 ) -> Result<Body, Error> {
     let bounds = context.snapshot.intake;
-    let max_body = context.route.as_ref().map_or(bounds.max_body, |route| route.max_body);
+    let of_route = context.route.as_ref().map_or(bounds.max_body, |route| route.max_body);
+    let max_body = permit::body_bound(context, of_route);
     let read = intake::read(session, &bounds, max_body, &shared.budget).await;
-    if read.is_err() {
+    if let Err(error) = &read {
+        permit::note_body(context, error);
         // What is left of the body is not waited for.
         session.close();
     }
@@ -281,7 +285,7 @@ impl ProxyHttp for Edge {
         context: &mut Context,
     ) -> pingora_core::Result<bool> {
         let session = &mut *session.downstream_session;
-        match raw::begin(&self.shared, session, context) {
+        match raw::begin(&self.shared, session, context).await {
             Ok(()) => Ok(false),
             Err(error) => {
                 let broken = answer_failure(&mut Downstream::Pingora(session), context, &error).await;

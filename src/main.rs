@@ -4,6 +4,8 @@
 //! not understood, 3 for a drain whose deadline had to end something.
 
 mod drain;
+mod key;
+mod operator;
 mod quickstart;
 
 use std::io::Write;
@@ -72,6 +74,8 @@ enum Verb {
         principal: Option<String>,
     },
     Drain(drain::Args),
+    #[command(alias = "keys")]
+    Key(key::Args),
     /// Show what of requests and replies arrives where client and upstream speak different dialects.
     Dialects {
         /// Only for clients of this dialect: chat, messages, responses, gemini, converse.
@@ -97,6 +101,7 @@ fn main() -> ExitCode {
             &Question { host: &host, path: &path, body: &[], principal: principal.as_deref() },
         ),
         Verb::Drain(args) => return ended(drain::run(&args)),
+        Verb::Key(args) => key::run(&args),
         Verb::Dialects { client, upstream } => say(&dialects(client, upstream)),
         Verb::Sim(args) => simulate(*args),
     };

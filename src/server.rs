@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | edge | as configured | every listener, every exchange |
 //! | admin | 1 | health, metrics, and what drains |
-//! | keeper | 1 | names resolved, endpoints watched, probed and drained |
+//! | keeper | 1 | names resolved, endpoints watched, probed and drained, keys of callers kept fresh |
 
+mod callers;
 mod drain;
 mod front;
 mod keeper;
@@ -63,6 +64,9 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
     for listener in &snapshot.listeners {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         log::info!("serving {scheme}://{}", listener.address);
+    }
+    if snapshot.access.is_open() {
+        log::warn!("everyone who can reach these addresses is served without a key; add `keys` to change that");
     }
     log::info!("health and metrics at http://{}", snapshot.admin.address);
     let drain = Drain::new(shared, lifecycle, snapshot.process);

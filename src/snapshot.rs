@@ -37,8 +37,10 @@ pub struct Snapshot {
     pub clocks: Clocks,
     /// How often an exchange is tried.
     pub retry: Retry,
+    /// Where what must outlive the process is kept, if anywhere.
+    pub state: Option<PathBuf>,
     /// Who may call.
-    pub access: Access,
+    pub access: Arc<Access>,
     /// Clusters, by name.
     pub clusters: Vec<Arc<Cluster>>,
     /// Model names.
@@ -99,6 +101,17 @@ pub struct ListenerTls {
     pub certificates: Vec<CertificateFiles>,
     /// Whether TLS 1.2 is refused.
     pub only_13: bool,
+    /// Whose certificates clients may show, and whether they must; nothing where none is asked for.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// The certificates that clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities, PEM.
+    pub authorities: PathBuf,
+    /// Whether who shows none gets no connection.
+    pub required: bool,
 }
 
 /// A certificate chain and its key.

@@ -1,5 +1,6 @@
 //! From the schema to what runs: everything that a schema cannot say is checked here, all of it in one go.
 
+mod access;
 mod cluster;
 mod listener;
 mod model;
@@ -15,7 +16,6 @@ use super::diagnostic::{Diagnostic, Diagnostics, Path, Place, Severity, nearest}
 use super::schema::{self, Clocks, Config, Listener, LogFormat, LogLevel};
 use super::source::{Data, Node, Origin};
 use super::value::{Period, SecretRef, Timer};
-use crate::access::{Access, Principal};
 use crate::clocks::{self, Overrides};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
@@ -50,7 +50,8 @@ pub(super) fn compile(
     let clocks = clocks::Clocks::default().with(&check.clocks(&Path::root().key("clocks"), &config.clocks));
     check.limits(config);
     check.positive(&Path::root().key("server").key("overload").key("delay"), config.server.overload.delay);
-    let access = check.access(config);
+    let state = state(config, &check);
+    let access = access::access(config, state.as_deref(), &mut check);
     let clusters = cluster::clusters(config, &mut check);
     let aliases = model::aliases(config, &clusters, &mut check);
     let routes = route::routes(config, &clusters, &mut check);
@@ -62,6 +63,7 @@ pub(super) fn compile(
         listeners,
         admin,
         drain_file: config.server.drain_file.as_deref().map(|file| check.file(file)),
+        state,
         process: Process {
             threads: config.server.threads as usize,
             lame_duck: config.server.lame_duck.0,
@@ -79,11 +81,22 @@ pub(super) fn compile(
         media: media(config),
         clocks,
         retry: retry(&config.retry),
-        access,
+        access: Arc::new(access),
         clusters: clusters.into_values().collect(),
         aliases,
         routes,
     })
+}
+
+/// Where the process keeps what must outlive it: as configured, or where systemd says.
+fn state(config: &Config, check: &Check<'_>) -> Option<PathBuf> {
+    let written = config.server.state.as_deref().map(|directory| check.file(directory));
+    // Systemd lists several with colons between them.
+    let systemd = || {
+        let listed = (check.surroundings.env)("STATE_DIRECTORY")?;
+        listed.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
+    };
+    written.or_else(systemd)
 }
 
 /// How files that a request names by URL are brought in.
@@ -340,62 +353,12 @@ impl Check<'_> {
         }
     }
 
-    fn access(&mut self, config: &Config) -> Access {
-        let root = Path::root().key("keys");
-        let mut keys: Vec<(Secret, Principal)> = Vec::new();
-        for (name, key) in &config.keys {
-            let path = root.key(name);
-            self.name(&path, name);
-            if name == "anonymous" {
-                self.error(&path, "this is the name of everyone without a key", "choose another name");
-            }
-            self.known_models(&path.key("models"), &key.models, config);
-            let regions = route::permit(&key.regions, &path.key("regions"), config, self);
-            let path = path.key("key");
-            let Some(secret) = self.secret(&path, &key.key) else {
-                continue;
-            };
-            self.warn_of_literal(&path, &key.key);
-            if let Some((_, first)) = keys.iter().find(|(other, _)| other.expose() == secret.expose()) {
-                let message = format!("the same key as that of `{}`", first.name);
-                self.error(&path, message, "give each principal a key of its own");
-            }
-            if secret.expose().len() < 16 {
-                let message = "a key of less than 16 characters can be guessed";
-                self.warning(&path, message, "make one with `openssl rand -hex 24`");
-            }
-            let models = key.models.iter().filter_map(|pattern| Pattern::parse(&pattern.0)).collect();
-            let principal = Principal {
-                name: name.clone(),
-                models,
-                regions,
-                priority: key.priority.map(route::priority),
-                spill: key.spill,
-                explain: key.explain,
-            };
-            keys.push((secret, principal));
-        }
-        let path = Path::root().key("anonymous");
-        let anonymous = config.anonymous.unwrap_or(config.keys.is_empty());
-        if !anonymous && config.keys.is_empty() {
-            let help = "add keys, or remove `anonymous: false`";
-            self.error(&path, "without keys nobody could be served", help);
-        }
-        self.open_to_everyone(config);
-        if config.anonymous == Some(true) && !config.keys.is_empty() {
-            let help = "remove `anonymous: true` to ask everyone for a key";
-            self.warning(&path, "a request without a key may use every model, whatever the keys allow", help);
-        }
-        Access::new(keys.iter().map(|(secret, principal)| (secret.expose(), principal.clone())), anonymous)
-    }
-
     /// Warns of an edge that spends its owner's money for anyone, unless that was written on purpose.
     fn open_to_everyone(&mut self, config: &Config) {
         let paid = config.clusters.values().any(|cluster| cluster.api_key.is_some());
         let path = Path::root().key("keys");
         let from_file = matches!(self.tree.place, Place::File { .. });
-        if !paid || !config.keys.is_empty() || config.anonymous.is_some() || !from_file || self.written(&path)
-        {
+        if !paid || !from_file || self.written(&path) {
             return;
         }
         let standard = [Listener::default()];

@@ -3,6 +3,7 @@
 //! These types are the manual: their doc comments become the descriptions of the JSON Schema that `forebay schema`
 //! prints. Nothing below the configuration sees them; `config::compile` turns them into what runs.
 
+mod access;
 mod fleet;
 mod provider;
 mod traffic;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use access::*;
 pub use fleet::*;
 pub use provider::*;
 pub use traffic::*;
@@ -45,8 +47,14 @@ pub struct Config {
     /// Virtual keys by the name of the principal that each denotes. The name shows in logs and metrics, the key
     /// itself nowhere.
     pub keys: BTreeMap<String, Key>,
-    /// Whether a request without a virtual key is served. Left out: true while there are no keys, else false.
+    /// Whether a request without a virtual key is served. Left out: true until there is the first key of any kind.
     pub anonymous: Option<bool>,
+    /// Who may call, beside `keys`.
+    pub access: Access,
+    /// Teams by name. A key, a token or a certificate may belong to one.
+    pub teams: BTreeMap<String, Group>,
+    /// Organisations by name. A team may belong to one.
+    pub organisations: BTreeMap<String, Group>,
     /// Providers that Forebay does not know, or knows otherwise, by name.
     pub providers: BTreeMap<String, Provider>,
     /// Upstreams by name: a cloud API, or endpoints that share a balancing and health policy.
@@ -114,6 +122,12 @@ pub struct ListenerTls {
     /// The oldest version of TLS that is spoken.
     #[serde(default)]
     pub min_version: TlsVersion,
+    /// A PEM file of the authorities whose certificates clients may show; `access.certificates` says whose they are. Left
+    /// out: none is asked for. A relative path starts at the configuration file.
+    pub client_ca: Option<String>,
+    /// Whether clients must show one, where `client_ca` is set.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
 }
 
 /// A certificate and its key.
@@ -181,6 +195,9 @@ pub struct Server {
     /// ended; `#` begins a comment. It is looked at every second and need not be there. What leaves it is put back into
     /// service. A relative path starts at the configuration file.
     pub drain_file: Option<String>,
+    /// A directory for what must outlive the process, such as keys made through the admin listener. Left out: systemd's
+    /// `StateDirectory`, else nothing is kept. A relative path starts at the configuration file.
+    pub state: Option<String>,
 }
 
 /// The bounds of the process.
@@ -211,6 +228,7 @@ impl Default for Server {
             overload: Overload::default(),
             seal: None,
             drain_file: None,
+            state: None,
         }
     }
 }
@@ -375,34 +393,4 @@ pub struct Limits {
     /// Requests a minute for each principal. Not supported yet: leave it out.
     #[schemars(range(min = 1))]
     pub requests_per_minute: Option<u32>,
-}
-
-/// A virtual key: what one principal sends as `authorization: Bearer KEY` or `x-api-key: KEY`.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    /// The key: `env:NAME` or `file:PATH`. It may be written out, with a warning.
-    pub key: super::value::SecretRef,
-    /// The aliases this principal may use, as it would send them. Left out: all.
-    #[serde(default = "Key::all_models")]
-    pub models: Vec<super::value::Pattern>,
-    /// Where this principal's requests may go: data residency. It goes before every other choice, beside the route's.
-    #[serde(default)]
-    pub regions: Regions,
-    /// How important this principal's requests are where not all can go at once. Left out: as the route says.
-    #[serde(default)]
-    pub priority: Option<Priority>,
-    /// Whether this principal's requests may go to a deployment of a higher priority number because of load.
-    #[serde(default = "traffic::yes")]
-    pub spill: bool,
-    /// Tell this principal, where a request has the header `x-forebay-explain`, where it went and why, in a header of the
-    /// same name.
-    #[serde(default)]
-    pub explain: bool,
-}
-
-impl Key {
-    fn all_models() -> Vec<super::value::Pattern> {
-        vec![super::value::Pattern("*".to_owned())]
-    }
 }

@@ -17,9 +17,11 @@ use std::ops::Range;
 use super::{Fault, What};
 use scanner::Scanner;
 
+mod members;
 mod reshape;
 mod scanner;
 
+pub use members::{Member, members};
 pub use reshape::reshape;
 
 /// How deep objects and arrays may be nested; the body's own object is the first level. At most 128.

@@ -1,12 +1,16 @@
 //! Metric families, in Prometheus's form. Every label comes from a closed set: configured names, operations,
 //! statuses; never from a client's text.
 
+mod access;
+
 use std::sync::LazyLock;
 
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use access::Access;
 
 /// Every family.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct Metrics {
     pub admission: Admission,
     /// What is taken out of service.
     pub drains: Drains,
+    /// Who may call.
+    pub access: Access,
     /// Second attempts made beside slow ones, by cluster and what became of them: `won`, `lost`, `failed`.
     pub hedges: IntCounterVec,
     /// Streams that broke off where they may be gone on with elsewhere, by cluster and outcome.
@@ -422,6 +428,7 @@ impl Metrics {
             breakers: Breakers::new(&make),
             admission: Admission::new(&make),
             drains: Drains::new(&make),
+            access: Access::new(&make),
             hedges: make.counters(
                 "forebay_hedges_total",
                 "Second attempts made while the first was slow, by what became of them: won, lost, failed",
