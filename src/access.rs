@@ -180,7 +180,7 @@ impl Access {
         access
     }
 
-    /// Takes over the principals of one origin. Says whose name or key is taken by an earlier origin.
+    /// Takes over the principals of one origin. Says whose of them name or key is an earlier one's.
     pub fn replace(&self, origin: Origin, keys: Vec<Keyed>) -> Vec<String> {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = sources.get_mut(origin as usize) {
@@ -192,7 +192,7 @@ impl Access {
             self.open.store(false, Relaxed);
         }
         self.table.store(Arc::new(table));
-        shut
+        shut.into_iter().filter(|(of, _)| *of == origin).map(|(_, name)| name).collect()
     }
 
     /// The keys in force.

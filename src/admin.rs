@@ -88,7 +88,13 @@ impl Answer {
 impl Admin {
     /// An admin listener over the exchanges' state and the process's life.
     pub fn new(shared: Arc<Shared>, lifecycle: Arc<Lifecycle>, settings: &snapshot::Admin) -> Self {
-        Self { shared, lifecycle, gate: Gate::new(settings), keys: keys::Store::default(), began: Instant::now() }
+        Self {
+            shared,
+            lifecycle,
+            gate: Gate::new(settings),
+            keys: keys::Store::default(),
+            began: Instant::now(),
+        }
     }
 
     async fn answer(&self, session: &mut ServerSession) -> Answer {

@@ -169,7 +169,8 @@ fn line(one: &Value) -> String {
     said.extend(one["team"].as_str().map(|team| format!("team {team}")));
     for key in one["keys"].as_array().into_iter().flatten() {
         let short: String = key["hash"].as_str().unwrap_or_default().chars().take(15).collect();
-        let used = key["last_used"].as_str().map_or_else(|| "never used".to_owned(), |at| format!("used {at}"));
+        let used =
+            key["last_used"].as_str().map_or_else(|| "never used".to_owned(), |at| format!("used {at}"));
         let ends = key["expires"].as_str().map_or_else(String::new, |at| format!(", good until {at}"));
         said.push(format!("{short} {used}{ends}"));
     }

@@ -66,7 +66,9 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
         log::info!("serving {scheme}://{}", listener.address);
     }
     if snapshot.access.is_open() {
-        log::warn!("everyone who can reach these addresses is served without a key; add `keys` to change that");
+        log::warn!(
+            "everyone who can reach these addresses is served without a key; add `keys` to change that"
+        );
     }
     log::info!("health and metrics at http://{}", snapshot.admin.address);
     let drain = Drain::new(shared, lifecycle, snapshot.process);

@@ -104,8 +104,10 @@ fn a_module_imports_only_from_lower_floors() {
 
 #[test]
 fn every_module_has_a_floor() {
-    let known =
-        |name: &str| floor(name).is_some() || ["main", "lib", "drain", "key", "operator", "quickstart", "sim"].contains(&name);
+    let known = |name: &str| {
+        floor(name).is_some()
+            || ["main", "lib", "drain", "key", "operator", "quickstart", "sim"].contains(&name)
+    };
     let homeless: Vec<_> = files().iter().map(|(path, _)| module(path)).filter(|name| !known(name)).collect();
     assert!(homeless.is_empty(), "{homeless:?}");
 }

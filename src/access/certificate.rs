@@ -29,7 +29,8 @@ impl Names {
     pub fn of(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
-        let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
+        let text =
+            |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
         let mut names = Self {
             common: subject.iter_common_name().filter_map(text).collect(),
             organizations: subject.iter_organization().filter_map(text).collect(),
@@ -77,7 +78,9 @@ impl Rule {
         ];
         let fits = |pattern: &Pattern, found: &[String]| found.iter().any(|name| pattern.matches(name));
         kinds.iter().any(|(pattern, _)| pattern.is_some())
-            && kinds.iter().all(|(pattern, found)| pattern.as_ref().is_none_or(|pattern| fits(pattern, found)))
+            && kinds
+                .iter()
+                .all(|(pattern, found)| pattern.as_ref().is_none_or(|pattern| fits(pattern, found)))
     }
 }
 

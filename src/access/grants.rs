@@ -290,7 +290,10 @@ pub(super) mod tests {
             level(None, Some(7), Some(Priority::Low)),
             level(Some(8), Some(100), Some(Priority::High)),
         );
-        assert_eq!((who.max_body(), who.max_output(), who.priority()), (Some(8), Some(7), Some(Priority::Low)));
+        assert_eq!(
+            (who.max_body(), who.max_output(), who.priority()),
+            (Some(8), Some(7), Some(Priority::Low))
+        );
         let free = Principal::anonymous();
         assert_eq!((free.max_body(), free.max_output(), free.priority()), (None, None, None));
     }

@@ -96,12 +96,15 @@ impl FromStr for Hash {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or(())?;
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64).ok_or(())?;
+        // A number may have a sign; a hash has none.
+        if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(());
+        }
         let mut hash = [0; 32];
         for (byte, pair) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
             let pair = std::str::from_utf8(pair).map_err(drop)?;
-            // A sign would be read, too.
-            *byte = u8::from_str_radix(pair.trim_start_matches('+'), 16).map_err(drop)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(drop)?;
         }
         Ok(Self(hash))
     }
@@ -153,7 +156,8 @@ mod tests {
         assert_eq!(hash.to_string(), text);
         assert_eq!(text.parse(), Ok(hash));
         assert_eq!(format!("{hash:?}"), "sha256:ba78..");
-        for wrong in ["", "sha256:", "ba78", &text[..70], &text.replace('b', "+"), &text.replace("ba", "g+")] {
+        for wrong in ["", "sha256:", "ba78", &text[..70], &text.replace('b', "+"), &text.replace("ba", "g+")]
+        {
             assert!(wrong.parse::<Hash>().is_err(), "{wrong}");
         }
     }

@@ -76,7 +76,8 @@ impl Shield {
 /// Looks at a few: a sweep of all for each failure would be work for whoever wants to make some.
 fn make_room(windows: &mut HashMap<IpAddr, Window>, is_over: impl Fn(&Window) -> bool) {
     let few = windows.iter().take(16);
-    let old: Vec<IpAddr> = few.clone().filter(|(_, window)| is_over(window)).map(|(address, _)| *address).collect();
+    let old: Vec<IpAddr> =
+        few.clone().filter(|(_, window)| is_over(window)).map(|(address, _)| *address).collect();
     let least = || few.min_by_key(|(_, window)| window.failures).map(|(address, _)| *address);
     let gone = if old.is_empty() { least().into_iter().collect() } else { old };
     for address in gone {

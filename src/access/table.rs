@@ -133,16 +133,16 @@ pub struct Table {
 }
 
 impl Table {
-    /// The table of these principals, in the order of their origins, and the names of those that an earlier one shuts out.
-    /// What was seen of a key before stays known.
-    pub fn new(sources: [&[Keyed]; 3], before: &Self) -> (Self, Vec<String>) {
+    /// The table of these principals, in the order of their origins, and the names of those that an earlier one shuts out,
+    /// with their origins. What was seen of a key before stays known.
+    pub fn new(sources: [&[Keyed]; 3], before: &Self) -> (Self, Vec<(Origin, String)>) {
         let mut table = Self { random: before.random.clone(), ..Self::default() };
         let (mut names, mut hashes, mut shut) = (HashSet::new(), HashSet::new(), Vec::new());
         let all = Origin::ALL.into_iter().zip(sources);
         for (origin, keyed) in all.flat_map(|(origin, some)| some.iter().map(move |keyed| (origin, keyed))) {
             let taken = keyed.secrets.iter().any(|kept| hashes.contains(&kept.hash));
             if taken || !names.insert(Arc::clone(&keyed.principal.name)) {
-                shut.push(keyed.principal.name.to_string());
+                shut.push((origin, keyed.principal.name.to_string()));
                 continue;
             }
             hashes.extend(keyed.secrets.iter().map(|kept| kept.hash));
@@ -191,9 +191,10 @@ impl Table {
 
     /// Every principal with its keys.
     pub fn owners(&self) -> impl Iterator<Item = (&Owner, Vec<&Entry>)> {
-        self.owners.iter().enumerate().map(|(index, owner)| {
-            (owner, self.entries.iter().filter(|entry| entry.owner == index).collect())
-        })
+        self.owners
+            .iter()
+            .enumerate()
+            .map(|(index, owner)| (owner, self.entries.iter().filter(|entry| entry.owner == index).collect()))
     }
 
     /// Whether there is no principal at all.

@@ -15,8 +15,7 @@ fn at(seconds: u64) -> SystemTime {
 
 fn keyed(name: &str, keys: &[(&str, Option<SystemTime>)], enabled: bool) -> Keyed {
     let name: Arc<str> = Arc::from(name);
-    let principal =
-        Principal { label: Arc::clone(&name), name, known: Known::Key, ..Principal::anonymous() };
+    let principal = Principal { label: Arc::clone(&name), name, known: Known::Key, ..Principal::anonymous() };
     let kept = |(key, expires): &(&str, Option<SystemTime>)| Kept {
         hash: Hash::of(key.as_bytes()),
         expires: *expires,
@@ -65,7 +64,11 @@ fn a_key_denotes_its_principal_until_it_ends() {
     ];
     let access = access(keys, Anonymous::Never);
     let said = |key: &str, seconds| ask(&access, key, "10.0.0.1", at(seconds));
-    assert_eq!((said("key-new", 0), said("key-old", 0)), (ok("app"), ok("app")), "both while one is replaced");
+    assert_eq!(
+        (said("key-new", 0), said("key-old", 0)),
+        (ok("app"), ok("app")),
+        "both while one is replaced"
+    );
     assert_eq!((said("key-old", 99), said("key-old", 100)), (ok("app"), refused("expired")));
     assert_eq!(said("key-off", 0), refused("disabled"));
     assert_eq!(said("key-other", 0), refused("unknown"));
@@ -122,7 +125,8 @@ fn callers_without_a_key_are_let_in_until_there_is_one() {
 
 #[test]
 fn two_keys_that_differ_are_refused_even_if_both_are_good() {
-    let access = access(vec![keyed("a", &[("a", None)], true), keyed("b", &[("b", None)], true)], Anonymous::Never);
+    let access =
+        access(vec![keyed("a", &[("a", None)], true), keyed("b", &[("b", None)], true)], Anonymous::Never);
     let said = |fields: &[(&'static str, &str)]| {
         let headers = headers(fields);
         let caller = Caller { headers: &headers, query: None, certificate: None, address: None };
@@ -204,8 +208,9 @@ fn least(access: &Access, key: &str) -> Duration {
 
 #[test]
 fn a_wrong_a_spent_and_a_disabled_key_take_the_same_time() {
-    let mut keys: Vec<Keyed> =
-        (0..5000).map(|number| keyed(&format!("p{number}"), &[(&format!("key-{number}"), None)], true)).collect();
+    let mut keys: Vec<Keyed> = (0..5000)
+        .map(|number| keyed(&format!("p{number}"), &[(&format!("key-{number}"), None)], true))
+        .collect();
     keys.push(keyed("off", &[("key-off-0123456789", None)], false));
     keys.push(keyed("old", &[("key-old-0123456789", Some(at(0)))], true));
     let access = access(keys, Anonymous::Never);

@@ -23,7 +23,8 @@ pub fn brings_tools(operation: Operation, body: &[u8]) -> Result<bool, Fault> {
     };
     let says_something = |span: &Range<usize>| {
         let value = body.get(span.clone()).unwrap_or_default();
-        let value: Vec<u8> = value.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(5).collect();
+        let value: Vec<u8> =
+            value.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(5).collect();
         !matches!(value.as_slice(), b"null" | b"[]" | b"false")
     };
     let found = members(body, None)?;
@@ -59,9 +60,7 @@ impl Place {
             Operation::ChatCompletions => (None, [chat, other]),
             Operation::Completions | Operation::Messages => (None, ["max_tokens", "max_tokens"]),
             Operation::Responses => (None, ["max_output_tokens", "max_output_tokens"]),
-            Operation::GenerateContent => {
-                (Some("generationConfig"), ["maxOutputTokens", "maxOutputTokens"])
-            }
+            Operation::GenerateContent => (Some("generationConfig"), ["maxOutputTokens", "maxOutputTokens"]),
             Operation::Converse => (Some("inferenceConfig"), ["maxTokens", "maxTokens"]),
             _ => return None,
         };
@@ -228,7 +227,10 @@ mod tests {
             (GenerateContent, r#"{"generationConfig":{"maxOutputTokens":101}}"#),
             (GenerateContent, r#"{"generation_config":{"max_output_tokens":"101"}}"#),
             (GenerateContent, r#"{"generationConfig":{"maxOutputTokens":1,"max_output_tokens":101}}"#),
-            (GenerateContent, r#"{"generationConfig":{"maxOutputTokens":1},"generation_config":{"maxOutputTokens":101}}"#),
+            (
+                GenerateContent,
+                r#"{"generationConfig":{"maxOutputTokens":1},"generation_config":{"maxOutputTokens":101}}"#,
+            ),
             (Converse, r#"{"inferenceConfig":{"maxTokens":101}}"#),
         ] {
             let said = held(operation, body, "max_tokens");
@@ -254,15 +256,31 @@ mod tests {
             (ChatCompletions, r#"{"max_completion_tokens":null}"#, r#"{"max_completion_tokens":100}"#),
             (Messages, "{}", r#"{"max_tokens":100}"#),
             (Responses, r#"{"x":1}"#, r#"{"max_output_tokens":100,"x":1}"#),
-            (GenerateContent, r#"{"contents":[]}"#, r#"{"generationConfig":{"maxOutputTokens":100},"contents":[]}"#),
-            (GenerateContent, r#"{"generationConfig":{}}"#, r#"{"generationConfig":{"maxOutputTokens":100}}"#),
+            (
+                GenerateContent,
+                r#"{"contents":[]}"#,
+                r#"{"generationConfig":{"maxOutputTokens":100},"contents":[]}"#,
+            ),
+            (
+                GenerateContent,
+                r#"{"generationConfig":{}}"#,
+                r#"{"generationConfig":{"maxOutputTokens":100}}"#,
+            ),
             (
                 GenerateContent,
                 r#"{"generation_config":{"temperature":1}}"#,
                 r#"{"generation_config":{"maxOutputTokens":100,"temperature":1}}"#,
             ),
-            (GenerateContent, r#"{"generationConfig":null}"#, r#"{"generationConfig":{"maxOutputTokens":100}}"#),
-            (Converse, r#"{"inferenceConfig":{"maxTokens":null}}"#, r#"{"inferenceConfig":{"maxTokens":100}}"#),
+            (
+                GenerateContent,
+                r#"{"generationConfig":null}"#,
+                r#"{"generationConfig":{"maxOutputTokens":100}}"#,
+            ),
+            (
+                Converse,
+                r#"{"inferenceConfig":{"maxTokens":null}}"#,
+                r#"{"inferenceConfig":{"maxTokens":100}}"#,
+            ),
         ] {
             assert_eq!(held(operation, body, "max_tokens"), made);
         }

@@ -165,10 +165,10 @@ pub(super) async fn identify(session: &mut Session<'_>, context: &mut Context) -
         found => found,
     };
     let principal = found.map_err(|denied| tell(&denied))?;
+    context.principal = Some(Arc::clone(&principal));
     permit::way(&principal, context)?;
     let head = session.head();
     context.explain = head.headers.contains_key(X_FOREBAY_EXPLAIN) && principal.may_know();
-    context.principal = Some(principal);
     context.priority = priority(head, context);
     Ok(())
 }

@@ -34,11 +34,7 @@ use crate::upstream::cluster::{Cluster, Outcome};
 ///
 /// # Errors
 /// Those of each step.
-pub async fn begin(
-    shared: &Shared,
-    session: &mut ServerSession,
-    context: &mut Context,
-) -> Result<(), Error> {
+pub async fn begin(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
     admit(shared, &mut Downstream::Pingora(session), context)?;
     match route(session.req_header(), context)? {
         None => prepare(shared, session, context).await,
@@ -47,11 +43,7 @@ pub async fn begin(
 }
 
 /// Checks who is calling, and how much comes, before anything is passed on.
-async fn prepare(
-    shared: &Shared,
-    session: &mut ServerSession,
-    context: &mut Context,
-) -> Result<(), Error> {
+async fn prepare(shared: &Shared, session: &mut ServerSession, context: &mut Context) -> Result<(), Error> {
     // The screen lets the names of models have them, but here it is an upstream that would read them.
     if screen::hides_slash(session.req_header().uri.path().as_bytes()) {
         session.set_keepalive(None);

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderValue, StatusCode, Version};
 use pingora_core::ErrorType;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::tls::SslDigest;
 use pingora_core::protocols::{GetSocketDigest, Ssl};
-use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 
 use super::guard::Guarded;

@@ -29,7 +29,8 @@ pub(super) async fn watch_keys(access: Arc<Access>, path: PathBuf) {
     loop {
         let read = tokio::fs::read_to_string(&path).await.map_err(|error| error.to_string());
         if last.as_ref() != Some(&read) {
-            match read.as_ref().map_err(Clone::clone).and_then(|text| access.read(text, Origin::File, &path)) {
+            match read.as_ref().map_err(Clone::clone).and_then(|text| access.read(text, Origin::File, &path))
+            {
                 Ok(keys) => {
                     if last.is_some() {
                         log::info!("{}: {} principals are in force", path.display(), keys.len());

@@ -58,7 +58,8 @@ impl TlsAccept for ReadNames {
 /// Verifies that certificates of clients come from these authorities.
 fn verifier(clients: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let path = clients.authorities.display();
-    let read = CertificateDer::pem_file_iter(&clients.authorities).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let read =
+        CertificateDer::pem_file_iter(&clients.authorities).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let mut roots = RootCertStore::empty();
     for authority in read.map_err(|error| format!("{path}: {error}"))? {
         roots.add(authority).map_err(|error| format!("{path}: {error}"))?;
@@ -184,7 +185,8 @@ mod tests {
         let (one, other) = (write(&at, "one", &["a"]), write(&at, "other", &["a"]));
         let mixed = CertificateFiles { key: other.key, ..one };
         let error =
-            Certificates::load(&ListenerTls { certificates: vec![mixed], only_13: false, clients: None }).unwrap_err();
+            Certificates::load(&ListenerTls { certificates: vec![mixed], only_13: false, clients: None })
+                .unwrap_err();
         assert!(error.contains("is not the key of"), "{error}");
         std::fs::remove_dir_all(at).unwrap();
     }

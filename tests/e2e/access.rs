@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::dialects::Dialect;
 use crate::support::client::Client;
 use crate::support::scripted::{Scripted, Turn, answer};
-use crate::support::{Edge, Reply, fleet, get, post, sim, soon};
+use crate::support::{Edge, Reply, fleet, get, heard, post, sim, soon};
 
 /// A directory that goes with its test.
 pub(super) struct Folder(PathBuf);
@@ -153,7 +153,10 @@ async fn a_wrong_an_ended_and_a_disabled_key_are_told_the_same_in_every_dialect(
         }
         assert!(told[0] == told[1] && told[1] == told[2], "{told:#?}");
         assert!(told[0].0.contains("not valid here"), "{}", told[0].0);
-        assert_eq!(send(&edge, path, "", body).await.status, if path.contains("converse") { 403 } else { 401 });
+        assert_eq!(
+            send(&edge, path, "", body).await.status,
+            if path.contains("converse") { 403 } else { 401 }
+        );
     }
     for (reason, count) in [("expired", 5.0), ("disabled", 5.0), ("unknown", 5.0), ("missing", 5.0)] {
         let label = format!("reason=\"{reason}\"");
@@ -184,7 +187,8 @@ async fn two_keys_that_differ_and_signatures_of_aws_are_refused_with_a_reason() 
         // The screen may refuse a header that is there twice before anybody looks at what is in it.
         assert!(got.status == 401 || got.status == 400, "{fields}: {got:?}");
     }
-    let both = send(&edge, path, &format!("x-api-key: {one}\r\nauthorization: Bearer {other}\r\n"), body).await;
+    let both =
+        send(&edge, path, &format!("x-api-key: {one}\r\nauthorization: Bearer {other}\r\n"), body).await;
     assert!(both.status == 401 && without_id(&both).contains("differ"), "{both:?}");
     let same = format!("x-api-key: {one}\r\nauthorization: Bearer {one}\r\n");
     assert_eq!(send(&edge, path, &same, body).await.status, 200);
@@ -225,7 +229,8 @@ async fn a_file_of_keys_is_read_again_and_a_broken_one_changes_nothing() {
     let folder = Folder::new("file");
     let [(old, old_hash), (new, new_hash)] = [key(), key()];
     let file = folder.write("keys.yaml", &format!("keys: {{app: {{hash: \"{old_hash}\"}}}}\n"));
-    let edge = Edge::start(&format!("{}access: {{keys_file: \"{file}\"}}\n", fleet(&sim))).await;
+    let access = format!("access: {{keys_file: \"{file}\", guessing: {{window: off}}}}\n");
+    let edge = Edge::start(&(fleet(&sim) + &access)).await;
     assert_eq!((chat(&edge, &old).await.status, chat(&edge, &new).await.status), (200, 401));
     // Rotation: both are good, then the new one alone.
     let both = format!("keys: {{app: {{hash: \"{new_hash}\", previous: [{{hash: \"{old_hash}\"}}]}}}}\n");
@@ -240,7 +245,7 @@ async fn a_file_of_keys_is_read_again_and_a_broken_one_changes_nothing() {
     })
     .await;
     assert_eq!((chat(&edge, &old).await.status, chat(&edge, &new).await.status), (200, 200));
-    assert!(edge.said().contains("did you mean `hash`?"), "{}", edge.said());
+    heard(&edge, "did you mean `hash`?", 1).await;
     folder.write("keys.yaml", &format!("keys: {{app: {{hash: \"{new_hash}\"}}}}\n"));
     until(&edge, &old, 401).await;
     assert_eq!(chat(&edge, &new).await.status, 200);
@@ -268,7 +273,7 @@ async fn keys_made_by_operators_outlive_the_edge() {
     );
     let edge = Edge::start(&config).await;
     assert_eq!(chat(&edge, "whatever").await.status, 200, "nobody has a key yet");
-    assert!(edge.said().contains("served without a key"), "{}", edge.said());
+    heard(&edge, "served without a key", 1).await;
     let made = operate(&edge, "/keys/create", json!({"name": "app", "team": "search", "tags": ["x"]})).await;
     assert_eq!(made.status, 200, "{made:?}");
     let first = made.json()["key"].as_str().unwrap().to_owned();
@@ -300,7 +305,10 @@ async fn keys_made_by_operators_outlive_the_edge() {
     }
     let listed = edge.look("/keys").await.json();
     let app = &listed["keys"][0];
-    assert_eq!((&app["name"], &app["team"], &app["origin"]), (&json!("app"), &json!("search"), &json!("store")));
+    assert_eq!(
+        (&app["name"], &app["team"], &app["origin"]),
+        (&json!("app"), &json!("search"), &json!("store"))
+    );
     assert!(app["keys"][0]["last_used"].is_string(), "{app}");
     assert_eq!(operate(&edge, "/keys/disable", json!({"name": "app"})).await.status, 200);
     assert_eq!(chat(&edge, &second).await.status, 401);
@@ -337,7 +345,12 @@ async fn what_a_key_its_team_or_its_organisation_does_not_permit_is_refused() {
         ("/v1/responses", json!({"model": "m", "input": "x"}), 403, "may not ask for responses"),
         ("/side/v1/chat/completions", json!({"model": "m", "messages": said}), 403, "route `side`"),
         ("/v1/chat/completions", json!({"model": "m", "messages": said, "tools": tools}), 403, "`tools`"),
-        ("/v1/chat/completions", json!({"model": "m", "messages": said, "max_tokens": 51}), 400, "at most 50"),
+        (
+            "/v1/chat/completions",
+            json!({"model": "m", "messages": said, "max_tokens": 51}),
+            400,
+            "at most 50",
+        ),
         ("/v1/chat/completions", json!({"model": "m2", "messages": said}), 404, "m2"),
         ("/v1/chat/completions", json!({"model": "x-ok", "messages": said}), 404, "x-ok"),
         ("/v1/chat/completions", json!({"model": "m", "messages": said, "user": long}), 413, "1024 bytes"),

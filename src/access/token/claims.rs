@@ -53,9 +53,12 @@ pub(super) fn principal(spec: &IssuerSpec, claims: &Claims) -> Result<Principal,
         return Err(Fault::Scope);
     }
     let group = group(spec, claims)?;
-    let claimed = spec.places.models.as_deref().and_then(|place| at(claims, place)).map(|value| {
-        words(value).into_iter().filter_map(Pattern::parse).collect()
-    });
+    let claimed = spec
+        .places
+        .models
+        .as_deref()
+        .and_then(|place| at(claims, place))
+        .map(|value| words(value).into_iter().filter_map(Pattern::parse).collect());
     let label = group.as_ref().map_or(&spec.name, |group| &group.name);
     Ok(Principal {
         name: Arc::from(format!("{}/{who}", spec.name)),
@@ -80,7 +83,8 @@ fn group(spec: &IssuerSpec, claims: &Claims) -> Result<Option<Arc<Group>>, Fault
         Some(team) => {
             // A team is part of one organisation: a token that puts it into another is not believed.
             let parent = team.parent.as_ref().map(|parent| &parent.name);
-            if organisation.is_some_and(|organisation| parent.is_some_and(|name| *name != organisation.name)) {
+            if organisation.is_some_and(|organisation| parent.is_some_and(|name| *name != organisation.name))
+            {
                 return Err(Fault::Group);
             }
             Some(team)
@@ -111,8 +115,8 @@ fn words(value: &Value) -> Vec<&str> {
 /// The claim of that name, or at that pointer. A name may hold slashes and dots of its own.
 fn at<'a>(claims: &'a Claims, place: &str) -> Option<&'a Value> {
     let Some(path) = place.strip_prefix('/') else { return claims.get(place) };
-    let (first, rest) = path.split_once('/').map_or((path, ""), |(first, _)| {
-        (first, place.get(first.len() + 1..).unwrap_or_default())
-    });
+    let (first, rest) = path
+        .split_once('/')
+        .map_or((path, ""), |(first, _)| (first, place.get(first.len() + 1..).unwrap_or_default()));
     claims.get(&first.replace("~1", "/").replace("~0", "~"))?.pointer(rest)
 }

@@ -6,8 +6,8 @@ use aws_lc_rs::signature::{
 };
 use serde_json::{Value, json};
 
-use super::super::grants::{Known, Rank};
 use super::super::grants::tests::{group, patterns};
+use super::super::grants::{Known, Rank};
 use super::*;
 
 const NOW: u64 = 1_800_000_000;
@@ -85,7 +85,11 @@ impl Signer {
             Private::P256(key) | Private::P384(key) => key.sign(&random, message).unwrap().as_ref().to_vec(),
             Private::Ed25519(key) => key.sign(message).as_ref().to_vec(),
             Private::Rsa(key) => {
-                let how = if algorithm == "PS384" { &RSA_PSS_SHA384 as &dyn aws_lc_rs::signature::RsaEncoding } else { &RSA_PKCS1_SHA256 };
+                let how = if algorithm == "PS384" {
+                    &RSA_PSS_SHA384 as &dyn aws_lc_rs::signature::RsaEncoding
+                } else {
+                    &RSA_PKCS1_SHA256
+                };
                 let mut signature = vec![0; key.public_modulus_len()];
                 key.sign(how, &random, message, &mut signature).unwrap();
                 signature
@@ -126,7 +130,11 @@ pub(crate) fn spec() -> IssuerSpec {
     let mut groups = Groups::default();
     let acme = group("acme", None, Grants::everything());
     for name in ["search", "ads"] {
-        let team = group(name, Some(Arc::clone(&acme)), Grants { models: patterns(&["gpt-*"]), ..Grants::everything() });
+        let team = group(
+            name,
+            Some(Arc::clone(&acme)),
+            Grants { models: patterns(&["gpt-*"]), ..Grants::everything() },
+        );
         groups.teams.insert(name.to_owned(), team);
     }
     groups.organisations.insert("acme".to_owned(), acme);
@@ -188,7 +196,10 @@ fn what_a_token_says_of_its_algorithm_never_goes_over_the_kind_of_the_key() {
     for signer in [&ec, &rsa] {
         let token = signer.token(&claims());
         for alg in ["none", "None", "", "HS256", "HS512", "RS1", "ES256K", "es256"] {
-            assert_eq!(verify(&issuer, &reheaded(&token, alg, Some(signer.id))).unwrap_err(), Fault::Algorithm);
+            assert_eq!(
+                verify(&issuer, &reheaded(&token, alg, Some(signer.id))).unwrap_err(),
+                Fault::Algorithm
+            );
         }
     }
     // Signed by HMAC with the public key as its secret: the old trick.
@@ -199,9 +210,18 @@ fn what_a_token_says_of_its_algorithm_never_goes_over_the_kind_of_the_key() {
     let forged = format!("{signed}.{}", text(aws_lc_rs::hmac::sign(&key, signed.as_bytes()).as_ref()));
     assert_eq!(verify(&issuer, &forged).unwrap_err(), Fault::Algorithm);
     // One kind's algorithm with the other kind's key.
-    assert_eq!(verify(&issuer, &reheaded(&ec.token(&claims()), "RS256", Some("ec"))).unwrap_err(), Fault::Algorithm);
-    assert_eq!(verify(&issuer, &reheaded(&rsa.token(&claims()), "ES256", Some("rsa"))).unwrap_err(), Fault::Algorithm);
-    assert_eq!(verify(&issuer, &reheaded(&rsa.token(&claims()), "RS384", Some("rsa"))).unwrap_err(), Fault::Signature);
+    assert_eq!(
+        verify(&issuer, &reheaded(&ec.token(&claims()), "RS256", Some("ec"))).unwrap_err(),
+        Fault::Algorithm
+    );
+    assert_eq!(
+        verify(&issuer, &reheaded(&rsa.token(&claims()), "ES256", Some("rsa"))).unwrap_err(),
+        Fault::Algorithm
+    );
+    assert_eq!(
+        verify(&issuer, &reheaded(&rsa.token(&claims()), "RS384", Some("rsa"))).unwrap_err(),
+        Fault::Signature
+    );
     // An empty signature, and one of another key.
     let token = ec.token(&claims());
     let (signed, _) = token.rsplit_once('.').unwrap();
@@ -382,7 +402,8 @@ fn what_is_kept_of_tokens_is_bounded() {
     for number in 0..(KEPT as u64 * 3) {
         let mut hash = Hash::of(&number.to_be_bytes());
         hash.0[0] = 0;
-        let kept = Kept { principal: Arc::clone(&principal), ends: now() + Duration::from_secs(9), generation: 0 };
+        let kept =
+            Kept { principal: Arc::clone(&principal), ends: now() + Duration::from_secs(9), generation: 0 };
         good.keep(hash, kept, now());
         assert!(good.find(&hash, 0, now()).is_some(), "the last is always there");
     }

@@ -431,13 +431,16 @@ fn issuer(
     if written.issuer.is_empty() {
         check.error(&path.key("issuer"), "an empty issuer", "write what its tokens say in `iss`");
     }
-    if written.jwks.is_none() && !written.issuer.starts_with("https://") && !written.issuer.starts_with("http://")
+    if written.jwks.is_none()
+        && !written.issuer.starts_with("https://")
+        && !written.issuer.starts_with("http://")
     {
         let help = "give `jwks`, where its public keys are";
         check.error(&path.key("jwks"), "missing: the issuer is no URL that could be asked", help);
     }
     if written.audiences.is_empty() {
-        let help = "name what its tokens must say in `aud`, or those made for any other service are taken here";
+        let help =
+            "name what its tokens must say in `aud`, or those made for any other service are taken here";
         check.error(&path.key("audiences"), "an empty list", help);
     }
     let known = written.team.as_ref().and_then(|team| groups.teams.get(team).cloned());
@@ -511,8 +514,7 @@ fn certificate(
         let help = "choose another name";
         check.error(&path.key("principal"), format!("`{name}` is somebody else already"), help);
     }
-    let names =
-        [&written.common_name, &written.organization, &written.dns, &written.uri, &written.email];
+    let names = [&written.common_name, &written.organization, &written.dns, &written.uri, &written.email];
     if names.iter().all(|name| name.is_none()) {
         let help = "write `common_name`, `organization`, `dns`, `uri` or `email`";
         check.error(path, "no certificate is meant", help);

@@ -12,7 +12,9 @@ use super::Check;
 use crate::config::diagnostic::Path;
 use crate::config::schema::{self, Certificate, ClientAuth, Config, TlsVersion};
 use crate::config::value;
-use crate::snapshot::{Admin, CertificateFiles, ClientCertificates, HeadBounds, Listener, ListenerTls, Network};
+use crate::snapshot::{
+    Admin, CertificateFiles, ClientCertificates, HeadBounds, Listener, ListenerTls, Network,
+};
 
 /// Every listener; one where none was written.
 pub(super) fn listeners(config: &Config, check: &mut Check<'_>) -> Vec<Listener> {

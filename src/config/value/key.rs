@@ -17,7 +17,8 @@ impl FromStr for KeyHash {
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
         text.parse().map(Self).map_err(|()| {
-            let help = "write `sha256:` and 64 hexadecimal digits; `forebay key new` prints a key with its hash";
+            let help =
+                "write `sha256:` and 64 hexadecimal digits; `forebay key new` prints a key with its hash";
             Wrong::new("not the hash of a key", help)
         })
     }

@@ -17,8 +17,8 @@ pub type Member<'a> = (Cow<'a, str>, Range<usize>);
 ///
 /// A [`Fault`] where there is no object.
 pub fn members(body: &[u8], at: Option<usize>) -> Result<Vec<Member<'_>>, Fault> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Fault { at: error.valid_up_to(), what: What::NotUtf8 })?;
+    let text =
+        std::str::from_utf8(body).map_err(|error| Fault { at: error.valid_up_to(), what: What::NotUtf8 })?;
     let mut scanner = Scanner::new(text, at.unwrap_or(0));
     if at.is_none() {
         scanner.head()?;

@@ -59,7 +59,8 @@ async fn connect(
     let mut roots = RootCertStore::empty();
     roots.add(server.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let builder = builder.with_root_certificates(roots);
     let mut config = match who {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
@@ -160,7 +161,11 @@ async fn a_certificate_denotes_its_principal_over_both_versions_of_http() {
     assert_eq!(status(&over_http1(addr, server, None, "").await), 401, "no certificate, no key");
     let fields = format!("x-api-key: {key}\r\n");
     assert_eq!(status(&over_http1(addr, server, None, &fields).await), 200);
-    assert_eq!(status(&over_http1(addr, server, mesh(), &fields).await), 200, "a key goes before a certificate");
+    assert_eq!(
+        status(&over_http1(addr, server, mesh(), &fields).await),
+        200,
+        "a key goes before a certificate"
+    );
     let stranger = Authority::new().client("batch-7", None);
     assert_eq!(over_http1(addr, server, Some(stranger), "").await, "", "another authority's");
 }

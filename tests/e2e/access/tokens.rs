@@ -59,7 +59,9 @@ impl Provider {
         let keys = Arc::new(Mutex::new(None));
         let shown: Arc<Mutex<Option<Vec<Value>>>> = Arc::clone(&keys);
         let server = Scripted::start(move |asked| {
-            let Some(keys) = shown.lock().unwrap().clone() else { return Turn::SayAndClose(reply(503, "{}")) };
+            let Some(keys) = shown.lock().unwrap().clone() else {
+                return Turn::SayAndClose(reply(503, "{}"));
+            };
             let host = asked.text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
             let document = if asked.text.starts_with("GET /.well-known/") {
                 json!({"issuer": format!("http://{host}"), "jwks_uri": format!("http://{host}/keys")})
@@ -136,7 +138,11 @@ async fn a_token_that_is_not_good_is_told_nothing_and_one_that_lacks_something_i
     let issuer = provider.issuer();
     let token = |more: Value| signer.token(&issuer, &more);
     assert_eq!(chat(&edge, &token(json!({"scope": "llm"}))).await.status, 200);
-    assert_eq!(chat(&edge, &token(json!({"scope": "llm", "team": "ads"}))).await.status, 404, "not that model");
+    assert_eq!(
+        chat(&edge, &token(json!({"scope": "llm", "team": "ads"}))).await.status,
+        404,
+        "not that model"
+    );
     let unscoped = chat(&edge, &token(json!({}))).await;
     assert!(unscoped.status == 403 && unscoped.json().to_string().contains("scope"), "{unscoped:?}");
     let good = json!({"iss": issuer, "aud": "edge", "sub": "x", "exp": 9_999_999_999_u64, "scope": "llm"});
@@ -160,7 +166,9 @@ async fn a_token_that_is_not_good_is_told_nothing_and_one_that_lacks_something_i
         told.push(super::without_id(&got));
     }
     assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "{told:#?}");
-    for reason in ["token_algorithm", "token_expired", "token_audience", "token_issuer", "token_signature", "oversized"] {
+    for reason in
+        ["token_algorithm", "token_expired", "token_audience", "token_issuer", "token_signature", "oversized"]
+    {
         let label = format!("reason=\"{reason}\"");
         assert!(edge.total("forebay_access_failures_total", &[&label]).await > 0.0, "{reason}");
     }
