@@ -269,7 +269,7 @@ pub(super) mod tests {
             regions: Permit { allow: None, deny: patterns(&["eu-*"]) },
             spill: false,
             explain: Some(false),
-            ..all.clone()
+            ..Grants::everything()
         };
         for place in 0..3 {
             let level = |at| if place == at { none.clone() } else { all.clone() };

@@ -195,7 +195,7 @@ fn rotate(principal: &mut Map<String, Value>, secret: &str, now: SystemTime, kep
     let ends = rfc3339(now + Duration::from_secs(kept));
     // Texts of this form are in the order of their times.
     let own = principal.shift_remove("expires").and_then(|own| own.as_str().map(str::to_owned));
-    let ends = own.map_or(ends.clone(), |own| own.min(ends));
+    let ends = [Some(ends), own].into_iter().flatten().min();
     let moment = rfc3339(now);
     let mut previous: Vec<Value> = match principal.shift_remove("previous") {
         Some(Value::Array(previous)) => previous,

@@ -155,6 +155,7 @@ fn unknown_path(method: &Method, path: &str) -> Error {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Finds out who is calling, and what that one may not.
+#[expect(clippy::needless_pass_by_ref_mut, reason = "a shared session could not be kept across the wait")]
 pub(super) async fn identify(session: &mut Session<'_>, context: &mut Context) -> Result<(), Error> {
     let found = match look(session, context) {
         Err(Denied::Later(issuer, _)) => {

@@ -223,7 +223,8 @@ fn grants(written: &schema::Grants, path: &Path, config: &Config, check: &mut Ch
         let routes = || config.routes.iter().map(|route| route.name.as_str());
         // Without any there is one of that name.
         let fits = |name: &str| pattern(wanted).is_some_and(|pattern| pattern.matches(name));
-        if !routes().any(fits) && !(config.routes.is_empty() && fits("default")) {
+        let is_there = routes().any(fits) || (config.routes.is_empty() && fits("default"));
+        if !is_there {
             let help = match nearest(&wanted.0, routes()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "write the `name` of a route".to_owned(),
