@@ -1,178 +1,371 @@
-//! Who is calling: a virtual key denotes a principal.
+//! Who is calling, and what they may do: a virtual key, a signed token or a certificate denotes a principal.
+//!
+//! ```text
+//! presented ─ one key or token ─┬─ a token: its issuer ──┬─ principal ─ grants of it, its team, its organisation
+//!             none: certificate │  a key: the table      │
+//!             several: refused  └─ neither: a failure ───┴─ the shield counts it
+//! ```
+//!
+//! Keys come from the configuration, a file that is watched, and a store that operators write through the admin listener;
+//! only their hashes are kept. All that is wrong with a key that is not taken has one answer: who guesses does not learn
+//! whether it was ever good. The reason is in the log.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+pub mod certificate;
+pub mod grants;
+pub mod key;
+pub mod presented;
+pub mod shield;
+pub mod table;
+pub mod token;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::{ArcSwap, Guard};
 use http::HeaderMap;
 
-use crate::limit::Bound;
-use crate::pattern::{Pattern, Permit};
-use crate::priority::Priority;
+use certificate::{Names, Rule};
+use key::Hash;
+use presented::{Presented, presented};
+use shield::{Bound, Shield};
+use table::{Keyed, Origin, Spent, Table};
+use token::{Fault, Issuer, Parts};
 
-/// Who is calling, and what they may use.
-#[derive(Clone, Debug)]
-pub struct Principal {
-    /// The name used in logs.
-    pub name: String,
-    /// The models they may use.
-    pub models: Vec<Pattern>,
-    /// The regions that their requests may go to.
-    pub regions: Permit,
-    /// How important their requests are, whatever the route says.
-    pub priority: Option<Priority>,
-    /// Whether their requests may go to a later deployment because of load.
-    pub spill: bool,
-    /// How much they may use.
-    pub limits: Arc<Bound>,
-    /// Whether they may ask why a request went where it did.
-    pub explain: bool,
+pub use grants::{Grants, Principal};
+pub use presented::KEY_HEADERS;
+
+/// Reads the text of a file with keys as principals: one that is watched, or the store. The path is for messages.
+pub type Reader = dyn Fn(&str, Origin, &Path) -> Result<Vec<Keyed>, String> + Send + Sync;
+
+/// Whether callers without a credential are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    /// They are.
+    Always,
+    /// They are not.
+    Never,
+    /// They are until there is the first key. Deleting the last opens nothing.
+    UntilKeys,
 }
 
-impl Principal {
-    /// Whether they may use `model`.
-    pub fn may_use(&self, model: &str) -> bool {
-        self.models.iter().any(|pattern| pattern.matches(model))
+/// What is configured of who may call.
+pub struct AccessSpec {
+    /// The principals of the configuration.
+    pub keys: Vec<Keyed>,
+    /// Identity providers.
+    pub issuers: Vec<Arc<Issuer>>,
+    /// Whose certificates are whose; the first that fits counts.
+    pub certificates: Vec<Rule>,
+    /// Whether callers without a credential are served.
+    pub anonymous: Anonymous,
+    /// How many failures an address may have.
+    pub bound: Option<Bound>,
+    /// The file of keys that is watched.
+    pub file: Option<PathBuf>,
+    /// The file in which the admin listener keeps keys.
+    pub store: Option<PathBuf>,
+    /// How both are read.
+    pub reader: Box<Reader>,
+}
+
+/// Who may call.
+pub struct Access {
+    spec: AccessSpec,
+    table: ArcSwap<Table>,
+    sources: Mutex<[Vec<Keyed>; 3]>,
+    anonymous: Arc<Principal>,
+    /// Whether callers without a credential are served.
+    open: AtomicBool,
+    shield: Shield,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("table", &self.table.load()).finish_non_exhaustive()
     }
+}
+
+/// What a request shows of its caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its query, where a key may stand in it.
+    pub query: Option<&'a str>,
+    /// What the certificate of its connection says.
+    pub certificate: Option<&'a Names>,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
 }
 
 /// Why there is no principal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Denied {
     /// No credential was sent.
     Missing,
-    /// The credential denotes nobody.
-    Unknown,
+    /// Several were sent that differ.
+    Several,
+    /// A signature was sent that only AWS can verify.
+    Signed,
+    /// What was sent is not taken. The client is not told why.
+    Wrong(Wrong),
+    /// The address has failed too often; it may try again after so long.
+    Shielded(Duration),
+    /// The token is good and does not permit this.
+    Unfit(Fault),
+    /// The token is signed with a key that its issuer may have by now: it has to be asked.
+    Later(Arc<Issuer>, Fault),
 }
 
-/// Every key of a configuration, as hashes.
-#[derive(Debug)]
-pub struct Access {
-    keys: HashMap<[u8; 32], Arc<Principal>>,
-    anonymous: Option<Arc<Principal>>,
+/// Why a credential is not taken, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// It denotes nobody.
+    Unknown,
+    /// It begins like a key of ours and its checksum is wrong.
+    Mistyped,
+    /// It is too long to be looked at.
+    Oversized,
+    /// It is this principal's, who is disabled.
+    Disabled(Arc<str>),
+    /// It is this principal's, and its time is over.
+    Expired(Arc<str>),
+    /// It is a token that is not good.
+    Token(Fault),
+}
+
+impl Denied {
+    /// The reason, one of a closed set, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Several => "several",
+            Self::Signed => "signed",
+            Self::Shielded(_) => "shielded",
+            Self::Unfit(fault) | Self::Later(_, fault) | Self::Wrong(Wrong::Token(fault)) => fault.name(),
+            Self::Wrong(Wrong::Unknown) => "unknown",
+            Self::Wrong(Wrong::Mistyped) => "mistyped",
+            Self::Wrong(Wrong::Oversized) => "oversized",
+            Self::Wrong(Wrong::Disabled(_)) => "disabled",
+            Self::Wrong(Wrong::Expired(_)) => "expired",
+        }
+    }
+
+    /// Whose credential it was, where that is known.
+    pub fn whose(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Wrong(Wrong::Disabled(name) | Wrong::Expired(name)) => Some(name),
+            _ => None,
+        }
+    }
 }
 
 impl Access {
-    /// Takes each principal's key; `anonymous` lets callers without a key use every model.
-    pub fn new<'a>(keys: impl IntoIterator<Item = (&'a str, Principal)>, anonymous: bool) -> Self {
-        let everything = || Principal {
-            name: "anonymous".to_owned(),
-            models: Pattern::parse("*").into_iter().collect(),
-            regions: Permit::default(),
-            priority: None,
-            spill: true,
-            limits: Arc::default(),
-            explain: false,
+    /// Who may call, by the configuration.
+    pub fn new(mut spec: AccessSpec) -> Self {
+        let written = std::mem::take(&mut spec.keys);
+        let access = Self {
+            table: ArcSwap::default(),
+            sources: Mutex::default(),
+            anonymous: Arc::new(Principal::anonymous()),
+            open: AtomicBool::new(spec.anonymous != Anonymous::Never),
+            shield: Shield::new(spec.bound),
+            spec,
         };
-        Self {
-            keys: keys
-                .into_iter()
-                .map(|(key, principal)| (hash(key.as_bytes()), Arc::new(principal)))
-                .collect(),
-            anonymous: anonymous.then(|| Arc::new(everything())),
-        }
+        access.replace(Origin::Written, written);
+        access
     }
 
-    /// The principal of that name; without one, who is let in without a key.
-    pub fn named(&self, name: Option<&str>) -> Option<&Principal> {
-        match name {
-            Some(name) => self.keys.values().find(|principal| principal.name == name).map(AsRef::as_ref),
-            None => self.anonymous.as_deref(),
+    /// Takes over the principals of one origin. Says whose of them name or key is an earlier one's.
+    pub fn replace(&self, origin: Origin, keys: Vec<Keyed>) -> Vec<String> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = sources.get_mut(origin as usize) {
+            *place = keys;
         }
+        let [written, file, store] = &*sources;
+        let (table, shut) = Table::new([written, file, store], &self.table.load());
+        if self.spec.anonymous == Anonymous::UntilKeys && !table.is_empty() {
+            self.open.store(false, Relaxed);
+        }
+        self.table.store(Arc::new(table));
+        shut.into_iter().filter(|(of, _)| *of == origin).map(|(_, name)| name).collect()
     }
 
-    /// Who sent these headers. The key is looked for where each dialect's SDK puts it.
-    ///
-    /// A key is compared by its SHA-256: what the time of the look-up tells is of no use for guessing.
+    /// The keys in force.
+    pub fn table(&self) -> Guard<Arc<Table>> {
+        self.table.load()
+    }
+
+    /// Reads a text of keys as the configuration has them.
     ///
     /// # Errors
-    /// Says why they denote nobody. With anonymous access an unknown key is nobody's all the same.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Principal>, Denied> {
-        if self.keys.is_empty()
-            && let Some(anonymous) = &self.anonymous
-        {
-            return Ok(Arc::clone(anonymous));
+    /// All that is wrong with it.
+    pub fn read(&self, text: &str, origin: Origin, path: &Path) -> Result<Vec<Keyed>, String> {
+        (self.spec.reader)(text, origin, path)
+    }
+
+    /// The file of keys that is to be watched.
+    pub fn file(&self) -> Option<&Path> {
+        self.spec.file.as_deref()
+    }
+
+    /// The file in which operators' keys are kept.
+    pub fn store(&self) -> Option<&Path> {
+        self.spec.store.as_deref()
+    }
+
+    /// The identity providers.
+    pub fn issuers(&self) -> &[Arc<Issuer>] {
+        &self.spec.issuers
+    }
+
+    /// Whether the certificate of a connection can denote anybody.
+    pub fn knows_certificates(&self) -> bool {
+        !self.spec.certificates.is_empty()
+    }
+
+    /// Whether callers without a credential are served.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Relaxed)
+    }
+
+    /// The principal of that name; without one, who is let in without a credential.
+    pub fn named(&self, name: Option<&str>) -> Option<Arc<Principal>> {
+        let Some(name) = name else { return self.is_open().then(|| Arc::clone(&self.anonymous)) };
+        let table = self.table.load();
+        let of_keys = table.owners().map(|(owner, _)| &owner.keyed.principal);
+        let of_certificates = self.spec.certificates.iter().map(|rule| &rule.principal);
+        of_keys.chain(of_certificates).find(|principal| &*principal.name == name).cloned()
+    }
+
+    /// Who is calling.
+    ///
+    /// A key in the request goes before the certificate of its connection, which may be that of a proxy in front.
+    ///
+    /// # Errors
+    /// Says why it is nobody. Where callers without a credential are served, so are those whose credential denotes nobody.
+    pub fn identify(&self, caller: &Caller<'_>, now: SystemTime) -> Result<Arc<Principal>, Denied> {
+        let table = self.table.load();
+        let open = self.is_open();
+        if open && table.is_empty() && self.spec.issuers.is_empty() && self.spec.certificates.is_empty() {
+            return Ok(Arc::clone(&self.anonymous));
         }
-        match (credential(headers), &self.anonymous) {
-            (Some(key), anonymous) => {
-                self.keys.get(&hash(key)).or(anonymous.as_ref()).cloned().ok_or(Denied::Unknown)
+        let denied = match presented(caller.headers, caller.query) {
+            Presented::One(secret) => match self.known(&table, &secret, caller, now) {
+                Err(denied @ (Denied::Wrong(_) | Denied::Shielded(_))) => denied,
+                found => return found,
+            },
+            Presented::Several => return Err(Denied::Several),
+            sent => {
+                if let Some(principal) = self.certified(caller.certificate) {
+                    return Ok(principal);
+                }
+                if sent == Presented::Signed { Denied::Signed } else { Denied::Missing }
             }
-            (None, Some(anonymous)) => Ok(Arc::clone(anonymous)),
-            (None, None) => Err(Denied::Missing),
+        };
+        if open {
+            return Ok(Arc::clone(&self.anonymous));
+        }
+        if let Denied::Wrong(_) = denied {
+            self.shield.failed(caller.address, now);
+        }
+        Err(denied)
+    }
+
+    fn certified(&self, names: Option<&Names>) -> Option<Arc<Principal>> {
+        let names = names?;
+        self.spec.certificates.iter().find(|rule| rule.means(names)).map(|rule| Arc::clone(&rule.principal))
+    }
+
+    /// Whose a key or a token is.
+    fn known(
+        &self,
+        table: &Table,
+        secret: &[u8],
+        caller: &Caller<'_>,
+        now: SystemTime,
+    ) -> Result<Arc<Principal>, Denied> {
+        if secret.len() > token::LARGEST {
+            return Err(Denied::Wrong(Wrong::Oversized));
+        }
+        let blocked = self.shield.blocked(caller.address, now);
+        let hash = Hash::of(secret);
+        if !self.spec.issuers.is_empty() && token::looks_like_token(secret) {
+            return self.bearer(secret, &hash, blocked, now);
+        }
+        let face = table.face(caller.address);
+        let found = table.find(&hash);
+        // Who used a key from this address before it failed so often is not shut out with whoever else is behind it. A
+        // guess that hits is refused like all others.
+        if let Some(left) = blocked
+            && !found.is_some_and(|entry| entry.seen.is_from(face))
+        {
+            return Err(Denied::Shielded(left));
+        }
+        let Some(entry) = found else {
+            let wrong = if key::is_mistyped(secret) { Wrong::Mistyped } else { Wrong::Unknown };
+            return Err(Denied::Wrong(wrong));
+        };
+        match table.owner(entry, now) {
+            (Some(principal), None) => {
+                entry.seen.note(face, now);
+                Ok(Arc::clone(principal))
+            }
+            (Some(principal), Some(Spent::Disabled)) => {
+                Err(Denied::Wrong(Wrong::Disabled(Arc::clone(&principal.name))))
+            }
+            (Some(principal), Some(Spent::Expired)) => {
+                Err(Denied::Wrong(Wrong::Expired(Arc::clone(&principal.name))))
+            }
+            (None, _) => Err(Denied::Wrong(Wrong::Unknown)),
         }
     }
-}
 
-/// The headers that carry a client's key; an exact header goes before `Authorization`, as in the Messages API itself.
-pub const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+    /// Whose a token is. One that was found good before is taken from an address that is shut out, too: nobody guesses one.
+    fn bearer(
+        &self,
+        token: &[u8],
+        hash: &Hash,
+        blocked: Option<Duration>,
+        now: SystemTime,
+    ) -> Result<Arc<Principal>, Denied> {
+        if let Some(known) = self.spec.issuers.iter().find_map(|issuer| issuer.known(hash, now)) {
+            return Ok(known);
+        }
+        if let Some(left) = blocked {
+            return Err(Denied::Shielded(left));
+        }
+        let wrong = |fault| Denied::Wrong(Wrong::Token(fault));
+        let parts = Parts::of(token).map_err(wrong)?;
+        let named = parts.issuer();
+        let issuer = self.spec.issuers.iter().find(|issuer| named == Some(issuer.spec.issuer.as_str()));
+        let issuer = issuer.ok_or_else(|| wrong(Fault::Issuer))?;
+        issuer.verify(&parts, hash, now).map_err(|fault| match fault {
+            Fault::UnknownKey => Denied::Later(Arc::clone(issuer), fault),
+            Fault::Scope | Fault::Group => Denied::Unfit(fault),
+            fault => wrong(fault),
+        })
+    }
 
-fn credential(headers: &HeaderMap) -> Option<&[u8]> {
-    let own = KEY_HEADERS.iter().find_map(|name| headers.get(*name)).map(|value| value.as_bytes());
-    own.or_else(|| bearer(headers.get(http::header::AUTHORIZATION)?.as_bytes()))
-}
-
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, key) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
-}
-
-fn hash(key: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, key).as_ref());
-    hash
+    /// The same as [`Self::identify`] for a token whose issuer has been asked, or was asked too lately.
+    ///
+    /// # Errors
+    /// As there, but never [`Denied::Later`].
+    pub fn identify_now(&self, caller: &Caller<'_>, now: SystemTime) -> Result<Arc<Principal>, Denied> {
+        match self.identify(caller, now) {
+            Err(Denied::Later(..)) if self.is_open() => Ok(Arc::clone(&self.anonymous)),
+            Err(Denied::Later(_, fault)) => {
+                self.shield.failed(caller.address, now);
+                Err(Denied::Wrong(Wrong::Token(fault)))
+            }
+            found => found,
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    fn access(anonymous: bool) -> Access {
-        let principal = Principal {
-            name: "alice".into(),
-            models: vec![Pattern::parse("gpt-*").unwrap()],
-            regions: Permit::default(),
-            priority: None,
-            spill: true,
-            limits: Arc::default(),
-            explain: false,
-        };
-        Access::new([("sk-alice", principal)], anonymous)
-    }
-
-    fn headers(name: &'static str, value: &str) -> HeaderMap {
-        [(http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())].into_iter().collect()
-    }
-
-    #[test]
-    fn a_key_is_found_in_every_header_that_sdks_use() {
-        for (name, value) in [
-            ("authorization", "Bearer sk-alice"),
-            ("authorization", "bearer  sk-alice"),
-            ("x-api-key", "sk-alice"),
-            ("api-key", "sk-alice"),
-            ("x-goog-api-key", "sk-alice"),
-        ] {
-            let principal = access(false).identify(&headers(name, value)).unwrap();
-            assert_eq!(principal.name, "alice");
-            assert!(principal.may_use("gpt-5") && !principal.may_use("claude"));
-        }
-    }
-
-    #[test]
-    fn a_wrong_or_missing_key_is_nobody() {
-        let identify = |headers| access(false).identify(&headers).map(|_| ()).unwrap_err();
-        assert_eq!(identify(headers("authorization", "Bearer sk-bob")), Denied::Unknown);
-        assert_eq!(identify(headers("authorization", "Basic sk-alice")), Denied::Missing);
-        assert_eq!(identify(headers("authorization", "Bear")), Denied::Missing);
-        assert_eq!(identify(HeaderMap::new()), Denied::Missing);
-    }
-
-    #[test]
-    fn anonymous_callers_are_let_in_where_the_configuration_says_so() {
-        assert_eq!(access(true).identify(&HeaderMap::new()).unwrap().name, "anonymous");
-        let open = Access::new([], true);
-        assert_eq!(open.identify(&headers("x-api-key", "whatever")).unwrap().name, "anonymous");
-    }
-}
+mod tests;

@@ -11,22 +11,32 @@
 //! | `GET /endpoints` | every endpoint, whether it serves or drains, and how many exchanges run there |
 //! | `POST /endpoints/drain` | sends nothing new to an endpoint; what runs there has until `deadline_s`, if that is given |
 //! | `POST /endpoints/resume` | sends new exchanges to it again |
+//! | `GET /keys` | every principal with virtual keys: whose, since when unused, until when good; hashes, never keys |
+//! | `POST /keys/create` | makes a principal with a fresh key, which is shown this once |
+//! | `POST /keys/change` | sets what is said of a principal; `null` takes it back |
+//! | `POST /keys/disable`, `/keys/enable` | takes none of its keys, takes them again |
+//! | `POST /keys/rotate` | gives it a fresh key; the one before stays good for `keep_s` seconds, a day if that is left out |
+//! | `POST /keys/delete` | forgets it |
 //!
 //! A POST has a body of JSON: `{"endpoint": "http://10.0.0.5:8000", "cluster": "gpu", "deadline_s": 30}`, of which only
 //! the first is needed, in any form of [`Wanted`](crate::upstream::wanted::Wanted). It is answered as `GET /endpoints` is,
 //! with those alone that were meant.
 //!
+//! Those below `/keys` have `{"name": "app"}`, and beside it, to create or change one, what `keys` has in the
+//! configuration: `{"name": "app", "team": "search", "tools": false}`.
+//!
 //! Where a token is configured, all but the three short paths about health need it as `authorization: Bearer TOKEN`.
-//! Without one, nothing can be changed from another machine. No web page can change anything: a request with an
+//! Without one, nothing can be changed, and no keys be listed, from another machine. No web page can change anything: a request with an
 //! `Origin`, or without `content-type: application/json`, is refused.
 
 mod audit;
 mod drain;
 mod gate;
+mod keys;
 mod state;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode};
@@ -45,6 +55,7 @@ pub struct Admin {
     shared: Arc<Shared>,
     lifecycle: Arc<Lifecycle>,
     gate: Gate,
+    keys: keys::Store,
     began: Instant,
 }
 
@@ -85,7 +96,13 @@ impl Answer {
 impl Admin {
     /// An admin listener over the exchanges' state and the process's life.
     pub fn new(shared: Arc<Shared>, lifecycle: Arc<Lifecycle>, settings: &snapshot::Admin) -> Self {
-        Self { shared, lifecycle, gate: Gate::new(settings), began: Instant::now() }
+        Self {
+            shared,
+            lifecycle,
+            gate: Gate::new(settings),
+            keys: keys::Store::default(),
+            began: Instant::now(),
+        }
     }
 
     async fn answer(&self, session: &mut ServerSession) -> Answer {
@@ -93,6 +110,14 @@ impl Admin {
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         if let Err(refused) = self.gate.lets_in(head) {
             return refused;
+        }
+        if let (&Method::POST, Some(order)) = (&method, keys::Order::at(&path)) {
+            return match gate::body(session).await {
+                Ok(body) => {
+                    self.keys.obey(order, &body, &self.shared.snapshot.load().access, SystemTime::now())
+                }
+                Err(refused) => refused,
+            };
         }
         match (&method, drain::Order::at(&path)) {
             (&Method::POST, Some(order)) => match gate::body(session).await {
@@ -122,10 +147,15 @@ impl Admin {
             }
             "/snapshot" => Answer::json(StatusCode::OK, &state::dump(&snapshot)),
             "/endpoints" => Answer::json(StatusCode::OK, &drain::all(&snapshot, Instant::now())),
+            "/keys" => Answer::json(StatusCode::OK, &keys::all(&snapshot.access)),
+            path if keys::Order::at(path).is_some() => {
+                Answer::error(StatusCode::METHOD_NOT_ALLOWED, "use POST")
+            }
             _ => Answer::error(
                 StatusCode::NOT_FOUND,
                 "there are /health, /health/live, /health/ready, /health/startup, /metrics, /snapshot, /endpoints, \
-                 /endpoints/drain and /endpoints/resume",
+                 /endpoints/drain, /endpoints/resume, /keys, /keys/create, /keys/change, /keys/disable, /keys/enable, \
+                 /keys/rotate and /keys/delete",
             ),
         }
     }

@@ -19,6 +19,7 @@ pub mod models;
 mod named;
 pub mod ollama;
 pub mod owned;
+pub mod permission;
 pub mod quota;
 pub mod request;
 pub mod responses;

@@ -21,6 +21,7 @@ pub mod http1;
 pub mod intake;
 mod limits;
 pub mod listing;
+mod permit;
 mod police;
 pub mod pressure;
 pub mod raw;
@@ -172,13 +173,14 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     let Some(Wanted { operation, query, named }) = route(session.head(), context)? else {
         return Err(moved());
     };
-    identify(session.head(), context)?;
+    identify(session, context).await?;
     shared.admit(context)?;
     if operation == Operation::Models {
         return list_models(shared, session, context).await;
     }
     let mut body = receive(shared, session, context).await?;
     body.bytes = affinity::unmarked(operation, body.bytes, context)?;
+    body.bytes = permit::request(operation, body.bytes, named.as_ref(), context)?;
     if context.route.as_ref().is_some_and(|route| route.policy.is_some()) {
         body.bytes = police::enforce(operation, body.bytes, context)?;
     }
@@ -275,9 +277,11 @@ async fn receive(
     context: &mut Context,
 ) -> Result<Body, Error> {
     let bounds = context.snapshot.intake;
-    let max_body = context.route.as_ref().map_or(bounds.max_body, |route| route.max_body);
+    let of_route = context.route.as_ref().map_or(bounds.max_body, |route| route.max_body);
+    let max_body = permit::body_bound(context, of_route);
     let read = intake::read(session, &bounds, max_body, &shared.budget).await;
-    if read.is_err() {
+    if let Err(error) = &read {
+        permit::note_body(context, error);
         // What is left of the body is not waited for.
         session.close();
     }

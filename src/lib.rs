@@ -27,7 +27,7 @@
 //! A module imports only from lower floors; `tests/floors.rs` proves it.
 //!
 //! ```text
-//! main (and its quick start, drain and usage)
+//! main (and its quick start, and what operators ask)
 //! server   admin                       the process
 //! exchange | config                    strangers to each other: they meet in the snapshot
 //! snapshot

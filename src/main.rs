@@ -5,6 +5,8 @@
 
 mod audit;
 mod drain;
+mod key;
+mod operator;
 mod quickstart;
 mod usage;
 
@@ -76,6 +78,8 @@ enum Verb {
     },
     Drain(drain::Args),
     Audit(audit::Args),
+    #[command(alias = "keys")]
+    Key(key::Args),
     /// Show what of requests and replies arrives where client and upstream speak different dialects.
     Dialects {
         /// Only for clients of this dialect: chat, messages, responses, gemini, converse.
@@ -103,6 +107,7 @@ fn main() -> ExitCode {
         ),
         Verb::Drain(args) => return ended(drain::run(&args)),
         Verb::Audit(args) => audit::run(args),
+        Verb::Key(args) => key::run(&args),
         Verb::Dialects { client, upstream } => say(&dialects(client, upstream)),
         Verb::Usage(args) => usage::run(args),
         Verb::Sim(args) => simulate(*args),

@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | edge | as configured | every listener, every exchange |
 //! | admin | 1 | health, metrics, and what drains |
-//! | keeper | 1 | names resolved, endpoints watched, probed and drained |
+//! | keeper | 1 | names resolved, endpoints watched, probed and drained, keys of callers kept fresh |
 
 pub mod audit;
+mod callers;
 mod drain;
 mod front;
 mod keeper;
@@ -72,6 +73,11 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
     for listener in &snapshot.listeners {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         log::info!("serving {scheme}://{}", listener.address);
+    }
+    if snapshot.access.is_open() {
+        log::warn!(
+            "everyone who can reach these addresses is served without a key; add `keys` to change that"
+        );
     }
     log::info!("health and metrics at http://{}", snapshot.admin.address);
     let drain = Drain::new(shared, lifecycle, &snapshot);

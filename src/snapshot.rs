@@ -49,11 +49,11 @@ pub struct Snapshot {
     /// What things cost.
     pub prices: Prices,
     /// Who may call.
-    pub access: Access,
+    pub access: Arc<Access>,
     /// What is used of every limit. It is the same for every configuration of a process.
     pub book: Arc<Book>,
-    /// How much whoever calls without a key may use, by the address.
-    pub nameless: Limits,
+    /// How much each may use who has no limits of their own; whoever calls without a key, by the address.
+    pub everyones: Limits,
     /// What any one address may send.
     pub shield: Shield,
     /// Clusters, by name.
@@ -125,6 +125,17 @@ pub struct ListenerTls {
     pub certificates: Vec<CertificateFiles>,
     /// Whether TLS 1.2 is refused.
     pub only_13: bool,
+    /// Whose certificates clients may show, and whether they must; nothing where none is asked for.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// The certificates that clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities, PEM.
+    pub authorities: PathBuf,
+    /// Whether who shows none gets no connection.
+    pub required: bool,
 }
 
 /// A certificate chain and its key.

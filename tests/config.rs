@@ -93,6 +93,7 @@ mod tests {
             fs::write(directory.join("endpoints"), "http://10.9.0.1:8000\nhttp://10.9.0.2:8000 weight=2\n")
                 .unwrap();
             fs::write(directory.join("vertex.json"), "{}").unwrap();
+            fs::write(directory.join("keys.yaml"), "keys: {}\n").unwrap();
             fs::write(directory.join("team-mobile-key"), "a-key-from-a-credential\n").unwrap();
             fs::write(directory.join("vault-token"), "a-token-from-a-credential\n").unwrap();
             Self { directory }
@@ -101,7 +102,8 @@ mod tests {
         fn get(&self, name: &str) -> Option<String> {
             let file = |file: &str| Some(self.directory.join(file).display().to_string());
             match name {
-                "TLS_CERT" | "GPU_CA" => file("cert.pem"),
+                "TLS_CERT" | "GPU_CA" | "CLIENT_CA" => file("cert.pem"),
+                "KEYS_FILE" => file("keys.yaml"),
                 "TLS_KEY" => file("key.pem"),
                 "TLS_CERT_2" => file("cert_2.pem"),
                 "TLS_KEY_2" => file("key_2.pem"),

@@ -59,8 +59,8 @@ impl Gate {
                 let message = "send `authorization: Bearer TOKEN` with the token of `admin.token`";
                 return Err(Answer::error(StatusCode::UNAUTHORIZED, message));
             }
-            Self::Looking if changes => {
-                let message = "nothing can be changed here without a token: set `admin.token`, or let `admin.address` be \
+            Self::Looking if changes || is_private(head.uri.path()) => {
+                let message = "nothing can be changed here, and no keys be listed, without a token: set `admin.token`, or let `admin.address` be \
                                on the loopback";
                 return Err(Answer::error(StatusCode::FORBIDDEN, message));
             }
@@ -68,6 +68,11 @@ impl Gate {
         }
         if changes { from_no_page(head) } else { Ok(()) }
     }
+}
+
+/// Whether what is shown there is not for everyone who can reach the listener.
+fn is_private(path: &str) -> bool {
+    path.starts_with("/keys")
 }
 
 fn shows(head: &Parts, token: &Secret) -> bool {
@@ -162,6 +167,7 @@ mod tests {
             let gate = gate(address, None);
             assert_eq!(asked(&gate, "POST", "/endpoints/drain", &[AS_JSON]), status, "{address}");
             assert_eq!(asked(&gate, "GET", "/endpoints", &[]), 200, "{address}");
+            assert_eq!(asked(&gate, "GET", "/keys", &[]), status, "{address}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::access::table::Origin;
 use crate::meter::metrics::METRICS;
 use crate::route::matcher::Target;
 use crate::snapshot::Snapshot;
@@ -54,6 +55,11 @@ pub(super) fn observe(snapshot: &Snapshot) {
     keys::observe(snapshot);
     for family in [&METRICS.admission.used, &METRICS.admission.limit, &METRICS.admission.waiting] {
         family.reset();
+    }
+    for origin in Origin::ALL {
+        let count = snapshot.access.table().owners().filter(|(owner, _)| owner.origin == origin).count();
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        METRICS.access.principals.with_label_values(&[origin.name()]).set(count);
     }
     for cluster in &snapshot.clusters {
         METRICS.breakers.key.with_label_values(&[cluster.name()]).set(keys::best(cluster));

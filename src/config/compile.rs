@@ -1,5 +1,6 @@
 //! From the schema to what runs: everything that a schema cannot say is checked here, all of it in one go.
 
+mod access;
 mod audit;
 mod cluster;
 mod limits;
@@ -20,9 +21,8 @@ use super::diagnostic::{Diagnostic, Diagnostics, Path, Place, Severity, nearest}
 use super::schema::{self, Clocks, Config, Listener, LogFormat, LogLevel};
 use super::source::{Data, Node, Origin};
 use super::value::{Period, SecretRef, Timer};
-use crate::access::{Access, Principal};
 use crate::clocks::{self, Overrides};
-use crate::limit::{Book, Subject};
+use crate::limit::Book;
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::snapshot::{Cause, Causes, Intake, Log, Media, Overload, Process, Retry, Snapshot};
@@ -55,11 +55,11 @@ pub(super) fn compile(
     check.intake(config);
     let clocks = clocks::Clocks::default().with(&check.clocks(&Path::root().key("clocks"), &config.clocks));
     let book = Arc::new(Book::shared(store::remote(config, &mut check)));
-    let nameless =
+    let everyones =
         limits::limits(&config.limits.principal, &Path::root().key("limits").key("principal"), &mut check);
     check.positive(&Path::root().key("server").key("overload").key("delay"), config.server.overload.delay);
     let state = state(config, &check);
-    let access = check.access(config, &book);
+    let access = access::access(config, state.as_deref(), &mut check);
     let clusters = cluster::clusters(config, &book, &mut check);
     let aliases = model::aliases(config, (&clusters, &book), &mut check);
     let audit = audit::audit(config, &mut check);
@@ -95,9 +95,9 @@ pub(super) fn compile(
         retry: retry(&config.retry),
         ledger: ledger?,
         prices: prices?,
-        access,
+        access: Arc::new(access),
         book,
-        nameless,
+        everyones,
         shield: limits::shield(&config.limits.address),
         clusters: clusters.into_values().collect(),
         aliases,
@@ -369,66 +369,13 @@ impl Check<'_> {
         }
     }
 
-    fn access(&mut self, config: &Config, book: &Book) -> Access {
-        let root = Path::root().key("keys");
-        let mut keys: Vec<(Secret, Principal)> = Vec::new();
-        for (name, key) in &config.keys {
-            let path = root.key(name);
-            self.name(&path, name);
-            if name == "anonymous" {
-                self.error(&path, "this is the name of everyone without a key", "choose another name");
-            }
-            self.known_models(&path.key("models"), &key.models, config);
-            let regions = route::permit(&key.regions, &path.key("regions"), config, self);
-            let own = (&key.limits, &key.model_limits);
-            let own = limits::of_principal(own, &config.limits.principal, &path, self);
-            let path = path.key("key");
-            let Some(secret) = self.secret(&path, &key.key) else {
-                continue;
-            };
-            self.warn_of_literal(&path, &key.key);
-            if let Some((_, first)) = keys.iter().find(|(other, _)| other.expose() == secret.expose()) {
-                let message = format!("the same key as that of `{}`", first.name);
-                self.error(&path, message, "give each principal a key of its own");
-            }
-            if secret.expose().len() < 16 {
-                let message = "a key of less than 16 characters can be guessed";
-                self.warning(&path, message, "make one with `openssl rand -hex 24`");
-            }
-            let models = key.models.iter().filter_map(|pattern| Pattern::parse(&pattern.0)).collect();
-            let principal = Principal {
-                name: name.clone(),
-                models,
-                regions,
-                priority: key.priority.map(route::priority),
-                spill: key.spill,
-                limits: book.bind(&Subject::Key(name.as_str().into()), &own),
-                explain: key.explain,
-            };
-            keys.push((secret, principal));
-        }
-        let path = Path::root().key("anonymous");
-        let anonymous = config.anonymous.unwrap_or(config.keys.is_empty());
-        if !anonymous && config.keys.is_empty() {
-            let help = "add keys, or remove `anonymous: false`";
-            self.error(&path, "without keys nobody could be served", help);
-        }
-        self.open_to_everyone(config);
-        if config.anonymous == Some(true) && !config.keys.is_empty() {
-            let help = "remove `anonymous: true` to ask everyone for a key";
-            self.warning(&path, "a request without a key may use every model, whatever the keys allow", help);
-        }
-        Access::new(keys.iter().map(|(secret, principal)| (secret.expose(), principal.clone())), anonymous)
-    }
-
     /// Warns of an edge that spends its owner's money for anyone, unless that was written on purpose.
     fn open_to_everyone(&mut self, config: &Config) {
         let paid =
             config.clusters.values().any(|cluster| cluster.api_key.is_some() || !cluster.keys.is_empty());
         let path = Path::root().key("keys");
         let from_file = matches!(self.tree.place, Place::File { .. });
-        if !paid || !config.keys.is_empty() || config.anonymous.is_some() || !from_file || self.written(&path)
-        {
+        if !paid || !from_file || self.written(&path) {
             return;
         }
         let standard = [Listener::default()];

@@ -3,6 +3,7 @@
 //! These types are the manual: their doc comments become the descriptions of the JSON Schema that `forebay schema`
 //! prints. Nothing below the configuration sees them; `config::compile` turns them into what runs.
 
+mod access;
 mod audit;
 mod credential;
 mod fleet;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use access::*;
 pub use audit::*;
 pub use credential::*;
 pub use fleet::*;
@@ -61,8 +63,14 @@ pub struct Config {
     /// Virtual keys by the name of the principal that each denotes. The name shows in logs and metrics, the key
     /// itself nowhere.
     pub keys: BTreeMap<String, Key>,
-    /// Whether a request without a virtual key is served. Left out: true while there are no keys, else false.
+    /// Whether a request without a virtual key is served. Left out: true until there is the first key of any kind.
     pub anonymous: Option<bool>,
+    /// Who may call, beside `keys`.
+    pub access: Access,
+    /// Teams by name. A key, a token or a certificate may belong to one.
+    pub teams: BTreeMap<String, Group>,
+    /// Organisations by name. A team may belong to one.
+    pub organisations: BTreeMap<String, Group>,
     /// Providers that Forebay does not know, or knows otherwise, by name.
     pub providers: BTreeMap<String, Provider>,
     /// The HashiCorp Vault that keys of clusters are read from which are written as `vault:MOUNT/PATH#FIELD`.
@@ -136,6 +144,12 @@ pub struct ListenerTls {
     /// The oldest version of TLS that is spoken.
     #[serde(default)]
     pub min_version: TlsVersion,
+    /// A PEM file of the authorities whose certificates clients may show; `access.certificates` says whose they are. Left
+    /// out: none is asked for. A relative path starts at the configuration file.
+    pub client_ca: Option<String>,
+    /// Whether clients must show one, where `client_ca` is set.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
 }
 
 /// A certificate and its key.
@@ -391,41 +405,5 @@ impl Default for Retry {
             budget: 0.1,
             on: vec![Unsent, Broken, Slow, Failed, Limited, Unserved, Evicted],
         }
-    }
-}
-
-/// A virtual key: what one principal sends as `authorization: Bearer KEY` or `x-api-key: KEY`.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    /// The key: `env:NAME` or `file:PATH`. It may be written out, with a warning.
-    pub key: super::value::SecretRef,
-    /// The aliases this principal may use, as it would send them. Left out: all.
-    #[serde(default = "Key::all_models")]
-    pub models: Vec<super::value::Pattern>,
-    /// Where this principal's requests may go: data residency. It goes before every other choice, beside the route's.
-    #[serde(default)]
-    pub regions: Regions,
-    /// How important this principal's requests are where not all can go at once. Left out: as the route says.
-    #[serde(default)]
-    pub priority: Option<Priority>,
-    /// Whether this principal's requests may go to a deployment of a higher priority number because of load.
-    #[serde(default = "traffic::yes")]
-    pub spill: bool,
-    /// How much this principal may use. Left out, or what of it is left out: as `limits.principal` says.
-    #[serde(default)]
-    pub limits: Quota,
-    /// How much of such models alone, besides, by the name that it sends; a name may hold one `*`.
-    #[serde(default)]
-    pub model_limits: ModelQuotas,
-    /// Tell this principal, where a request has the header `x-forebay-explain`, where it went and why, in a header of the
-    /// same name.
-    #[serde(default)]
-    pub explain: bool,
-}
-
-impl Key {
-    fn all_models() -> Vec<super::value::Pattern> {
-        vec![super::value::Pattern("*".to_owned())]
     }
 }

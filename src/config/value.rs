@@ -3,6 +3,7 @@
 //! Each parses with `FromStr`, whose error says what to write instead, and prints as it was written. In the JSON
 //! Schema each is a string with its kind under [`KIND`], by which [`check`] finds the parser again.
 
+mod key;
 mod secret;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::meter::price::Money;
 use crate::upstream::origin::Origin;
+pub use key::{KeyHash, Moment};
 pub use secret::SecretRef;
 
 /// The JSON Schema keyword that names the kind of a string.
@@ -105,6 +107,8 @@ kinds! {
     Sticky "sticky" "principal" Some("^(principal|header:.+)$");
     PathPrefix "path" "/" Some("^/");
     SecretRef "secret" "env:API_KEY" None;
+    KeyHash "key-hash" "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" Some("^sha256:[0-9a-fA-F]{64}$");
+    Moment "moment" "2027-01-31T12:00:00Z" None;
     ProviderName "provider" "openai" None;
 }
 

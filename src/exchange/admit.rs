@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::header::HOST;
 use http::request::Parts;
@@ -11,8 +11,11 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::context::Context;
 use super::headers::{X_FOREBAY_EXPLAIN, X_FOREBAY_PRIORITY};
 use super::session::Session;
-use super::{Shared, headers, screen};
-use crate::access::Denied;
+use super::{Shared, headers, permit, screen};
+use crate::access::certificate::Names;
+use crate::access::presented::{Presented, presented, without_key};
+use crate::access::token::Fault;
+use crate::access::{Access, Caller, Denied, Principal};
 use crate::dialect::{Dialect, Operation, versionless};
 use crate::error::{Error, Kind};
 use crate::meter::metrics::{METRICS, status_label};
@@ -135,7 +138,9 @@ pub(super) fn route(head: &Parts, context: &mut Context) -> Result<Option<Wanted
         let why = "streams are sent as server-sent events alone; ask for them with `alt=sse`";
         return Err(Error::client(Kind::InvalidRequest, why));
     }
-    let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // A key in it is the edge's: no upstream is to see it.
+    let query = head.uri.query().map(without_key).filter(|query| !query.is_empty());
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
     let named = named.map(|named| Named { model: named.model.into_owned(), stream: named.stream });
     Ok(Some(Wanted { operation, query, named }))
 }
@@ -154,24 +159,92 @@ fn unknown_path(method: &Method, path: &str) -> Error {
     Error::client(Kind::UnknownPath, format!("nothing is served at {method} {path}"))
 }
 
-pub(super) fn identify(head: &Parts, context: &mut Context) -> Result<(), Error> {
-    let principal = context.snapshot.access.identify(&head.headers);
-    context.principal = Some(principal.map_err(|denied| match denied {
-        Denied::Missing => Error::policy(
-            Kind::Unauthenticated,
-            "no API key was sent; send one as `Authorization: Bearer KEY` or `x-api-key: KEY`",
-        ),
-        Denied::Unknown => Error::policy(Kind::Unauthenticated, "the API key is not valid here"),
-    })?);
-    let may_know = context.principal.as_ref().is_some_and(|principal| principal.explain);
-    context.explain = may_know && head.headers.contains_key(X_FOREBAY_EXPLAIN);
+/// How long the keys of a token's issuer are waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Finds out who is calling, and what that one may not.
+#[expect(clippy::needless_pass_by_ref_mut, reason = "a shared session could not be kept across the wait")]
+pub(super) async fn identify(session: &mut Session<'_>, context: &mut Context) -> Result<(), Error> {
+    let found = match look(session, context) {
+        Err(Denied::Later(issuer, _)) => {
+            // Seldom, and all the longer.
+            Box::pin(async { issuer.refreshed(SystemTime::now(), PATIENCE).await }).await;
+            look_again(session, context)
+        }
+        found => found,
+    };
+    let principal = found.map_err(|denied| tell(&denied))?;
+    context.principal = Some(Arc::clone(&principal));
+    permit::way(&principal, context)?;
+    let head = session.head();
+    context.explain = head.headers.contains_key(X_FOREBAY_EXPLAIN) && principal.may_know();
     context.priority = priority(head, context);
     Ok(())
 }
 
+fn look(session: &Session<'_>, context: &Context) -> Result<Arc<Principal>, Denied> {
+    with_caller(session, context, |access, caller| access.identify(caller, SystemTime::now()))
+}
+
+fn look_again(session: &Session<'_>, context: &Context) -> Result<Arc<Principal>, Denied> {
+    with_caller(session, context, |access, caller| access.identify_now(caller, SystemTime::now()))
+}
+
+fn with_caller<T>(
+    session: &Session<'_>,
+    context: &Context,
+    asks: impl FnOnce(&Access, &Caller<'_>) -> T,
+) -> T {
+    let (access, head) = (&context.snapshot.access, session.head());
+    let tls = if access.knows_certificates() { session.tls() } else { None };
+    let caller = Caller {
+        headers: &head.headers,
+        query: key_in_query(head, context.operation.is_none()),
+        certificate: tls.as_ref().and_then(|tls| tls.extension.get::<Names>()),
+        address: context.client,
+    };
+    asks(access, &caller)
+}
+
+/// The query in which a caller's key may stand. What a raw route carries may have another use for a parameter of that
+/// name: there it is read only where no header holds a key.
+pub(super) fn key_in_query(head: &Parts, is_raw: bool) -> Option<&str> {
+    let query = head.uri.query()?;
+    let in_header = || presented(&head.headers, None) != Presented::Nothing;
+    (!is_raw || !in_header()).then_some(query)
+}
+
+/// What a caller is told who is not known. All that is wrong with a key has one answer.
+fn tell(denied: &Denied) -> Error {
+    METRICS.access.failures.with_label_values(&[denied.reason()]).inc();
+    let refused = |why: &'static str| Error::policy(Kind::Unauthenticated, why);
+    let error = match denied {
+        Denied::Missing => {
+            refused("no API key was sent; send one as `Authorization: Bearer KEY` or `x-api-key: KEY`")
+        }
+        Denied::Several => refused("two API keys were sent that differ; send one"),
+        Denied::Signed => refused(
+            "signatures of AWS cannot be verified here; send an API key as `Authorization: Bearer KEY` or \
+             `x-api-key: KEY`",
+        ),
+        Denied::Shielded(left) => {
+            let seconds = u32::try_from(left.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
+            let why = "too many wrong API keys came from this address; try again later";
+            Error::policy(Kind::RateLimited, why).after(seconds)
+        }
+        Denied::Unfit(Fault::Scope) => {
+            Error::policy(Kind::Forbidden, "the token lacks a scope that is needed here")
+        }
+        Denied::Unfit(_) => Error::policy(Kind::Forbidden, "the token names no team that may call here"),
+        Denied::Wrong(_) | Denied::Later(..) => refused("the API key is not valid here"),
+    };
+    let whose = denied.whose().map_or("", |name| name);
+    error.because(format_args!("{} {whose}", denied.reason()))
+}
+
 /// How important a request is: as its caller's key says, or its route. It may say less of itself.
 fn priority(head: &Parts, context: &Context) -> Priority {
-    let of_principal = context.principal.as_ref().and_then(|principal| principal.priority);
+    let of_principal = context.principal.as_ref().and_then(|principal| principal.priority());
     let of_route = || context.route.as_ref().map(|route| route.priority);
     let own = of_principal.or_else(of_route).unwrap_or_default();
     let said = head.headers.get(X_FOREBAY_PRIORITY).and_then(|value| value.to_str().ok());

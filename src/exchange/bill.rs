@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use super::context::Context;
+use crate::access::grants::Rank;
 use crate::dialect::Operation;
 use crate::dialect::usage::{Input, Output, Usage};
 use crate::error::Error;
@@ -318,11 +319,10 @@ impl Context {
         let (cluster, endpoint, provider) = self.place.as_ref().map_or(("", "", ""), |place| {
             (place.cluster.name(), place.endpoint.name.as_str(), &*place.cluster.spec.provider.name)
         });
-        let name = self.principal.as_ref().map_or("", |principal| principal.name.as_str());
         Facts {
             exchange: self.id.clone(),
             attempt: self.attempts,
-            payer: Payer { principal: name.to_owned(), ..Payer::default() },
+            payer: self.payer(),
             route: self.route.as_ref().map_or_else(String::new, |route| route.name.clone()),
             operation: operation.map_or("raw", Operation::name),
             cluster: cluster.to_owned(),
@@ -337,6 +337,18 @@ impl Context {
             model: model.to_owned(),
             quote,
             prompt: self.tally.prompt,
+        }
+    }
+
+    fn payer(&self) -> Payer {
+        let Some(principal) = &self.principal else { return Payer::default() };
+        let of =
+            |rank| principal.groups().find(|group| group.rank == rank).map(|group| group.name.to_string());
+        Payer {
+            principal: principal.name.to_string(),
+            team: of(Rank::Team).unwrap_or_default(),
+            organisation: of(Rank::Organisation).unwrap_or_default(),
+            tags: principal.tags.clone(),
         }
     }
 

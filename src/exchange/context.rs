@@ -15,6 +15,7 @@ use super::limits::{self, Use};
 use super::retry::Tried;
 use super::shield::{self, Counted};
 use crate::access::Principal;
+use crate::access::grants::{ANONYMOUS, Known};
 use crate::clocks::Overrides;
 use crate::dialect::ir::Notes;
 use crate::dialect::usage::Usage;
@@ -261,21 +262,22 @@ impl Context {
         }
         let region = cluster.spec.region.as_deref();
         self.route.as_ref().is_none_or(|route| route.regions.permits(region))
-            && self.principal.as_ref().is_none_or(|principal| principal.regions.permits(region))
+            && self.principal.as_ref().is_none_or(|principal| principal.permits_region(region))
     }
 
     /// Whether the request may go to a later deployment because of load.
     pub fn spills(&self) -> bool {
         self.route.as_ref().is_none_or(|route| route.spill)
-            && self.principal.as_ref().is_none_or(|principal| principal.spill)
+            && self.principal.as_ref().is_none_or(|principal| principal.may_spill())
     }
 
     /// Whose turn it is where callers take turns: a principal's, or an address's of those without a key.
     pub fn tenant(&self) -> Arc<str> {
-        let name = self.principal.as_ref().map_or("", |principal| principal.name.as_str());
-        match (name, self.client) {
-            ("" | "anonymous", Some(address)) => Arc::from(shield::caller(address).to_string()),
-            (name, _) => Arc::from(name),
+        let named = self.principal.as_ref().filter(|principal| principal.known != Known::Anonymous);
+        match (named, self.client) {
+            (None, Some(address)) => Arc::from(shield::caller(address).to_string()),
+            (None, None) => Arc::from(ANONYMOUS),
+            (Some(principal), _) => Arc::clone(&principal.name),
         }
     }
 
@@ -416,7 +418,7 @@ impl Context {
             path,
             route: self.route_name(),
             operation: self.operation_name(),
-            principal: self.principal.as_ref().map_or("", |principal| principal.name.as_str()),
+            principal: self.principal.as_ref().map_or("", |principal| &*principal.name),
             alias: self.alias.as_ref().map_or("", |alias| alias.name.as_str()),
             model: &self.model,
             upstream_model: place.and_then(|place| place.model.as_deref()).unwrap_or_default(),

@@ -356,7 +356,7 @@ async fn attempt(
 pub(super) fn sticky_value(alias: &Alias, headers: &HeaderMap, context: &Context) -> Option<String> {
     match &alias.sticky {
         Sticky::No => None,
-        Sticky::Principal => context.principal.as_ref().map(|principal| principal.name.clone()),
+        Sticky::Principal => context.principal.as_ref().map(|principal| principal.name.to_string()),
         Sticky::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned),
     }
 }

@@ -73,7 +73,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>) -> Result<String, S
     let asked = Asked::new(operation, &body, &envelope, (model, stream), route.loss, None).redacting(redact);
     for index in by_priority(alias) {
         if let Some(deployment) = alias.deployments.get(index) {
-            place(&mut out, deployment, starred, &asked, (route, principal));
+            place(&mut out, deployment, starred, &asked, (route, &principal));
         }
     }
     fallbacks(&mut out, alias);
@@ -102,7 +102,7 @@ fn place(
         spec.name, spec.provider.name, deployment.priority, deployment.weight
     );
     let region = spec.region.as_deref();
-    if !route.regions.permits(region) || !principal.regions.permits(region) {
+    if !route.regions.permits(region) || !principal.permits_region(region) {
         let _ =
             writeln!(out, "  passed over: its region, {}, is not permitted", region.unwrap_or("none said"));
         return;

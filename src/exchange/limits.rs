@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
+use smallvec::SmallVec;
 
 use super::bill::picodollars;
 use super::context::Context;
 use super::headers;
 use super::relay::X_SHOULD_RETRY;
 use super::retry::NoRoom;
+use crate::access::grants::Known;
 use crate::dialect::quota::{self, Quota, Quotas};
 use crate::dialect::usage::{Input, Output, Usage};
 use crate::error::{Error, Kind};
@@ -109,7 +111,8 @@ pub(super) async fn reserve(
     context: &mut Context,
 ) -> Result<(), Error> {
     let callers = callers(context);
-    let any = callers.iter().chain([&alias.limits]).any(|bound| !bound.is_empty())
+    let any = !callers.is_empty()
+        || !alias.limits.is_empty()
         || alias.deployments.iter().any(|deployment| deployment.cluster.is_limited());
     if !any {
         return Ok(());
@@ -147,21 +150,34 @@ fn demand(forecast: &Forecast, places: &[Deployment], prompt: &Prompt, context: 
 /// As [`reserve`].
 pub(super) async fn reserve_raw(context: &mut Context) -> Result<(), Error> {
     let callers = callers(context);
-    if callers.iter().all(|bound| bound.is_empty()) {
+    if callers.is_empty() {
         return Ok(());
     }
     context.used.take(callers.iter(), ("", &Demand::default()), &Now::at(Instant::now())).await
 }
 
-/// The limits of whoever asks.
-fn callers(context: &Context) -> [Arc<Bound>; 1] {
-    let Some(principal) = &context.principal else { return [Arc::default()] };
-    let limits = &context.snapshot.nameless;
-    if principal.name != "anonymous" || limits.is_empty() {
-        return [Arc::clone(&principal.limits)];
+/// The limits of whoever asks: their own, their team's, its organisation's.
+fn callers(context: &Context) -> Callers {
+    let mut callers = Callers::new();
+    let Some(principal) = &context.principal else { return callers };
+    let snapshot = &context.snapshot;
+    match principal.known {
+        Known::Anonymous if snapshot.everyones.is_empty() => {}
+        Known::Anonymous => {
+            let subject = Subject::Address(context.tenant());
+            callers.push(snapshot.book.bind(&subject, &snapshot.everyones));
+        }
+        Known::Key | Known::Token | Known::Certificate => {
+            let own = principal.limits(&snapshot.book, &snapshot.everyones);
+            let groups = principal.groups().map(|group| group.limits(&snapshot.book));
+            let all = std::iter::once(own).chain(groups);
+            callers.extend(all.filter(|bound| !bound.is_empty()).cloned());
+        }
     }
-    [context.snapshot.book.bind(&Subject::Address(context.tenant()), limits)]
+    callers
 }
+
+type Callers = SmallVec<[Arc<Bound>; 3]>;
 
 /// Takes of the limits of the cluster where the next attempt goes, and of the key that it uses there.
 ///

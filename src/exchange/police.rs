@@ -69,7 +69,7 @@ fn request<'a>(context: &'a Context, path: &'a str) -> audit::Request<'a> {
     audit::Request {
         id: &context.id,
         address: context.client,
-        principal: context.principal.as_ref().map_or("", |principal| principal.name.as_str()),
+        principal: context.principal.as_ref().map_or("", |principal| &*principal.name),
         route: context.route.as_ref().map_or("", |route| route.name.as_str()),
         path,
         model: &context.model,

@@ -11,16 +11,19 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use pingora_timeout::timeout;
 
-use super::admit::{admit, identify, route};
+use super::admit::{admit, identify, key_in_query, route};
 use super::context::{Context, Place};
 use super::guard::Guarded;
 use super::headers::{self, Wire};
 use super::intake;
 use super::limits;
+use super::permit;
 use super::reject::reject;
 use super::screen;
 use super::session::{Session as Downstream, unread};
 use super::{Shared, moved};
+use crate::access::grants::Known;
+use crate::access::presented::without_key;
 use crate::error::{Error, Kind};
 use crate::meter::access_log::When;
 use crate::meter::metrics::METRICS;
@@ -49,7 +52,7 @@ async fn prepare(shared: &Shared, session: &mut ServerSession, context: &mut Con
         session.set_keepalive(None);
         return Err(Error::client(Kind::InvalidRequest, "the path hides a slash in an escape"));
     }
-    identify(session.req_header(), context)?;
+    identify(&mut Downstream::Pingora(session), context).await?;
     shared.admit(context)?;
     limits::reserve_raw(context).await?;
     let most = max_body(context);
@@ -67,7 +70,7 @@ async fn prepare(shared: &Shared, session: &mut ServerSession, context: &mut Con
 
 /// The bound of a request's body, bytes.
 fn max_body(context: &Context) -> u64 {
-    context.route.as_ref().map_or(u64::MAX, |route| route.max_body)
+    permit::body_bound(context, context.route.as_ref().map_or(u64::MAX, |route| route.max_body))
 }
 
 /// Stops an upload whose length was not declared once it is over its bound.
@@ -137,7 +140,7 @@ pub fn request(
     let client = session.req_header();
     let path = client.uri.path();
     let rest = context.route.as_ref().filter(|_| strip).and_then(|route| route.rest(path)).unwrap_or(path);
-    let query = client.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let query = passed_query(client, context);
     let rest = if strip { without_version(rest, &place.endpoint.spec.origin.prefix) } else { rest };
     let full = [&place.endpoint.spec.origin.prefix, rest, &query].concat();
     let full = if full.starts_with('/') { full } else { format!("/{full}") };
@@ -157,6 +160,15 @@ pub fn request(
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
     Ok(())
+}
+
+/// The client's query with its question mark, less the key that its caller was known by; empty without one.
+fn passed_query(client: &RequestHeader, context: &Context) -> String {
+    let Some(query) = client.uri.query() else { return String::new() };
+    let named = context.principal.as_ref().is_some_and(|principal| principal.known != Known::Anonymous);
+    let is_read = named && key_in_query(client, true).is_some();
+    let query = if is_read { without_key(query) } else { query.into() };
+    if query.is_empty() { String::new() } else { format!("?{query}") }
 }
 
 /// Proves the request, where that takes more than the cluster's headers.

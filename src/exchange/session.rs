@@ -1,14 +1,16 @@
 //! A client's request and the way back to it, over whichever version of HTTP it came.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderValue, StatusCode, Version};
 use pingora_core::ErrorType;
-use pingora_core::protocols::GetSocketDigest;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::tls::SslDigest;
+use pingora_core::protocols::{GetSocketDigest, Ssl};
 use pingora_http::ResponseHeader;
 
 use super::guard::Guarded;
@@ -61,6 +63,14 @@ impl Session<'_> {
             Self::Pingora(session) => session.client_addr()?.as_inet().copied(),
         };
         address.map(|address: SocketAddr| address.ip())
+    }
+
+    /// What the connection's TLS says, and with it the names in the client's certificate.
+    pub fn tls(&self) -> Option<Arc<SslDigest>> {
+        match self {
+            Self::Own(session) => session.connection().get_ssl_digest(),
+            Self::Pingora(session) => session.digest()?.ssl_digest.clone(),
+        }
     }
 
     /// The port that the connection came to.

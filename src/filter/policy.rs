@@ -147,11 +147,11 @@ impl Most {
         if let Some(most) = self.messages
             && let Some((name, count)) = messages(members)
         {
-            bound(&name, "messages", count, most, "max_messages")?;
+            bound(&name, "messages", count as u64, most, "max_messages")?;
         }
         if let Some(most) = self.tools {
             let (name, count) = tools(members);
-            bound(&name, "tools", count, most, "max_tools")?;
+            bound(&name, "tools", count as u64, most, "max_tools")?;
         }
         if let Some(most) = self.input_tokens {
             let field = messages(members).map_or_else(|| "input".to_owned(), |(name, _)| name);
@@ -167,8 +167,8 @@ impl Most {
     }
 }
 
-fn bound(field: &str, what: &str, count: usize, most: u64, rule: &'static str) -> Result<(), Error> {
-    if count as u64 <= most {
+fn bound(field: &str, what: &str, count: u64, most: u64, rule: &'static str) -> Result<(), Error> {
+    if count <= most {
         return Ok(());
     }
     Err(refused(field, format!("{count} {what} are more than the {most} that this route allows"), rule))

@@ -17,10 +17,12 @@ use std::ops::Range;
 use super::{Fault, What};
 use scanner::Scanner;
 
+mod members;
 mod opening;
 mod reshape;
 mod scanner;
 
+pub use members::{Member, members};
 pub use opening::opening_of;
 pub use reshape::reshape;
 

@@ -1,6 +1,7 @@
 //! Metric families, in Prometheus's form. Every label comes from a closed set: configured names, operations,
 //! statuses; never from a client's text.
 
+mod access;
 mod keys;
 
 use std::sync::LazyLock;
@@ -10,6 +11,8 @@ use prometheus::{
     CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+pub use access::Access;
 
 /// Every family.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Metrics {
     pub admission: Admission,
     /// What is taken out of service.
     pub drains: Drains,
+    /// Who may call.
+    pub access: Access,
     /// Second attempts made beside slow ones, by cluster and what became of them: `won`, `lost`, `failed`.
     pub hedges: IntCounterVec,
     /// What callers may use.
@@ -571,6 +576,7 @@ impl Metrics {
             admission: Admission::new(&make),
             limits: Limits::new(&make),
             drains: Drains::new(&make),
+            access: Access::new(&make),
             hedges: make.counters(
                 "forebay_hedges_total",
                 "Second attempts made while the first was slow, by what became of them: won, lost, failed",

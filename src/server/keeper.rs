@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 
+use super::callers::{keep_issuer, watch_keys};
 use crate::lifecycle::Lifecycle;
 use crate::provider::credential::Outside;
 use crate::snapshot::Snapshot;
@@ -104,6 +105,9 @@ impl BackgroundService for Keeper {
             let outside = outside_of(&key);
             tasks.spawn(keys::keep(pool, key, outside));
         }
+        for issuer in self.snapshot.access.issuers() {
+            tasks.spawn(keep_issuer(Arc::clone(issuer)));
+        }
         for listener in &self.snapshot.listeners {
             until_listening(listener.address).await;
         }
@@ -115,6 +119,9 @@ impl BackgroundService for Keeper {
             tasks.spawn(watch_file(Arc::clone(cluster)));
             tasks.spawn(keep_probing(Arc::clone(cluster)));
             tasks.spawn(keep_draining(Arc::clone(cluster)));
+        }
+        if let Some(file) = self.snapshot.access.file() {
+            tasks.spawn(watch_keys(Arc::clone(&self.snapshot.access), file.to_owned()));
         }
         if let Some(file) = self.snapshot.drain_file.clone() {
             tasks.spawn(notice::watch(file, self.snapshot.clusters.clone()));

@@ -1,26 +1,38 @@
 //! Certificates of a listener, chosen by the name that a client asks for.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use pingora_core::listeners::tls::TlsSettings;
+use pingora_core::listeners::{TlsAccept, TlsAcceptCallbacks};
 use pingora_core::protocols::ALPN;
+use pingora_core::protocols::tls::TlsRef;
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
-use crate::snapshot::{CertificateFiles, ListenerTls};
+use crate::access::certificate::Names;
+use crate::snapshot::{CertificateFiles, ClientCertificates, ListenerTls};
 
 /// Pingora's settings for a listener with these certificates.
 ///
 /// # Errors
 /// Names the file that cannot be used, and why.
 pub(super) fn settings(tls: &ListenerTls) -> Result<TlsSettings, String> {
-    let mut settings =
-        TlsSettings::with_callbacks(Box::new(NoCallbacks)).map_err(|error| error.to_string())?;
+    let callbacks: TlsAcceptCallbacks = match &tls.clients {
+        Some(_) => Box::new(ReadNames),
+        None => Box::new(NoCallbacks),
+    };
+    let mut settings = TlsSettings::with_callbacks(callbacks).map_err(|error| error.to_string())?;
+    if let Some(clients) = &tls.clients {
+        settings.set_client_cert_verifier(verifier(clients)?);
+    }
     settings.set_cert_resolver(Arc::new(Certificates::load(tls)?));
     settings.set_alpn(ALPN::H2H1);
     Ok(settings)
@@ -30,7 +42,33 @@ pub(super) fn settings(tls: &ListenerTls) -> Result<TlsSettings, String> {
 struct NoCallbacks;
 
 #[async_trait::async_trait]
-impl pingora_core::listeners::TlsAccept for NoCallbacks {}
+impl TlsAccept for NoCallbacks {}
+
+/// Keeps the names in a client's certificate with its connection, for every request that comes over it.
+struct ReadNames;
+
+#[async_trait::async_trait]
+impl TlsAccept for ReadNames {
+    async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
+        let names = Names::of(tls.peer_certificate_der()?)?;
+        Some(Arc::new(names))
+    }
+}
+
+/// Verifies that certificates of clients come from these authorities.
+fn verifier(clients: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let path = clients.authorities.display();
+    let read =
+        CertificateDer::pem_file_iter(&clients.authorities).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut roots = RootCertStore::empty();
+    for authority in read.map_err(|error| format!("{path}: {error}"))? {
+        roots.add(authority).map_err(|error| format!("{path}: {error}"))?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if clients.required { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|error| format!("{path}: {error}"))
+}
 
 /// The certificates of a listener.
 #[derive(Debug)]
@@ -133,7 +171,7 @@ mod tests {
         let at = directory("names");
         let certificates =
             vec![write(&at, "a", &["a.example"]), write(&at, "w", &["*.b.example", "c.example"])];
-        let all = Certificates::load(&ListenerTls { certificates, only_13: false }).unwrap();
+        let all = Certificates::load(&ListenerTls { certificates, only_13: false, clients: None }).unwrap();
         let same = |a: &str, b: &str| Arc::ptr_eq(all.named(a), all.named(b));
         assert!(same("A.example", "unknown.example"));
         assert!(same("x.b.example", "c.example") && !same("c.example", "a.example"));
@@ -147,7 +185,8 @@ mod tests {
         let (one, other) = (write(&at, "one", &["a"]), write(&at, "other", &["a"]));
         let mixed = CertificateFiles { key: other.key, ..one };
         let error =
-            Certificates::load(&ListenerTls { certificates: vec![mixed], only_13: false }).unwrap_err();
+            Certificates::load(&ListenerTls { certificates: vec![mixed], only_13: false, clients: None })
+                .unwrap_err();
         assert!(error.contains("is not the key of"), "{error}");
         std::fs::remove_dir_all(at).unwrap();
     }

@@ -99,8 +99,7 @@ async fn missing_and_wrong_keys() {
         ("Authorization: Bearer sk-other\r\n", wrong),
         ("Authorization: Bearer sk-app-0123456789x\r\n", wrong),
         ("x-api-key: sk-other\r\n", wrong),
-        // The exact header goes before `Authorization`, as in the Messages API itself.
-        (&format!("{KEY}x-api-key: sk-other\r\n"), wrong),
+        (&format!("{KEY}x-api-key: sk-other\r\n"), "two API keys were sent that differ; send one"),
     ] {
         let unauthenticated = openai(message, "invalid_request_error", Value::Null, json!("invalid_api_key"));
         for path in [CHAT, RESPONSES] {

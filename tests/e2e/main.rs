@@ -1,6 +1,8 @@
 //! The edge from outside: the real binary, simulated upstreams, clients that speak to it byte by byte.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod admission;
 #[cfg(test)]
 mod affinity;

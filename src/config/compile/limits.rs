@@ -30,35 +30,34 @@ fn or(own: &Quota, other: &Quota) -> Quota {
     }
 }
 
-/// The limits of a principal: its own, and where they say nothing, those of everyone.
-pub(super) fn of_principal(
-    (own, models): (&Quota, &ModelQuotas),
-    everyones: &Quota,
-    path: &Path,
-    check: &mut Check<'_>,
-) -> Limits {
+/// The limits of a principal: its own, and where they say nothing, those of everyone. They are checked where its grants
+/// are.
+pub(super) fn of_principal((own, models): (&Quota, &ModelQuotas), everyones: &Quota) -> Limits {
+    such(&or(own, everyones), models)
+}
+
+/// The limits of what has some for such models besides.
+pub(super) fn of((own, models): (&Quota, &ModelQuotas), path: &Path, check: &mut Check<'_>) -> Limits {
     allowance(&own.budget, &path.key("limits").key("budget"), check);
-    of((&or(own, everyones), models), path, check)
+    for (name, quota) in models {
+        let path = path.key("model_limits").key(name);
+        if let Err(wrong) = name.parse::<value::Pattern>() {
+            check.error(&path, wrong.message, wrong.help);
+        }
+        allowance(&quota.budget, &path.key("budget"), check);
+    }
+    such(own, models)
+}
+
+fn such(own: &Quota, models: &ModelQuotas) -> Limits {
+    let models = models.iter().filter_map(|(name, quota)| Some((Pattern::parse(name)?, each(quota))));
+    Limits { all: each(own), models: models.collect(), outage: outage(own.outage) }
 }
 
 /// The limits of anything else.
 pub(super) fn limits(quota: &Quota, path: &Path, check: &mut Check<'_>) -> Limits {
     allowance(&quota.budget, &path.key("budget"), check);
-    Limits { all: each(quota), models: Vec::new(), outage: outage(quota.outage) }
-}
-
-fn of((own, models): (&Quota, &ModelQuotas), path: &Path, check: &mut Check<'_>) -> Limits {
-    let path = path.key("model_limits");
-    let mut such = Vec::new();
-    for (name, quota) in models {
-        let path = path.key(name);
-        if let Err(wrong) = name.parse::<value::Pattern>() {
-            check.error(&path, wrong.message, wrong.help);
-        }
-        allowance(&quota.budget, &path.key("budget"), check);
-        such.extend(Pattern::parse(name).map(|pattern| (pattern, each(quota))));
-    }
-    Limits { all: each(own), models: such, outage: outage(own.outage) }
+    such(quota, &ModelQuotas::new())
 }
 
 fn outage(outage: Outage) -> limit::Outage {

@@ -10,9 +10,11 @@ use rustls::sign::CertifiedKey;
 
 use super::Check;
 use crate::config::diagnostic::Path;
-use crate::config::schema::{self, Certificate, Config, TlsVersion};
+use crate::config::schema::{self, Certificate, ClientAuth, Config, TlsVersion};
 use crate::config::value;
-use crate::snapshot::{Admin, CertificateFiles, HeadBounds, Listener, ListenerTls, Network};
+use crate::snapshot::{
+    Admin, CertificateFiles, ClientCertificates, HeadBounds, Listener, ListenerTls, Network,
+};
 
 /// Every listener; one where none was written.
 pub(super) fn listeners(config: &Config, check: &mut Check<'_>) -> Vec<Listener> {
@@ -112,7 +114,12 @@ fn compile_tls(tls: &schema::ListenerTls, path: &Path, check: &mut Check<'_>) ->
         }
         certificates.push(files(certificate, &path, check));
     }
-    ListenerTls { certificates, only_13: tls.min_version == TlsVersion::V13 }
+    let clients = tls.client_ca.as_deref().map(|file| {
+        let authorities = check.file(file);
+        read_chain(&authorities, &path.key("client_ca"), check);
+        ClientCertificates { authorities, required: tls.client_auth == ClientAuth::Required }
+    });
+    ListenerTls { certificates, only_13: tls.min_version == TlsVersion::V13, clients }
 }
 
 fn files(certificate: &Certificate, path: &Path, check: &mut Check<'_>) -> CertificateFiles {
