@@ -47,7 +47,7 @@ fn written(secret: &str) -> Vec<String> {
         let padded = ["x".repeat(before).as_bytes(), bytes].concat();
         for encoded in [STANDARD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
             let inner = encoded.trim_end_matches('=');
-            all.push(inner[4..inner.len() - 4].to_owned());
+            all.push(inner.chars().skip(4).take(inner.len() - 8).collect());
         }
     }
     all

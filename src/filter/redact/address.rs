@@ -54,9 +54,15 @@ fn domain(view: &View<'_>, at: usize, sign: usize) -> Found {
         }
     }
     let name = view.bytes.get(from..end).unwrap_or_default();
-    let labels: Vec<&[u8]> = name.split(|byte| *byte == b'.').collect();
+    let mut labels: Vec<&[u8]> = name.split(|byte| *byte == b'.').collect();
+    let is_top = |label: &[u8]| {
+        label.len() >= 2 && (label.iter().all(u8::is_ascii_alphabetic) || label.starts_with(b"xn--"))
+    };
+    // What follows behind a point and is no part of a name is another thing.
+    while let Some(last) = labels.pop_if(|last| !is_top(last)) {
+        end -= last.len() + usize::from(!labels.is_empty());
+    }
     let (Some((last, before)), next) = (labels.split_last(), view.get(end)) else { return Found::No };
-    let is_top = last.len() >= 2 && (last.iter().all(u8::is_ascii_alphabetic) || last.starts_with(b"xn--"));
     let is_file = FILES.iter().any(|file| last.eq_ignore_ascii_case(file));
     // `package@1.2.3-beta.rc` is a version.
     let numbers = before.iter().filter(|label| label.iter().all(u8::is_ascii_digit)).count();
@@ -66,7 +72,7 @@ fn domain(view: &View<'_>, at: usize, sign: usize) -> Found {
     // `git@host:path` is where code is.
     let is_code = next == Some(b':') && view.bytes.get(at..sign) == Some(b"git");
     let follows = next.is_some_and(|byte| matches!(byte, b'_' | b'@'));
-    if before.is_empty() || !is_top || is_file || numbers > 1 || !is_name || is_code || follows {
+    if before.is_empty() || is_file || numbers > 1 || !is_name || is_code || follows {
         return Found::No;
     }
     Found::to(at, end)
