@@ -2,8 +2,6 @@
 //!
 //! Several nodes run in one process here, each with its own book, connection and thread.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
-
 #[cfg(test)]
 #[path = "shared/node.rs"]
 mod node;

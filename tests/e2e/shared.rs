@@ -45,7 +45,7 @@ async fn three_edges_serve_as_many_as_the_limit_says_and_their_shares_without_th
     let config = format!(
         "{}store: {{redis: {{urls: [redis://127.0.0.1:{}], password: env:STORE, deadline: 2s, nodes: 3}}}}\n\
          keys:\n  alice: {{key: env:ALICE, limits: {{requests_per_day: 99, sharing: exact}}}}\n  \
-         bob: {{key: env:BOB, limits: {{requests_per_day: 99, sharing: leased, outage: closed}}}}\n",
+         bob: {{key: env:BOB, limits: {{requests_per_day: 99, sharing: leased, outage: fail_closed}}}}\n",
         fleet(&upstream),
         server.port
     );

@@ -82,8 +82,7 @@ async fn a_lease_that_lasts_is_not_waited_for() {
         let (mut hold, demand) = (forebay::limit::Hold::default(), Demand::default());
         let mut reserving = std::pin::pin!(hold.reserve(bound.meters("m"), &demand, now));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let is_pending = reserving.as_mut().poll(&mut context).is_pending();
-        is_pending
+        reserving.as_mut().poll(&mut context).is_pending()
     };
     let waited = (0..500).filter(|_| asked(&bounds[0], &now())).count();
     assert_eq!(waited, 0, "exchanges asked the store although there was a slice");
