@@ -64,5 +64,6 @@ fn secret(reference: &SecretRef) -> Result<Secret, String> {
             let read = std::fs::read_to_string(path);
             read.map(Secret::new).map_err(|error| format!("{}: {error}", path.display()))
         }
+        SecretRef::Vault(_) => Err("a key in a Vault is not read here: write it to a file".to_owned()),
     }
 }

@@ -175,6 +175,11 @@ pub struct KeyUse {
 }
 
 impl KeyUse {
+    /// The secret as it is sent.
+    pub fn value(&self) -> &HeaderValue {
+        &self.bearer.value
+    }
+
     /// Whether the key has had another secret since.
     pub fn is_outdated(&self) -> bool {
         self.key.bearer.load().as_ref().is_none_or(|now| !Arc::ptr_eq(now, &self.bearer))

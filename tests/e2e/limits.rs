@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::dialects::Dialect::{self, Chat, Messages, Responses};
 use crate::ledger::Folder;
 use crate::support::scripted::{Scripted, Turn, json as reply};
-use crate::support::{Edge, Reply, fleet, get, listener, post, sim, soon};
+use crate::support::{Edge, Reply, fleet, get, heard, listener, post, sim, soon};
 
 const KEYS: [(&str, &str); 2] = [("ALICE", "key-of-alice-0123456789"), ("BOB", "key-of-bob-0123456789")];
 const ALICE: &str = "authorization: Bearer key-of-alice-0123456789\r\n";
@@ -383,7 +383,6 @@ async fn a_budget_that_only_warns_is_exceeded_and_told() {
         assert_eq!(buy(&edge, ALICE, 20).await.status, 200);
         edge.idle().await;
     }
-    let said = edge.said();
-    assert_eq!(said.matches("key:alice:").count(), 2, "{said}");
+    heard(&edge, "key:alice:", 2).await;
     assert_eq!(edge.total("forebay_budget_warnings_total", &["of=\"key\"", "per=\"month\""]).await, 2.0);
 }

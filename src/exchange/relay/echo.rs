@@ -5,6 +5,7 @@ use memchr::memmem;
 
 use crate::exchange::context::Context;
 use crate::frame::http1::Reply;
+use crate::upstream::keys::KeyUse;
 
 /// What stands in its place.
 const INSTEAD: &[u8] = b"***";
@@ -14,9 +15,10 @@ const SHORTEST: usize = 8;
 /// An upstream's error without the credential that it was sent, for the client and for the log.
 pub(super) fn without_credential(mut head: Reply, body: Bytes, context: &Context) -> (Reply, Bytes) {
     let Some(place) = &context.place else { return (head, body) };
-    let sensitive = place.cluster.spec.headers.iter().filter(|(_, value)| value.is_sensitive());
+    let fixed = place.cluster.spec.headers.iter().map(|(_, value)| value);
+    let sensitive = fixed.filter(|value| value.is_sensitive()).chain(place.key.as_ref().map(KeyUse::value));
     let mut body = body;
-    for (_, value) in sensitive {
+    for value in sensitive {
         let secret = secret(value.as_bytes());
         if secret.len() < SHORTEST {
             continue;
