@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::metrics::METRICS;
@@ -75,6 +76,19 @@ const FLUSH: Duration = Duration::from_secs(5);
 pub struct Journal<R> {
     shared: Arc<Shared<R>>,
     name: &'static str,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What was noted is written; then nobody holds the file any more.
+impl<R> Drop for Journal<R> {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.filled.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has been told of.
+            let _ = thread.join();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -93,6 +107,8 @@ struct Queue<R> {
     done: u64,
     /// Whether somebody waits for the disk.
     flushing: bool,
+    /// Whether nothing more will be noted.
+    closed: bool,
 }
 
 impl<R> Shared<R> {
@@ -114,12 +130,13 @@ impl<R: Send + 'static> Journal<R> {
         lines: L,
     ) -> io::Result<Self> {
         let opened = file.map(LogFile::open).transpose()?;
-        let queue = Queue { records: VecDeque::new(), lost: 0, taken: 0, done: 0, flushing: false };
+        let queue =
+            Queue { records: VecDeque::new(), lost: 0, taken: 0, done: 0, flushing: false, closed: false };
         let shared =
             Arc::new(Shared { queue: Mutex::new(queue), filled: Condvar::new(), written: Condvar::new() });
         let mut writer = Writer::new(name, opened, tee, lines, Arc::clone(&shared))?;
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || writer.run())?;
-        Ok(Self { shared, name })
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || writer.run())?;
+        Ok(Self { shared, name, thread: Some(thread) })
     }
 
     /// Notes something. Says whether there was room for it.
@@ -217,6 +234,9 @@ impl<L: Lines> Writer<L> {
                 None => Ok(()),
             });
             self.told(written.err());
+            if self.is_over(taken) {
+                return;
+            }
             if self.failing {
                 // What comes meanwhile waits in the queue, which is bounded.
                 std::thread::sleep(PAUSE);
@@ -228,10 +248,17 @@ impl<L: Lines> Writer<L> {
         }
     }
 
+    /// Whether everything that ever will be noted was written, or cannot be.
+    fn is_over(&self, taken: u64) -> bool {
+        let mut queue = self.shared.lock();
+        queue.done = if self.failing { queue.done } else { taken };
+        queue.closed && (self.failing || queue.records.is_empty())
+    }
+
     /// What was noted since, how much was lost, and how much was ever taken; after a while, whether there is any or not.
     fn next(&self) -> (VecDeque<L::Record>, u64, u64, bool) {
         let mut queue = self.shared.lock();
-        if queue.records.is_empty() && !queue.flushing {
+        if queue.records.is_empty() && !queue.flushing && !queue.closed {
             let waited = self.shared.filled.wait_timeout(queue, TICK);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
             if !queue.records.is_empty() && !queue.flushing {
@@ -295,6 +322,9 @@ impl<L: Lines> Writer<L> {
                     self.add(line);
                 }
                 let written = self.write();
+                if let Some(file) = &mut self.file {
+                    file.begin();
+                }
                 self.told(written.err());
             }
             Err(error) => self.told(Some(error)),

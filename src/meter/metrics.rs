@@ -3,16 +3,20 @@
 
 mod access;
 mod keys;
+mod limits;
+mod money;
 
 use std::sync::LazyLock;
 
-pub use keys::ProviderKeys;
 use prometheus::{
     CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use access::Access;
+pub use keys::ProviderKeys;
+pub use limits::{Limits, Store};
+pub use money::Money;
 
 /// Every family.
 #[derive(Debug)]
@@ -46,49 +50,6 @@ pub struct Metrics {
     pub money: Money,
     /// The store that nodes share.
     pub store: Store,
-}
-
-/// Families of what is spent.
-#[derive(Debug)]
-pub struct Money {
-    /// Dollars, by provider, cluster and model alias. A float: the ledger is exact.
-    pub cost: CounterVec,
-    /// Attempts that nobody knows the price of, by cluster.
-    pub unpriced: IntCounterVec,
-    /// Records of the ledger by what became of them: `written`, `lost`.
-    pub records: IntCounterVec,
-    /// Records that wait to be written.
-    pub waiting: IntGauge,
-    /// Writes of the ledger that failed, and were tried again.
-    pub errors: IntCounterVec,
-    /// Records that a sink beside the files had no room for, by sink.
-    pub spilled: IntCounterVec,
-}
-
-/// Families of the store that nodes share.
-#[derive(Debug)]
-pub struct Store {
-    /// Commands by outcome: `ok`, `error`, `late`.
-    pub commands: IntCounterVec,
-    /// 1 while nobody asks it, because it failed or was late.
-    pub away: IntGauge,
-    /// How long exchanges waited for its answer, seconds.
-    pub wait: Histogram,
-    /// What nodes took ahead of use, by measure.
-    pub slices: IntCounterVec,
-    /// What nodes let through on their own while it was away, by measure.
-    pub alone: IntCounterVec,
-    /// Nodes that share it, as it said last.
-    pub nodes: IntGauge,
-}
-
-/// Families of limits.
-#[derive(Debug)]
-pub struct Limits {
-    /// Exchanges refused, by the kind of subject, the measure and the period.
-    pub refused: IntCounterVec,
-    /// Shares of budgets that were reached, by the kind of subject and the period.
-    pub warned: IntCounterVec,
 }
 
 /// Families of the client's side.
@@ -225,8 +186,6 @@ const LONG: &[f64] = &[
 /// Second buckets between tokens.
 const SHORT: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// Second buckets for waits on the shared store, whose deadline is some milliseconds.
-const STORE: &[f64] = &[0.000_25, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.5];
 /// Second buckets for what Forebay adds.
 const TINY: &[f64] = &[
     0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05,
@@ -422,55 +381,6 @@ impl Breakers {
     }
 }
 
-impl Limits {
-    fn new(make: &Builder) -> Self {
-        Self {
-            refused: make.counters(
-                "forebay_limit_refused_total",
-                "Exchanges refused for a limit, by whose it is, what it counts and its period",
-                &["of", "measure", "per"],
-            ),
-            warned: make.counters(
-                "forebay_budget_warnings_total",
-                "Shares of budgets that were reached, by whose it is and its period",
-                &["of", "per"],
-            ),
-        }
-    }
-}
-
-impl Store {
-    fn new(make: &Builder) -> Self {
-        Self {
-            commands: make.counters(
-                "forebay_store_commands_total",
-                "Commands to the shared store, by outcome: ok, error, late",
-                &["outcome"],
-            ),
-            away: make.gauge("forebay_store_away", "1 while the shared store is not asked, because it failed or was late"),
-            wait: make
-                .histograms(
-                    "forebay_store_wait_seconds",
-                    "How long exchanges waited for the shared store, those included that got no answer in time",
-                    &[],
-                    STORE,
-                )
-                .with_label_values::<&str>(&[]),
-            slices: make.counters(
-                "forebay_limit_slices_total",
-                "Slices of shared limits that were taken ahead of use, by measure",
-                &["measure"],
-            ),
-            alone: make.counters(
-                "forebay_limit_alone_total",
-                "What was let through by a node's own share of a limit while the shared store was away, by measure",
-                &["measure"],
-            ),
-            nodes: make.gauge("forebay_store_nodes", "Nodes that share limits, as the store said last"),
-        }
-    }
-}
-
 impl Admission {
     fn new(make: &Builder) -> Self {
         Self {
@@ -527,39 +437,6 @@ impl Drains {
                 "forebay_evicted_total",
                 "Exchanges ended or moved because the time of their drained endpoint was over",
                 &["cluster"],
-            ),
-        }
-    }
-}
-
-impl Money {
-    fn new(make: &Builder) -> Self {
-        Self {
-            cost: make.float_counters(
-                "forebay_cost_usd_total",
-                "What attempts cost, dollars; rounded, unlike the ledger",
-                &["provider", "cluster", "model"],
-            ),
-            unpriced: make.counters(
-                "forebay_unpriced_requests_total",
-                "Attempts that nobody knows the price of",
-                &["cluster"],
-            ),
-            records: make.counters(
-                "forebay_ledger_records_total",
-                "Records of the ledger, by what became of them: written, lost",
-                &["outcome"],
-            ),
-            waiting: make.gauge("forebay_ledger_waiting", "Records that wait to be written"),
-            errors: make.counters(
-                "forebay_ledger_errors_total",
-                "Writes of the ledger that failed and are tried again, by sink: file, stdout, http",
-                &["sink"],
-            ),
-            spilled: make.counters(
-                "forebay_ledger_spilled_total",
-                "Records that a sink beside the files had no room for, by sink: stdout, http",
-                &["sink"],
             ),
         }
     }

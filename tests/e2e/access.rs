@@ -257,8 +257,8 @@ async fn operate(edge: &Edge, path: &str, body: Value) -> Reply {
 }
 
 fn files(directory: &Path) -> String {
-    let all = std::fs::read_dir(directory).unwrap();
-    all.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect()
+    let all = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    all.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }
 
 #[tokio::test]

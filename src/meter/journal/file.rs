@@ -18,6 +18,8 @@ pub struct LogFile {
     file: File,
     /// Where the next line goes.
     length: u64,
+    /// Where the first that was noted goes: what stands before it began the file.
+    begun: u64,
     /// Since when something is written and not synced.
     unsynced: Option<Instant>,
 }
@@ -57,7 +59,7 @@ impl LogFile {
             let length = before.metadata()?.len();
             last = last_line(&self::tail(&mut before, length)?);
         }
-        let file = Self { spec: spec.clone(), file, length, unsynced: None };
+        let file = Self { spec: spec.clone(), file, length, begun: 0, unsynced: None };
         Ok(Opened { file, last, torn })
     }
 
@@ -98,9 +100,14 @@ impl LogFile {
         Ok(())
     }
 
-    /// Whether another is to be begun.
+    /// What stands in it now is only its beginning.
+    pub fn begin(&mut self) {
+        self.begun = self.length;
+    }
+
+    /// Whether another is to be begun: never before something was noted in this one.
     pub fn is_full(&self) -> bool {
-        self.length >= self.spec.rotate
+        self.length > self.begun && self.length >= self.spec.rotate
     }
 
     /// Puts it aside under the next number, and begins another. Gives the last line of the old one.
@@ -116,7 +123,7 @@ impl LogFile {
         let tail = tail(&mut self.reread()?, self.length)?;
         std::fs::rename(&self.spec.path, &aside)?;
         self.file = create(&self.spec.path)?;
-        (self.length, self.unsynced) = (0, None);
+        (self.length, self.begun, self.unsynced) = (0, 0, None);
         if let Some(folder) = self.spec.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             File::open(folder)?.sync_all()?;
         }

@@ -125,10 +125,11 @@ fn files_follow_on_each_other_and_the_oldest_go() {
 #[test]
 fn what_no_room_is_left_for_is_counted() {
     let folder = Folder::new();
-    let queue = Queue { records: VecDeque::new(), lost: 0, taken: 0, done: 0, flushing: false };
+    let queue =
+        Queue { records: VecDeque::new(), lost: 0, taken: 0, done: 0, flushing: false, closed: false };
     let shared =
         Arc::new(Shared { queue: Mutex::new(queue), filled: Condvar::new(), written: Condvar::new() });
-    let journal = Journal { shared: Arc::clone(&shared), name: "test" };
+    let journal = Journal { shared: Arc::clone(&shared), name: "test", thread: None };
     let noted = (0..BOUND as u64 + 7).filter(|number| journal.note(*number)).count();
     assert_eq!(noted, BOUND);
     let mut writer =
