@@ -5,15 +5,15 @@
 //! # The life of an exchange
 //!
 //! ```text
-//! server ─ guard ─ admit ─ receive ─ find alias ─ plan ─┬─ attempt ─┐
-//!          strict  route   bounds    model →      order │  write    │ it failed before
-//!          HTTP    caller  envelope  deployments        │  connect  │ its first content:
-//!                                                       │  send     │ the next place,
-//!                                                       │  open     │ or a wait
-//!                                                       └───────────┘
-//!                                                             │
-//!                      log line ─ metrics ─ settle ─ deliver ─┘
-//!                                                    as it is, or translated
+//! server ─ guard ─ admit ─ receive ─ find alias ─ reserve ─ plan ─┬─ attempt ─┐
+//!          strict  route   bounds    model →      limits    order │  write    │ it failed before
+//!          HTTP    caller  policies  deployments  budgets         │  connect  │ its first content:
+//!                                                                 │  send     │ the next place,
+//!                                                                 │  open     │ or a wait
+//!                                                                 └───────────┘
+//!                                                                       │
+//!          log line ─ metrics ─ settle ─ ledger ─ each attempt closed ─ deliver
+//!                                                                       as it is, or translated
 //! ```
 //!
 //! It stands as a list of steps in [`exchange`], and as tries in [`exchange::engine`]. An attempt writes the request in
@@ -81,6 +81,14 @@
 //!   finds no place, so that GPUs stay in use; every other sign sets the cluster aside as a whole.
 //! - Ids that one upstream alone knows carry a signed mark only where a model has several owners
 //!   ([`dialect::owned`]): a lone upstream's replies pass untouched.
+//! - What an attempt used is known in one place, where it is closed ([`exchange`]'s bill): the ledger, the limits, the
+//!   budgets and the metrics of cost all take it from there, so that they cannot differ.
+//! - Limits that nodes share are told to the store as absolute numbers ([`limit::Remote`]), never as differences: an answer
+//!   that was lost, a try again or an outage counts once.
+//! - Tokens of identity providers are verified with aws-lc-rs itself: what a JWT crate would add is a page of code, and the
+//!   choice of algorithms is what such crates have been wrong about.
+//! - The shield against guessing ([`access::shield`]) counts exactly: an estimator's collisions would shut out callers who
+//!   did nothing. Pingora's estimators are the shield against floods, where they cost an innocent one a second.
 //! - The table of losses is found by running the translators on a probe for each field ([`dialect::loss`]), not kept
 //!   beside them.
 
