@@ -5,17 +5,18 @@ use std::sync::Arc;
 use super::Check;
 use crate::config::diagnostic::Path;
 use crate::config::schema::{self, Allowance, ModelQuotas, Outage, Quota, Sharing, Spent};
-use crate::config::value;
+use crate::config::value::{self, Dollars};
 use crate::limit::{self, Limit, Limits, Measure, Per, Reached};
+use crate::meter::price::Money;
 use crate::pattern::Pattern;
 
-/// The most that a budget may be, dollars: what fits into a number of picodollars.
-const RICHEST: f64 = 10_000_000.0;
+/// The most that a budget may be, picodollars: ten million dollars.
+const RICHEST: u64 = 10_000_000_000_000_000_000;
 
 /// What of a quota is not said holds as `other` says.
 fn or(own: &Quota, other: &Quota) -> Quota {
     let budget = &own.budget;
-    let is_said = budget.day.or(budget.month).or(budget.total).is_some();
+    let is_said = budget.day.is_some() || budget.month.is_some() || budget.total.is_some();
     Quota {
         requests_per_second: own.requests_per_second.or(other.requests_per_second),
         requests_per_minute: own.requests_per_minute.or(other.requests_per_minute),
@@ -69,10 +70,10 @@ fn outage(outage: Outage) -> limit::Outage {
 
 /// Refuses amounts and shares that mean nothing.
 fn allowance(allowance: &Allowance, path: &Path, check: &mut Check<'_>) {
-    let amounts = [("day", allowance.day), ("month", allowance.month), ("total", allowance.total)];
+    let amounts = [("day", &allowance.day), ("month", &allowance.month), ("total", &allowance.total)];
     for (key, dollars) in amounts {
-        if dollars.is_some_and(|dollars| !(dollars > 0.0 && dollars <= RICHEST)) {
-            let help = format!("write dollars, more than 0 and at most {RICHEST}");
+        if dollars.as_ref().is_some_and(|dollars| picodollars(dollars).is_none()) {
+            let help = "write dollars, more than 0 and at most 10000000";
             check.error(&path.key(key), "this is no budget", help);
         }
     }
@@ -82,6 +83,12 @@ fn allowance(allowance: &Allowance, path: &Path, check: &mut Check<'_>) {
             check.error(&path, "this is no share", "write a number above 0 and up to 1, such as `0.8`");
         }
     }
+}
+
+/// A budget in picodollars, where it is one.
+fn picodollars(dollars: &Dollars) -> Option<u64> {
+    let count = Money::dollars(&dollars.0)?.count();
+    u64::try_from(count).ok().filter(|count| (1..=RICHEST).contains(count))
 }
 
 fn each(quota: &Quota) -> Vec<Limit> {
@@ -106,13 +113,13 @@ fn each(quota: &Quota) -> Vec<Limit> {
     let mut tell_at = quota.budget.warn_at.clone();
     tell_at.sort_by(f64::total_cmp);
     let reached = Reached { refuse: quota.budget.spent == Spent::Refuse, tell_at: Arc::from(tell_at) };
-    let money = |per, dollars: Option<f64>| {
-        let most = (dollars? * 1e12).round() as u64;
+    let money = |per, dollars: &Option<Dollars>| {
+        let most = picodollars(dollars.as_ref()?)?;
         Some(Limit { measure: Money, per, most, reached: reached.clone(), sharing })
     };
     let budget = &quota.budget;
     let budgets =
-        [money(Per::Day, budget.day), money(Per::Month, budget.month), money(Per::Ever, budget.total)];
+        [money(Per::Day, &budget.day), money(Per::Month, &budget.month), money(Per::Ever, &budget.total)];
     rates.into_iter().chain(budgets).flatten().collect()
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::value::Dollars;
+
 /// How much callers may use whose own keys do not say.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -69,11 +71,11 @@ pub struct Quota {
 #[serde(deny_unknown_fields, default)]
 pub struct Allowance {
     /// Each day.
-    pub day: Option<f64>,
+    pub day: Option<Dollars>,
     /// Each month.
-    pub month: Option<f64>,
+    pub month: Option<Dollars>,
     /// In all.
-    pub total: Option<f64>,
+    pub total: Option<Dollars>,
     /// What is done when it is spent.
     pub spent: Spent,
     /// The shares of it at which a warning is logged, from 0 to 1.
