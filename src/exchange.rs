@@ -199,12 +199,12 @@ async fn run(shared: &Arc<Shared>, session: &mut Downstream<'_>, context: &mut C
     }
     affinity::check(operation, &body.bytes, &alias, context)?;
     context.tally.prompt = prompt_tokens(&envelope, body.bytes.len());
-    limits::reserve(&alias, || prompt(&envelope, &body.bytes), context).await?;
+    limits::reserve(&alias, || prompt(operation, &envelope, &body.bytes), context).await?;
     let clocks = context.snapshot.clocks.with(&context.overrides()).with(&alias.clocks);
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     let betas = betas(operation, session.head());
     let mut client = Client::new(session.again(), context.dialect, clocks.client_write, now);
-    client.quotas = context.used.quotas();
+    client.quotas = context.used.quotas(now);
     let policy = context.route.as_ref().map_or(Policy::Lenient, |route| route.loss);
     let stream = stream && operation.streams();
     let asked = Asked::new(operation, &body.bytes, &envelope, (model, stream), policy, betas.as_deref());
@@ -243,8 +243,9 @@ fn prompt_bytes(envelope: &Envelope<'_>, size: usize) -> usize {
 }
 
 /// What tells how much a request will use.
-fn prompt(envelope: &Envelope<'_>, body: &[u8]) -> Prompt {
-    Prompt::new(body, prompt_bytes(envelope, body.len()), envelope.max_tokens, envelope.n)
+fn prompt(operation: Operation, envelope: &Envelope<'_>, body: &[u8]) -> Prompt {
+    let choices = dialect::request::replies(operation, envelope, body);
+    Prompt::new(body, prompt_bytes(envelope, body.len()), envelope.max_tokens, choices)
 }
 
 /// Answers for an upstream that counts no tokens.
@@ -337,7 +338,7 @@ impl ProxyHttp for Edge {
         _: &mut Session,
         context: &mut Context,
     ) -> pingora_core::Result<Box<HttpPeer>> {
-        raw::peer(context)
+        raw::peer(context).await
     }
 
     async fn request_body_filter(

@@ -34,8 +34,9 @@ mod meter;
 mod rate;
 pub mod remote;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::pattern::Pattern;
@@ -47,13 +48,11 @@ pub use meter::{Meter, Refused};
 pub use rate::{Pace, Rate};
 pub use remote::Remote;
 
-/// Now, by both clocks that limits go by.
+/// Now, by the clocks that limits go by.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Nanoseconds since the process began: what rates go by.
     pub nanos: u64,
-    /// What days and months go by.
-    pub wall: SystemTime,
 }
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -62,7 +61,14 @@ impl Now {
     /// The moment at which the monotonic clock showed that.
     pub fn at(instant: Instant) -> Self {
         let since = instant.saturating_duration_since(*EPOCH);
-        Self { nanos: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX), wall: SystemTime::now() }
+        Self {
+            nanos: since.as_secs().saturating_mul(1_000_000_000).saturating_add(since.subsec_nanos().into()),
+        }
+    }
+
+    /// What days and months go by. Only budgets ask for it.
+    pub fn wall(&self) -> SystemTime {
+        SystemTime::now()
     }
 }
 
@@ -221,13 +227,15 @@ pub struct Limit {
 pub struct Reached {
     /// Whether more is refused; otherwise it is only told.
     pub refuse: bool,
+    /// Whether what has no known price is served all the same. Of budgets only.
+    pub serves_unpriced: bool,
     /// The shares at which it is told beforehand, from 0 to 1, rising. Of budgets only.
     pub tell_at: Arc<[f64]>,
 }
 
 impl Default for Reached {
     fn default() -> Self {
-        Self { refuse: true, tell_at: Arc::default() }
+        Self { refuse: true, serves_unpriced: false, tell_at: Arc::default() }
     }
 }
 
@@ -262,6 +270,40 @@ pub struct Limits {
     pub models: Vec<(Pattern, Vec<Limit>)>,
     /// What is done while the shared store does not answer.
     pub outage: Outage,
+}
+
+/// What is configured of everyone who has no limits of their own, and of whom there are as many as come.
+#[derive(Debug, Default)]
+pub struct Everyones {
+    /// The limits of each.
+    pub limits: Limits,
+    known: Mutex<HashMap<Subject, Arc<Bound>>>,
+}
+
+/// How many of those who came last are known.
+const KNOWN: usize = 16_384;
+
+impl Everyones {
+    /// Those of whom that is configured.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, known: Mutex::default() }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.limits.is_empty()
+    }
+
+    /// The meters of one of them.
+    pub fn of(&self, subject: Subject, book: &Book) -> Arc<Bound> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN {
+            // Their counts are in the book.
+            known.clear();
+        }
+        let new = |subject: &Subject| book.bind(subject, &self.limits);
+        Arc::clone(known.entry(subject).or_insert_with_key(new))
+    }
 }
 
 impl Limits {

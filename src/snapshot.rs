@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::clocks::Clocks;
-use crate::limit::{Book, Limits};
+use crate::limit::{Book, Everyones};
 use crate::meter::price::Prices;
 use crate::meter::{audit, ledger};
 use crate::route::alias::Aliases;
@@ -53,7 +53,7 @@ pub struct Snapshot {
     /// What is used of every limit. It is the same for every configuration of a process.
     pub book: Arc<Book>,
     /// How much each may use who has no limits of their own; whoever calls without a key, by the address.
-    pub everyones: Limits,
+    pub everyones: Everyones,
     /// What any one address may send.
     pub shield: Shield,
     /// Clusters, by name.

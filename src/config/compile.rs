@@ -22,7 +22,7 @@ use super::schema::{self, Clocks, Config, Listener, LogFormat, LogLevel};
 use super::source::{Data, Node, Origin};
 use super::value::{Period, SecretRef, Timer};
 use crate::clocks::{self, Overrides};
-use crate::limit::Book;
+use crate::limit::{Book, Everyones};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::snapshot::{Cause, Causes, Intake, Log, Media, Overload, Process, Retry, Snapshot};
@@ -97,7 +97,7 @@ pub(super) fn compile(
         prices: prices?,
         access: Arc::new(access),
         book,
-        everyones,
+        everyones: Everyones::new(everyones),
         shield: limits::shield(&config.limits.address),
         clusters: clusters.into_values().collect(),
         aliases,

@@ -1,6 +1,8 @@
 //! What changes in a request on its way up, and what is wrong with one that goes nowhere.
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{Dialect, Operation};
 use crate::error::{Error, Kind};
@@ -176,6 +178,53 @@ fn add(edits: &mut Edits, span: std::ops::Range<usize>, with: Bytes) {
     debug_assert!(taken, "an edit overlaps another");
 }
 
+/// How many replies a request asks for, each as long as it allows: `n` in chat, `best_of` and one for each prompt in legacy
+/// completions, `candidateCount` in Gemini. Where that cannot be read, the upstream refuses the request.
+pub fn replies(operation: Operation, envelope: &Envelope<'_>, body: &[u8]) -> Option<u64> {
+    match operation {
+        Operation::Completions => {
+            let asked: Legacy<'_> = serde_json::from_slice(body).unwrap_or_default();
+            let prompts = asked.prompt.map_or(1, |prompt| prompts(prompt.get()));
+            let each = envelope.n.unwrap_or(1).max(asked.best_of.unwrap_or(1));
+            Some(each.saturating_mul(prompts))
+        }
+        Operation::GenerateContent => {
+            let asked: Candidates = serde_json::from_slice(body).unwrap_or_default();
+            asked.config.and_then(|config| config.count)
+        }
+        _ => envelope.n,
+    }
+}
+
+/// How many prompts there are: texts, or lists of tokens. A list of numbers is one.
+fn prompts(text: &str) -> u64 {
+    let items: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
+    let is_number =
+        |item: &&RawValue| item.get().starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    if items.first().is_some_and(is_number) { 1 } else { (items.len() as u64).max(1) }
+}
+
+/// What of a legacy completion says how many replies there are.
+#[derive(Default, Deserialize)]
+struct Legacy<'a> {
+    best_of: Option<u64>,
+    #[serde(borrow)]
+    prompt: Option<&'a RawValue>,
+}
+
+/// What of a request of Gemini's does.
+#[derive(Default, Deserialize)]
+struct Candidates {
+    #[serde(rename = "generationConfig", alias = "generation_config")]
+    config: Option<CandidateCount>,
+}
+
+#[derive(Deserialize)]
+struct CandidateCount {
+    #[serde(rename = "candidateCount", alias = "candidate_count")]
+    count: Option<u64>,
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -190,6 +239,23 @@ mod tests {
         let out = splice(&Bytes::copy_from_slice(body.as_bytes()), &rewrite.edits).concat();
         assert_eq!(out.len(), spliced_len(body.len(), &rewrite.edits));
         (String::from_utf8(out).unwrap(), rewrite.asked)
+    }
+
+    #[test]
+    fn the_replies_that_a_request_asks_for_are_counted() {
+        for (operation, body, expected) in [
+            (Operation::ChatCompletions, r#"{"n":3}"#, Some(3)),
+            (Operation::ChatCompletions, "{}", None),
+            (Operation::Completions, r#"{"prompt":"a"}"#, Some(1)),
+            (Operation::Completions, r#"{"prompt":["a","b"],"n":2}"#, Some(4)),
+            (Operation::Completions, r#"{"prompt":[[1,2],[3]],"best_of":5,"n":2}"#, Some(10)),
+            (Operation::Completions, r#"{"prompt":[1,2,3]}"#, Some(1)),
+            (Operation::GenerateContent, r#"{"generationConfig":{"candidateCount":8}}"#, Some(8)),
+            (Operation::GenerateContent, r#"{"generation_config":{"candidate_count":2}}"#, Some(2)),
+        ] {
+            let envelope = Envelope::parse(body.as_bytes()).unwrap();
+            assert_eq!(replies(operation, &envelope, body.as_bytes()), expected, "{body}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use super::context::Context;
+use super::limits;
 use crate::access::grants::Rank;
 use crate::dialect::Operation;
 use crate::dialect::usage::{Input, Output, Usage};
@@ -31,6 +32,8 @@ pub struct Bill {
 /// What the attempts that are over have cost.
 #[derive(Debug, Default)]
 struct Sums {
+    /// How many attempts were begun.
+    opened: AtomicU64,
     tokens: AtomicU64,
     spent: AtomicU64,
     /// How many of them there are, and of how many nobody knows the price.
@@ -156,7 +159,7 @@ impl Bill {
 
     /// What the attempts that are over have used; nothing where none was sent anything.
     pub(super) fn used(&self) -> Option<Used> {
-        let sums = self.sums.get()?;
+        let sums = self.sums.get().filter(|sums| sums.opened.load(Relaxed) > 0)?;
         Some(Used { tokens: Some(sums.tokens.load(Relaxed)), money: Some(sums.spent.load(Relaxed)) })
     }
 
@@ -281,7 +284,7 @@ impl Context {
     /// wherever it is offered.
     pub(super) fn open_entry(&mut self, operation: Option<Operation>) {
         if matches!(operation, Some(Operation::CountTokens | Operation::GeminiCount)) {
-            return;
+            return self.send_free();
         }
         let Some(place) = &self.place else { return };
         let cluster = Arc::clone(&place.cluster);
@@ -312,7 +315,13 @@ impl Context {
             complete: false,
             closed: false,
         };
+        entry.sums.opened.fetch_add(1, Relaxed);
         self.bill.entry = Some(Box::new(entry));
+    }
+
+    /// Something is sent that costs a request and nothing else.
+    pub(super) fn send_free(&mut self) {
+        self.used.sent().settle(&limits::NOTHING, &Now::at(Instant::now()));
     }
 
     fn facts(&self, operation: Option<Operation>, quote: Quote, model: &str) -> Facts {

@@ -364,8 +364,8 @@ impl Context {
     /// Counts the exchange and writes its line.
     pub fn settle(&mut self, method: &http::Method, path: &str) {
         self.settle_entry();
-        limits::settle(self);
         let now = Instant::now();
+        limits::settle(self, now);
         let status = self.logged_status();
         self.count(method, status, now);
         if self.snapshot.log.access && log_enabled!(target: ACCESS, log::Level::Info) {

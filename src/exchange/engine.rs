@@ -67,6 +67,8 @@ pub(super) async fn reach(
         };
         log::debug!("{}: {} takes over from {}", context.id, next.name, ask.alias.name);
         context.starred = starred;
+        let prompt = || super::prompt(ask.asked.operation, ask.asked.envelope, ask.asked.body);
+        limits::take_over(&next, prompt, context).await?;
         context.alias = Some(Arc::clone(&next));
         ask.alias = next;
     }
@@ -144,11 +146,13 @@ async fn follow<'p>(
         let (mut deployment, flight) = match plan.next(now) {
             Next::Try(deployment, flight) => (deployment, flight),
             Next::Wait(wait) => {
+                context.used.leave_place();
                 pause(beat, client, context, wait).await?;
                 now = Instant::now();
                 continue;
             }
             Next::Queue(index, gate) => {
+                context.used.leave_place();
                 // Few exchanges ever wait: what they need is not part of every one's memory.
                 let turn = Box::pin(queue(beat, gate, deadline, client, context)).await?;
                 let before = std::mem::replace(&mut now, Instant::now());

@@ -17,8 +17,10 @@ use crate::dialect::quota::{self, Quota, Quotas};
 use crate::dialect::usage::{Input, Output, Usage};
 use crate::error::{Error, Kind};
 use crate::frame::http1::Reply;
-use crate::limit::{Bound, Demand, Forecast, Hold, Measure, Now, Prompt, Refused, Short, Subject};
+use crate::limit::{Bound, Demand, Forecast, Hold, Measure, Now, Prompt, Refused, Short, Subject, Used};
+use crate::meter::price::Quote;
 use crate::route::alias::{Alias, Deployment, Named};
+use crate::upstream::cluster::Cluster;
 use crate::upstream::keys::KeyUse;
 
 /// What is known of an exchange's use.
@@ -32,6 +34,8 @@ pub(super) struct Use {
     hold: Hold,
     /// What was taken of those of the place where the next attempt goes. Once something is sent, it is the attempt's.
     next_place: Option<Hold>,
+    /// Whether it may go only where its price is known: a budget that must hold is counted on.
+    needs_price: bool,
     /// What had no room.
     refused: Option<Box<Refused>>,
 }
@@ -53,16 +57,24 @@ impl Use {
         now: &Now,
     ) -> Result<(), Error> {
         let meters = bounds.flat_map(|bound| bound.meters(model));
-        self.hold.reserve(meters, demand, now).await.map_err(|refused| {
-            let error = refusal(&refused);
-            self.refused = Some(refused);
-            error
-        })
+        self.hold.reserve(meters, demand, now).await.map_err(|refused| self.refuse(refused))
+    }
+
+    /// What whoever asks is told, now and in the head of the refusal.
+    fn refuse(&mut self, refused: Box<Refused>) -> Error {
+        let error = refusal(&refused);
+        self.refused = Some(refused);
+        error
     }
 
     /// It has failed: what was taken and not used is there for the client's next try before it hears of it.
     pub(super) fn abandon(&mut self) {
         self.hold.abandon();
+        self.next_place = None;
+    }
+
+    /// It waits before its next attempt: nothing is kept from others meanwhile.
+    pub(super) fn leave_place(&mut self) {
         self.next_place = None;
     }
 
@@ -85,11 +97,11 @@ impl Use {
     }
 
     /// The limits that are in force, as its client is told of them.
-    pub(super) fn quotas(&self) -> Option<Box<Quotas>> {
+    pub(super) fn quotas(&self, now: Instant) -> Option<Box<Quotas>> {
         if self.hold.is_empty() {
             return None;
         }
-        let now = Now::at(Instant::now());
+        let now = Now::at(now);
         let of = [(quota::Measure::Requests, Measure::Requests), (quota::Measure::Tokens, Measure::Tokens)];
         let told = of.into_iter().filter_map(|(of, measure)| {
             let standing = self.hold.standing(measure, &now)?;
@@ -117,15 +129,69 @@ pub(super) async fn reserve(
     if !any {
         return Ok(());
     }
-    let prompt = prompt();
-    let counts_money = callers.iter().chain([&alias.limits]).any(|bound| bound.counts_money());
-    let places = if counts_money { alias.deployments.as_slice() } else { &[] };
-    let demand = demand(&alias.forecast, places, &prompt, context);
-    context.tally.prompt = alias.forecast.tokens(&prompt).0;
-    context.used.prompt = prompt;
+    context.used.prompt = prompt();
     context.used.forecast = Some(Arc::clone(&alias.forecast));
-    let bounds = callers.iter().chain([&alias.limits]);
-    context.used.take(bounds, (&context.model, &demand), &Now::at(Instant::now())).await
+    context.tally.prompt = alias.forecast.tokens(&context.used.prompt).0;
+    let bounds = || callers.iter().chain([&alias.limits]);
+    context.used.needs_price = bounds().any(|bound| bound.needs_price());
+    let demand = demand_of(alias, bounds().any(|bound| bound.counts_money()), context)?;
+    let now = context.timeline.received.unwrap_or(context.timeline.began);
+    context.used.take(bounds(), (&context.model, &demand), &Now::at(now)).await
+}
+
+/// Takes of the limits of an alias that takes over, and of those of whoever asks for that model alone: the others are
+/// taken already.
+///
+/// # Errors
+/// As [`reserve`].
+pub(super) async fn take_over(
+    alias: &Alias,
+    prompt: impl FnOnce() -> Prompt,
+    context: &mut Context,
+) -> Result<(), Error> {
+    let callers = callers(context);
+    let any = !callers.is_empty()
+        || !alias.limits.is_empty()
+        || alias.deployments.iter().any(|place| place.cluster.is_limited());
+    if !any && context.used.forecast.is_none() {
+        return Ok(());
+    }
+    if context.used.forecast.is_none() {
+        context.used.prompt = prompt();
+    }
+    context.used.forecast = Some(Arc::clone(&alias.forecast));
+    let counts_money = callers.iter().chain([&alias.limits]).any(|bound| bound.counts_money());
+    let demand = demand_of(alias, counts_money, context)?;
+    let own = callers.iter().flat_map(|bound| bound.besides(&alias.name, &context.model));
+    let meters = own.chain(alias.limits.meters(&context.model));
+    let took = context.used.hold.reserve(meters, &demand, &Now::at(Instant::now())).await;
+    took.map_err(|refused| context.used.refuse(refused))
+}
+
+/// What a request for an alias will probably use.
+///
+/// # Errors
+/// 403 where a budget must hold and no place of the alias has a price.
+fn demand_of(alias: &Alias, counts_money: bool, context: &Context) -> Result<Demand, Error> {
+    let places = if counts_money { alias.deployments.as_slice() } else { &[] };
+    if context.used.needs_price && !places.iter().any(|place| quote(place, context) != Quote::Unknown) {
+        return Err(unpriced(&context.model));
+    }
+    Ok(demand(&alias.forecast, places, &context.used.prompt, context))
+}
+
+/// What a model costs at a place.
+fn quote(place: &Deployment, context: &Context) -> Quote {
+    let named = Named { model: &context.model, starred: &context.starred };
+    context.snapshot.prices.find(place.cluster.seller(), &place.model.name(named))
+}
+
+fn unpriced(model: &str) -> Error {
+    let public = format!(
+        "nobody knows what the model `{model}` costs, and there is a budget to keep to; ask whoever runs this gateway to \
+         add it to `prices`, or to say `unpriced: serve` of the budget"
+    );
+    Error::policy(Kind::Forbidden, public)
 }
 
 /// What a request will probably use at the dearest of those places: so a budget holds wherever it goes.
@@ -136,11 +202,7 @@ fn demand(forecast: &Forecast, places: &[Deployment], prompt: &Prompt, context: 
         output: Output { total: Some(output), ..Output::default() },
         ..Usage::default()
     };
-    let cost = |place: &Deployment| {
-        let named = Named { model: &context.model, starred: &context.starred };
-        let quote = context.snapshot.prices.find(place.cluster.seller(), &place.model.name(named));
-        quote.cost(&usage).map_or(0, picodollars)
-    };
+    let cost = |place: &Deployment| quote(place, context).cost(&usage).map_or(0, picodollars);
     Demand { tokens: input.saturating_add(output), money: places.iter().map(cost).max().unwrap_or(0) }
 }
 
@@ -153,7 +215,28 @@ pub(super) async fn reserve_raw(context: &mut Context) -> Result<(), Error> {
     if callers.is_empty() {
         return Ok(());
     }
-    context.used.take(callers.iter(), ("", &Demand::default()), &Now::at(Instant::now())).await
+    // What it costs is not known: it is not begun with nothing left.
+    let demand = Demand { tokens: 0, money: 1 };
+    context.used.take(callers.iter(), ("", &demand), &Now::at(Instant::now())).await
+}
+
+/// Takes of the limits of the cluster where a raw request goes, and of the key that it uses there.
+///
+/// # Errors
+/// 429 where there is no room.
+pub(super) async fn reserve_raw_at(
+    cluster: &Cluster,
+    key: Option<&KeyUse>,
+    context: &mut Context,
+) -> Result<(), Error> {
+    context.used.next_place = None;
+    let bounds = [Some(&cluster.spec.limits), key.map(|used| &used.key.limits)];
+    let meters = bounds.into_iter().flatten().flat_map(|bound| bound.meters(""));
+    let (mut hold, demand) = (Hold::default(), Demand { tokens: 0, money: 1 });
+    let took = hold.reserve(meters, &demand, &Now::at(Instant::now())).await;
+    took.map_err(|refused| context.used.refuse(refused))?;
+    context.used.next_place = Some(hold);
+    Ok(())
 }
 
 /// The limits of whoever asks: their own, their team's, its organisation's.
@@ -164,11 +247,10 @@ fn callers(context: &Context) -> Callers {
     match principal.known {
         Known::Anonymous if snapshot.everyones.is_empty() => {}
         Known::Anonymous => {
-            let subject = Subject::Address(context.tenant());
-            callers.push(snapshot.book.bind(&subject, &snapshot.everyones));
+            callers.push(snapshot.everyones.of(Subject::Address(context.tenant()), &snapshot.book));
         }
         Known::Key | Known::Token | Known::Certificate => {
-            let own = principal.limits(&snapshot.book, &snapshot.everyones);
+            let own = principal.limits(&snapshot.book, &snapshot.everyones.limits);
             let groups = principal.groups().map(|group| group.limits(&snapshot.book));
             let all = std::iter::once(own).chain(groups);
             callers.extend(all.filter(|bound| !bound.is_empty()).cloned());
@@ -189,37 +271,41 @@ pub(super) async fn reserve_at<'k>(
     context: &mut Context,
 ) -> Result<(), NoRoom<'k>> {
     context.used.next_place = None;
-    let of_cluster = &deployment.cluster.spec.limits;
-    let of_key = key.map(|used| (used, &used.key.limits)).filter(|(_, bound)| !bound.is_empty());
-    if of_cluster.is_empty() && of_key.is_none() {
+    if context.used.needs_price && quote(deployment, context) == Quote::Unknown {
+        return Err(NoRoom::There(Duration::MAX));
+    }
+    let bounds = [Some(&deployment.cluster.spec.limits), key.map(|used| &used.key.limits)];
+    let bounds = || bounds.into_iter().flatten();
+    if bounds().all(|bound| bound.is_empty()) {
         return Ok(());
     }
-    let counts_money = of_cluster.counts_money() || of_key.is_some_and(|(_, bound)| bound.counts_money());
-    let demand = match &context.used.forecast {
-        Some(forecast) => {
-            let places = if counts_money { std::slice::from_ref(deployment) } else { &[] };
-            demand(forecast, places, &context.used.prompt, context)
+    let places =
+        if bounds().any(|bound| bound.counts_money()) { std::slice::from_ref(deployment) } else { &[] };
+    let demand = context
+        .used
+        .forecast
+        .as_ref()
+        .map(|forecast| demand(forecast, places, &context.used.prompt, context));
+    let mut hold = Hold::default();
+    let meters = bounds().flat_map(|bound| bound.meters(&context.model));
+    let took = hold.reserve(meters, &demand.unwrap_or_default(), &Now::at(Instant::now())).await;
+    took.map_err(|refused| {
+        let wait = match refused.short {
+            Short::Wait(wait) => wait,
+            Short::Away => AWAY,
+            Short::Never => Duration::MAX,
+        };
+        match (&refused.meter.subject, key) {
+            (Subject::ProviderKey(..), Some(used)) => NoRoom::WithKey(used, wait),
+            _ => NoRoom::There(wait),
         }
-        None => Demand::default(),
-    };
-    let (mut hold, now) = (Hold::default(), Now::at(Instant::now()));
-    let wait = |refused: Box<Refused>| match refused.short {
-        Short::Wait(wait) => wait,
-        Short::Away => AWAY,
-        Short::Never => Duration::MAX,
-    };
-    let took = hold.reserve(of_cluster.meters(&context.model), &demand, &now).await;
-    took.map_err(|refused| NoRoom::There(wait(refused)))?;
-    if let Some((used, bound)) = of_key {
-        let took = hold.reserve(bound.meters(&context.model), &demand, &now).await;
-        took.map_err(|refused| NoRoom::WithKey(used, wait(refused)))?;
-    }
+    })?;
     context.used.next_place = Some(hold);
     Ok(())
 }
 
 /// What an exchange used is known now: what its attempts did.
-pub(super) fn settle(context: &mut Context) {
+pub(super) fn settle(context: &mut Context, now: Instant) {
     if context.used.hold.is_empty() && context.used.forecast.is_none() {
         return;
     }
@@ -233,8 +319,12 @@ pub(super) fn settle(context: &mut Context) {
     if used.is_some() {
         context.used.hold.sent();
     }
-    context.used.hold.settle(&used.unwrap_or_default(), &Now::at(Instant::now()));
+    // What was sent and is never billed has used a request, and nothing else.
+    context.used.hold.settle(&used.unwrap_or(NOTHING), &Now::at(now));
 }
+
+/// No tokens, and no money.
+pub(super) const NOTHING: Used = Used { tokens: Some(0), money: Some(0) };
 
 /// What whoever asks is told where there is no room.
 fn refusal(refused: &Refused) -> Error {

@@ -91,7 +91,7 @@ fn target(context: &Context) -> Option<(Arc<Cluster>, bool)> {
 }
 
 /// The endpoint of the next try.
-pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
+pub async fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
     let none = |why: &'static str| PingoraError::explain(ErrorType::HTTPStatus(503), why);
     let (cluster, _) = target(context).ok_or_else(|| none("no raw route"))?;
     context.attempts += 1;
@@ -102,6 +102,11 @@ pub fn peer(context: &mut Context) -> pingora_core::Result<Box<HttpPeer>> {
         .pick(now, &mut fastrand::Rng::new(), &context.tried)
         .ok_or_else(|| none("no endpoint is left"))?
         .keyed(key);
+    limits::reserve_raw_at(&cluster, flight.key(), context).await.map_err(|error| {
+        let status = error.kind.status();
+        context.failure = Some(error);
+        PingoraError::explain(ErrorType::HTTPStatus(status), "a limit of the upstream is reached")
+    })?;
     let endpoint = Arc::clone(flight.endpoint());
     let handle = endpoint.peer().ok_or_else(|| none("the endpoint's name is not resolved"))?;
     let clocks = context.snapshot.clocks.with(&cluster.spec.clocks).with(&context.overrides());
@@ -153,9 +158,11 @@ pub fn request(
         .map_err(|error| PingoraError::explain(ErrorType::InternalError, error.to_string()))?;
     let key = context.raw.as_ref().and_then(InFlight::loan);
     headers::raw_request(head, (&cluster, key), &context.id, &context.forwarded);
-    // What only looks is not billed.
-    if client.method == http::Method::POST {
+    // What only looks is not billed; what is upgraded may be.
+    if client.method == http::Method::POST || client.headers.contains_key(http::header::UPGRADE) {
         context.open_entry(None);
+    } else {
+        context.send_free();
     }
     context.timeline.sent = Some(Instant::now());
     context.phase = When::Head;
@@ -268,6 +275,9 @@ pub async fn failed(session: &mut Session, error: &PingoraError, context: &mut C
     let upstream = |kind, public| Error::upstream(kind, public).because(error);
     let told = match (error.etype(), error.esource()) {
         (ErrorType::Custom("cut"), _) => return 0,
+        (ErrorType::HTTPStatus(429), _) if context.failure.is_some() => {
+            context.failure.take().unwrap_or_else(Error::client_gone)
+        }
         (&TOO_LARGE, _) => intake::too_large(max_body(context)).because(error),
         (_, ErrorSource::Downstream) => unread(&session.downstream_session, error),
         (ErrorType::HTTPStatus(503), _) => {

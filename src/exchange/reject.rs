@@ -24,7 +24,9 @@ pub(super) async fn answer_failure(
 ) -> Option<Box<pingora_core::Error>> {
     let cut =
         || Some(pingora_core::Error::explain(pingora_core::ErrorType::Custom("cut"), error.to_string()));
-    context.used.abandon();
+    if context.bill.used().is_none() {
+        context.used.abandon();
+    }
     if error.kind == Kind::ClientGone {
         return cut();
     }

@@ -212,11 +212,13 @@ impl Seeking<'_> {
             let (deployment, flight) = match plan.next(now) {
                 Next::Try(deployment, flight) => (deployment, flight),
                 Next::Wait(wait) => {
+                    context.used.leave_place();
                     pause(beat, client, context, wait).await?;
                     now = Instant::now();
                     continue;
                 }
                 Next::Queue(index, gate) => {
+                    context.used.leave_place();
                     let turn = queue(beat, gate, self.terms.deadline, client, context).await?;
                     let before = std::mem::replace(&mut now, Instant::now());
                     plan.turned(index, turn, now.saturating_duration_since(before));

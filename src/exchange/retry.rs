@@ -48,6 +48,10 @@ pub struct Plan<'a> {
     only: Option<Arc<Owner>>,
     /// Keys that were refused.
     refused_keys: Vec<Arc<ProviderKey>>,
+    /// Keys whose limits have no room for the exchange before then.
+    full_keys: Vec<(Arc<ProviderKey>, Instant)>,
+    /// Whether the cluster that was last picked had not been asked before.
+    is_new: bool,
     /// The place that it has at a cluster's gate, which it keeps for as long as it stays with the cluster.
     held: Option<(&'a Cluster, Arc<Permit>)>,
     /// The deployment for whose place it has waited: the next to be tried.
@@ -208,6 +212,8 @@ impl<'a> Plan<'a> {
             barred: SmallVec::new(),
             only: None,
             refused_keys: Vec::new(),
+            full_keys: Vec::new(),
+            is_new: false,
             held: None,
             next_at: None,
             full: None,
@@ -269,7 +275,8 @@ impl<'a> Plan<'a> {
     /// Whether a cluster may be asked. Once by every exchange, whichever failed before; again, only within its budget.
     fn may_ask(&mut self, cluster: &'a Cluster) -> bool {
         let replaces = std::mem::take(&mut self.replaces);
-        if !self.asked_before.iter().any(|known| std::ptr::eq(*known, cluster)) {
+        self.is_new = !self.asked_before.iter().any(|known| std::ptr::eq(*known, cluster));
+        if self.is_new {
             self.asked_before.push(cluster);
             cluster.budget.pay_in(self.rules.retry.budget);
             return true;
@@ -290,17 +297,18 @@ impl<'a> Plan<'a> {
     /// The limits of that deployment, or of the key, have no room for the exchange for so long: it was not asked.
     pub(super) fn has_no_room(&mut self, deployment: &'a Deployment, no_room: NoRoom<'_>, now: Instant) {
         self.made -= 1;
+        // To come back later is no further attempt.
+        if self.is_new {
+            self.asked_before.pop();
+        }
         match no_room {
             NoRoom::There(wait) => {
                 if let Some(index) = self.index_of(deployment) {
                     self.limited.push((index, now + wait.min(FAR)));
                 }
             }
-            NoRoom::WithKey(used, wait) => {
-                if !self.rest_key(deployment, Some(used), now + wait.min(FAR), now) {
-                    self.refused_keys.push(Arc::clone(&used.key));
-                }
-            }
+            // Others may have less to ask of it.
+            NoRoom::WithKey(used, wait) => self.full_keys.push((Arc::clone(&used.key), now + wait.min(FAR))),
         }
     }
 
@@ -516,7 +524,9 @@ impl<'a> Plan<'a> {
     /// No place is left for now: how long until there is one again?
     fn wait(&mut self, now: Instant) -> Next<'a> {
         let usable = self.order.iter().filter(|index| !self.barred.contains(index));
-        let rest = usable.filter_map(|index| self.left_alone(*index, now)).min();
+        let places = usable.filter_map(|index| self.left_alone(*index, now));
+        let keys = self.full_keys.iter().map(|(_, until)| until.saturating_duration_since(now));
+        let rest = places.chain(keys).min();
         let tired = (!self.tired.is_empty()).then(|| self.backoff().max(self.asked));
         let wait = match (tired, rest) {
             (Some(tired), Some(rest)) => tired.min(rest),
@@ -534,6 +544,7 @@ impl<'a> Plan<'a> {
         self.held = None;
         self.asked = Duration::ZERO;
         self.tired.clear();
+        self.full_keys.retain(|(_, until)| *until > now + wait);
         Next::Wait(wait)
     }
 

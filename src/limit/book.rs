@@ -41,6 +41,7 @@ pub struct Bound {
     all: Meters,
     models: Box<[(Pattern, Meters)]>,
     counts_money: bool,
+    needs_price: bool,
 }
 
 impl Bound {
@@ -50,9 +51,21 @@ impl Bound {
         self.all.iter().chain(such.flat_map(|(_, meters)| meters))
     }
 
+    /// Those that count for one model and not for another, which it takes over from.
+    pub fn besides<'b>(&'b self, model: &'b str, other: &'b str) -> impl Iterator<Item = &'b Arc<Meter>> {
+        let such =
+            self.models.iter().filter(|(pattern, _)| pattern.matches(model) && !pattern.matches(other));
+        such.flat_map(|(_, meters)| meters)
+    }
+
     /// Whether any of them counts money.
     pub fn counts_money(&self) -> bool {
         self.counts_money
+    }
+
+    /// Whether any of them is a budget that must hold whatever it costs.
+    pub fn needs_price(&self) -> bool {
+        self.needs_price
     }
 
     /// Whether there are none.
@@ -85,10 +98,15 @@ impl Book {
             let name = Arc::from(pattern.to_string());
             (pattern.clone(), meters(Some(&name), limits))
         });
-        let bound = Bound { all: meters(None, &limits.all), models: such.collect(), counts_money: false };
-        let every = bound.all.iter().chain(bound.models.iter().flat_map(|(_, meters)| meters));
-        let counts_money = every.into_iter().any(|meter| meter.limit.measure == Measure::Money);
-        Arc::new(Bound { counts_money, ..bound })
+        let (all, models): (Meters, Box<[_]>) = (meters(None, &limits.all), such.collect());
+        let is_money = |meter: &Arc<Meter>| meter.limit.measure == Measure::Money;
+        let must_hold = |meter: &Arc<Meter>| {
+            is_money(meter) && meter.limit.reached.refuse && !meter.limit.reached.serves_unpriced
+        };
+        // One for some models alone may be none for the one that is asked for; it is known for which soon enough.
+        let counts_money = all.iter().chain(models.iter().flat_map(|(_, meters)| meters)).any(is_money);
+        let needs_price = all.iter().any(must_hold);
+        Arc::new(Bound { all, models, counts_money, needs_price })
     }
 
     fn meter(

@@ -75,7 +75,8 @@ impl Budget {
             return Err(wait.filter(|_| is_ever).map_or(Short::Never, Short::Wait));
         }
         state.held = state.held.saturating_add(amount);
-        Ok((period, after))
+        // Another may have begun the next period meanwhile.
+        Ok((state.period, after))
     }
 
     /// What was set aside in that period turns out to be something else. What belongs to a period that is over counts there.

@@ -2,7 +2,8 @@
 //!
 //! A prompt's tokens are guessed from its bytes: [`FIRST_RATIO`] to begin with, and then as many bytes to a token as the
 //! model's prompts have had of late, which makes up for languages and tokenisers. Files inside it, as base64, count as
-//! [`FILE`] tokens each, for providers bill pictures by their size and not by their bytes. A reply's tokens are what the
+//! [`FILE`] tokens each, for providers bill pictures by their size and not by their bytes; they are known by the members
+//! that they stand in. A reply's tokens are what the
 //! request allows, times the choices it asks for, or what the model's replies have had on average.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,7 +17,7 @@ const FIRST_RATIO: u64 = 3800;
 const FIRST_REPLY: u64 = 500;
 /// What a file inside a prompt counts as.
 const FILE: u64 = 1000;
-/// How long a text without a blank must be to be a file.
+/// How long a string must be to be a file.
 const LONG: usize = 2048;
 /// The weight of what is known already against one exchange more.
 const MEMORY: u64 = 15;
@@ -59,19 +60,38 @@ impl Prompt {
     }
 }
 
-/// How many strings of a body are files, and their bytes: long ones without a blank near their beginning.
+/// How many strings of a body are files, and their bytes: long ones in the members in which dialects carry files. What
+/// stands anywhere else is text, whatever it looks like: who writes it would else pay for a file.
 fn files(body: &[u8]) -> (u64, usize) {
     let (mut count, mut bytes, mut from) = (0, 0, 0);
     for quote in memchr::memchr_iter(b'"', body) {
         let text = body.get(from..quote).unwrap_or_default();
-        let start = text.get(..256).unwrap_or_default();
-        if text.len() >= LONG && !start.contains(&b' ') && !start.contains(&b'\\') {
+        if text.len() >= LONG && is_file(body.get(..from).unwrap_or_default(), text) {
             count += 1;
             bytes += text.len();
         }
         from = quote + 1;
     }
     (count, bytes)
+}
+
+/// Whether a string is a file, by the member whose value it is.
+fn is_file(before: &[u8], text: &[u8]) -> bool {
+    let blank = |byte: &u8| byte.is_ascii_whitespace();
+    let back = |bytes: &[u8]| bytes.len() - bytes.iter().rev().take_while(|byte| blank(byte)).count();
+    let Some(before) = before.strip_suffix(b"\"") else { return false };
+    let Some(before) = before.get(..back(before)).and_then(|before| before.strip_suffix(b":")) else {
+        return false;
+    };
+    let Some(before) = before.get(..back(before)).and_then(|before| before.strip_suffix(b"\"")) else {
+        return false;
+    };
+    let name = before.rsplit(|byte| *byte == b'"').next().unwrap_or_default();
+    match name {
+        b"data" | b"file_data" | b"bytes" | b"b64_json" => text.iter().take(256).all(u8::is_ascii_graphic),
+        b"url" | b"image_url" => text.starts_with(b"data:"),
+        _ => false,
+    }
 }
 
 impl Forecast {
@@ -155,6 +175,12 @@ mod tests {
         let body = format!(r#"{{"messages":[{{"text":"{}"}},{{"data":"{data}"}}]}}"#, "word ".repeat(600));
         let prompt = Prompt::new(body.as_bytes(), body.len(), Some(1), None);
         assert_eq!(prompt.files, 1);
+        let chinese = format!(r#"{{"text":"{}"}}"#, "天地玄黄宇宙洪荒".repeat(500));
+        assert_eq!(
+            Prompt::new(chinese.as_bytes(), chinese.len(), None, None).files,
+            0,
+            "no blanks, and no file"
+        );
         assert!((3000..3200).contains(&prompt.text), "{}", prompt.text);
     }
 }

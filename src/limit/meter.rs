@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::budget::period_of;
-use super::remote::{Lack, Part, Remote, Share, Source};
+use super::remote::{Lack, Origin, Part, Remote, Share, Source};
 use super::{Budget, Limit, Measure, Now, Outage, Pace, Per, Rate, Short, Standing, Subject};
 use crate::meter::metrics::METRICS;
 
@@ -32,7 +32,7 @@ impl Count {
         match self {
             Self::Rate(rate) => rate.is_full(now.nanos),
             Self::Concurrency(under_way) => under_way.load(Relaxed) == 0,
-            Self::Budget(budget) => budget.is_full(per, now.wall),
+            Self::Budget(budget) => budget.is_full(per, now.wall()),
             Self::Shared(share) => share.is_idle(now),
         }
     }
@@ -60,8 +60,8 @@ pub struct Meter {
 pub(super) struct Taken {
     pub(super) meter: Arc<Meter>,
     pub(super) amount: u64,
-    /// Nanoseconds.
-    at: u64,
+    /// From when on it comes back, of a rate; nanoseconds.
+    from: u64,
     /// Of a budget.
     period: u32,
     /// Of a shared limit.
@@ -110,15 +110,17 @@ impl Meter {
     /// # Errors
     /// Where there is not enough.
     pub(super) fn take(self: &Arc<Self>, amount: u64, now: &Now) -> Result<Took, Refused> {
-        let taken = |(source, period)| self.taken(amount, (source, period), now);
+        let taken = |of| self.taken(amount, of);
         let took = match &*self.count {
-            Count::Rate(rate) => rate.take(&self.pace, amount, now.nanos).map(|()| taken((Source::Store, 0))),
-            Count::Concurrency(under_way) => self.enter(under_way).map(|()| taken((Source::Store, 0))),
+            Count::Rate(rate) => {
+                rate.take(&self.pace, amount, now.nanos).map(|from| taken(Origin { from, ..Origin::HERE }))
+            }
+            Count::Concurrency(under_way) => self.enter(under_way).map(|()| taken(Origin::HERE)),
             Count::Budget(budget) => {
                 let terms = (self.limit.per, self.limit.most, !self.limit.reached.refuse);
-                budget.take(terms, amount, now.wall).map(|(period, after)| {
+                budget.take(terms, amount, now.wall()).map(|(period, after)| {
                     self.tell(period, after);
-                    taken((Source::Store, period))
+                    taken(Origin { period, ..Origin::HERE })
                 })
             }
             Count::Shared(share) => match share.take(amount, now, self.outage) {
@@ -130,13 +132,14 @@ impl Meter {
         took.map(Took::Taken).map_err(|short| self.refused(amount, short))
     }
 
-    fn taken(self: &Arc<Self>, amount: u64, (source, period): (Source, u32), now: &Now) -> Taken {
+    fn taken(self: &Arc<Self>, amount: u64, of: Origin) -> Taken {
+        let Origin { source, period, from } = of;
         if let Count::Shared(share) = &*self.count
             && !self.limit.reached.tell_at.is_empty()
         {
             self.tell(period, share.spoken_for());
         }
-        Taken { meter: Arc::clone(self), amount, at: now.nanos, period, source }
+        Taken { meter: Arc::clone(self), amount, from, period, source }
     }
 
     pub(super) fn refused(self: &Arc<Self>, asked: u64, short: Short) -> Refused {
@@ -185,7 +188,7 @@ impl Meter {
     pub fn standing(&self, now: &Now) -> Option<Standing> {
         match &*self.count {
             Count::Rate(rate) => Some(rate.standing(&self.pace, now.nanos)),
-            Count::Budget(budget) => Some(budget.standing((self.limit.per, self.limit.most), now.wall)),
+            Count::Budget(budget) => Some(budget.standing((self.limit.per, self.limit.most), now.wall())),
             Count::Shared(share) => share.standing(now),
             Count::Concurrency(_) => None,
         }
@@ -206,10 +209,14 @@ impl Wanted {
     /// The store gave it.
     pub(super) fn given(self, now: &Now) -> Taken {
         let period = match self.meter.limit.measure {
-            Measure::Money => period_of(self.meter.limit.per, now.wall),
+            Measure::Money => period_of(self.meter.limit.per, now.wall()),
             Measure::Requests | Measure::Tokens | Measure::Concurrency => 0,
         };
-        self.meter.taken(self.amount, (Source::Store, period), now)
+        let from = match &*self.meter.count {
+            Count::Shared(share) => share.comes_back(self.amount, now),
+            Count::Rate(_) | Count::Concurrency(_) | Count::Budget(_) => now.nanos,
+        };
+        self.meter.taken(self.amount, Origin { source: Source::Store, period, from })
     }
 
     /// The store did not answer: it is taken without, as far as the limit allows that.
@@ -221,7 +228,7 @@ impl Wanted {
             return Err(self.meter.refused(self.amount, Short::Away));
         };
         match share.without(self.amount, now, self.meter.outage) {
-            Ok(of) => Ok(self.meter.taken(self.amount, of, now)),
+            Ok(of) => Ok(self.meter.taken(self.amount, of)),
             Err(short) => Err(self.meter.refused(self.amount, short)),
         }
     }
@@ -232,15 +239,15 @@ impl Taken {
     pub(super) fn settle(self, used: u64, now: &Now) {
         let meter = &self.meter;
         match &*meter.count {
-            Count::Rate(rate) => rate.settle(&meter.pace, (self.amount, self.at), used, now.nanos),
+            Count::Rate(rate) => rate.settle(&meter.pace, (self.amount, self.from), used, now.nanos),
             Count::Budget(budget) => {
-                budget.settle(meter.limit.per, (self.amount, self.period), used, now.wall);
+                budget.settle(meter.limit.per, (self.amount, self.period), used, now.wall());
             }
             Count::Concurrency(under_way) => {
                 under_way.fetch_sub(1, Relaxed);
             }
             Count::Shared(share) => {
-                share.settle((self.amount, self.at), (self.source, self.period), used, now);
+                share.settle((self.amount, self.from), (self.source, self.period), used, now);
             }
         }
     }

@@ -35,6 +35,13 @@ impl Pace {
         }
     }
 
+    /// The time, nanoseconds, in which what was not used would still come back, of what was taken to come back `from` then on.
+    /// Whoever took before has its time first: none of it may be counted twice.
+    pub(super) fn unused(&self, (taken, from): (u64, u64), used: u64, now: u64) -> u64 {
+        let end = from.saturating_add(self.span(taken));
+        end.saturating_sub(now.max(from.saturating_add(self.span(used))))
+    }
+
     /// How much comes back in that time, nanoseconds.
     pub(super) fn amount(&self, span: u64) -> u64 {
         let amount = u128::from(span) * u128::from(self.most) / u128::from(self.per.max(1));
@@ -47,36 +54,38 @@ impl Pace {
 pub struct Rate(AtomicU64);
 
 impl Rate {
-    /// Takes so much, if it is there. It is `now`, nanoseconds.
+    /// Takes so much, if it is there. It is `now`, nanoseconds. Gives from when on it comes back: later than now where others
+    /// have taken before.
     ///
     /// # Errors
     /// Says when it will be there.
-    pub fn take(&self, pace: &Pace, amount: u64, now: u64) -> Result<(), Short> {
+    pub fn take(&self, pace: &Pace, amount: u64, now: u64) -> Result<u64, Short> {
         if amount > pace.most {
             return Err(Short::Never);
         }
         let (span, last) = (pace.span(amount), now.saturating_add(pace.per));
         let mut full = self.0.load(Relaxed);
         loop {
-            let next = full.max(now).saturating_add(span);
+            let from = full.max(now);
+            let next = from.saturating_add(span);
             if next > last {
                 return Err(Short::Wait(Duration::from_nanos(next - last)));
             }
             match self.0.compare_exchange_weak(full, next, Relaxed, Relaxed) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(from),
                 Err(other) => full = other,
             }
         }
     }
 
-    /// What was taken `at` that time turns out to be something else. More is taken whether or not it is there; what is too
-    /// much is given back as far as it has not come back by itself.
-    pub fn settle(&self, pace: &Pace, (taken, at): (u64, u64), used: u64, now: u64) {
+    /// What was taken, to come back `from` then on, turns out to be something else. More is taken whether or not it is there;
+    /// what is too much is given back as far as it has not come back by itself.
+    pub fn settle(&self, pace: &Pace, (taken, from): (u64, u64), used: u64, now: u64) {
         if used > taken {
             let more = pace.span(used - taken);
             self.change(|full| full.max(now).saturating_add(more));
         } else if used < taken {
-            let less = pace.span(taken - used).saturating_sub(now.saturating_sub(at));
+            let less = pace.unused((taken, from), used, now);
             self.change(|full| full.saturating_sub(less));
         }
     }
@@ -182,6 +191,28 @@ mod tests {
     }
 
     #[test]
+    fn under_load_it_is_what_is_used_that_counts_and_not_what_was_reserved() {
+        // Each reserves twelve times what it uses, and knows that after three seconds.
+        let (rate, pace) = (Rate::default(), minute(100_000));
+        let (reserved, used, took) = (4_200, 350, 3 * SECOND);
+        let mut under_way = std::collections::VecDeque::new();
+        let mut served = 0;
+        let (step, minutes) = (SECOND / 200, 5);
+        for now in (0..minutes * 60 * SECOND).step_by(step as usize) {
+            while under_way.front().is_some_and(|(at, _)| *at <= now) {
+                let (_, from) = under_way.pop_front().unwrap();
+                rate.settle(&pace, (reserved, from), used, now);
+                served += used;
+            }
+            if let Ok(from) = rate.take(&pace, reserved, now) {
+                under_way.push_back((now + took, from));
+            }
+        }
+        let most = 100_000 * (minutes + 1);
+        assert!((100_000 * minutes * 8 / 10..=most).contains(&served), "{served} of {most}");
+    }
+
+    #[test]
     fn odd_and_very_large_rates_are_kept() {
         let (rate, pace) = (Rate::default(), minute(7));
         assert_eq!((0..20).filter(|_| rate.take(&pace, 1, 0).is_ok()).count(), 7);
@@ -202,9 +233,9 @@ mod tests {
             let (mut now, mut used_in_all) = (0, 0_u64);
             for (pause, amount, used) in asks {
                 now += pause;
-                if rate.take(&pace, amount, now).is_ok() {
+                if let Ok(from) = rate.take(&pace, amount, now) {
                     let used = used.min(amount);
-                    rate.settle(&pace, (amount, now), used, now);
+                    rate.settle(&pace, (amount, from), used, now);
                     used_in_all += used;
                 }
             }

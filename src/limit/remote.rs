@@ -46,7 +46,7 @@ use tokio::time::{Instant, timeout};
 use super::{Limit, Measure, Per, Short, Subject};
 use crate::meter::metrics::METRICS;
 use crate::store::{self, Client};
-pub(super) use share::{Lack, Share, Source};
+pub(super) use share::{Lack, Origin, Share, Source};
 
 /// How many exchanges may ask at once. More are as those to whom the store does not answer.
 const ASKING: usize = 16_384;

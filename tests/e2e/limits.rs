@@ -386,3 +386,122 @@ async fn a_budget_that_only_warns_is_exceeded_and_told() {
     heard(&edge, "key:alice:", 2).await;
     assert_eq!(edge.total("forebay_budget_warnings_total", &["of=\"key\"", "per=\"month\""]).await, 2.0);
 }
+
+#[tokio::test]
+async fn a_key_without_room_for_one_request_is_there_for_others() {
+    let upstream = uses(10, 10).await;
+    let address = upstream.addr;
+    let edge = Edge::start_with(
+        &format!(
+            "clusters:\n  up:\n    provider: vllm\n    endpoints: [\"http://{address}\"]\n    health: {{check: none}}\n\
+             \x20   speaks: [chat_completions]\n    keys:\n\
+             \x20     - {{name: one, key: env:ALICE, limits: {{tokens_per_day: 1000}}}}\n\
+             \x20     - {{name: two, key: env:BOB, limits: {{tokens_per_day: 1000}}}}\n\
+             models: {{\"*\": {{deployments: [{{cluster: up}}]}}}}\n"
+        ),
+        &KEYS,
+    )
+    .await;
+    assert_eq!(ask(&edge, Chat, "", 5000).await.status, 429, "it never has room for that");
+    for _ in 0..4 {
+        assert_eq!(ask(&edge, Chat, "", 100).await.status, 200);
+    }
+    assert_eq!(upstream.received().len(), 4);
+    assert_eq!(edge.total("forebay_limit_refused_total", &["of=\"provider_key\""]).await, 2.0);
+}
+
+#[tokio::test]
+async fn what_nobody_knows_the_price_of_is_refused_where_a_budget_must_hold() {
+    let upstream = uses(10, 10).await;
+    for (settings, status) in [
+        ("budget: {day: 5}", 403),
+        ("budget: {day: 5, unpriced: serve}", 200),
+        ("budget: {day: 5, spent: warn}", 200),
+    ] {
+        let edge = Edge::start_with(
+            &format!(
+                "clusters: {{up: {{provider: openai, base_url: \"http://{}/v1\", api_key: env:BOB, health: {{check: none}}}}}}\n\
+                 models: {{\"*\": {{deployments: [{{cluster: up}}]}}}}\n\
+                 keys: {{alice: {{key: env:ALICE, limits: {{{settings}}}}}}}\n",
+                upstream.addr
+            ),
+            &KEYS,
+        )
+        .await;
+        let reply = ask(&edge, Chat, ALICE, 10).await;
+        assert_eq!(reply.status, status, "{settings}: {reply:?}");
+        if status == 403 {
+            assert!(reply.json()["error"]["message"].as_str().unwrap().contains("`prices`"), "{reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn raw_routes_count_on_the_limits_of_callers_and_of_clusters() {
+    let upstream = Scripted::start(|_| Turn::Say(reply(200, "{}"))).await;
+    let clusters = cluster("up", &upstream, ", limits: {requests_per_day: 5}");
+    let edge = Edge::start_with(
+        &format!(
+            "clusters:\n{clusters}keys: {{alice: {{key: env:ALICE, limits: {{requests_per_day: 3}}}}, bob: {{key: env:BOB}}}}\n\
+             routes: [{{name: files, path: /files, raw: true, cluster: up}}]\n"
+        ),
+        &KEYS,
+    )
+    .await;
+    let get = |fields: &'static str| async {
+        edge.connect().await.ask(&crate::support::get("/files/1", fields)).await.status
+    };
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(get(ALICE).await);
+        edge.idle().await;
+    }
+    assert_eq!(seen, [200, 200, 200, 429], "what only looks is a request, too");
+    assert_eq!([get(BOB).await, get(BOB).await, get(BOB).await], [200, 200, 429], "five in all");
+    assert_eq!(upstream.received().len(), 5);
+}
+
+#[tokio::test]
+async fn a_count_of_tokens_made_upstream_is_a_request() {
+    let upstream = Scripted::start(|_| Turn::Say(reply(200, "{\"input_tokens\": 7}"))).await;
+    let edge = Edge::start_with(
+        &format!(
+            "clusters: {{up: {{provider: anthropic, base_url: \"http://{}\", api_key: env:BOB, health: {{check: none}}}}}}\n\
+             models: {{\"*\": {{deployments: [{{cluster: up}}]}}}}\n\
+             keys: {{alice: {{key: env:ALICE, limits: {{requests_per_day: 2, tokens_per_day: 10000}}}}}}\n",
+            upstream.addr
+        ),
+        &KEYS,
+    )
+    .await;
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "Count."}]}).to_string();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let reply = edge.connect().await.ask(&post("/v1/messages/count_tokens", ALICE, &body)).await;
+        seen.push(reply.status);
+        edge.idle().await;
+    }
+    assert_eq!(seen, [200, 200, 429]);
+}
+
+#[tokio::test]
+async fn an_alias_that_takes_over_has_limits_of_its_own() {
+    let small = Scripted::start(|_| {
+        let long = r#"{"error":{"message":"too long","code":"context_length_exceeded"}}"#;
+        Turn::Say(reply(400, long))
+    })
+    .await;
+    let large = uses(1, 1).await;
+    let clusters = cluster("small", &small, "") + &cluster("large", &large, "");
+    let edge = Edge::start(&format!(
+        "clusters:\n{clusters}models:\n  m: {{deployments: [{{cluster: small}}], fallback: {{too_long: big}}}}\n\
+         \x20 big: {{deployments: [{{cluster: large}}], limits: {{requests_per_day: 2}}}}\n"
+    ))
+    .await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(ask(&edge, Chat, "", 1).await.status);
+    }
+    assert_eq!(seen, [200, 200, 429]);
+    assert_eq!(large.received().len(), 2);
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Check;
 use crate::config::diagnostic::Path;
-use crate::config::schema::{self, Allowance, ModelQuotas, Outage, Quota, Sharing, Spent};
+use crate::config::schema::{self, Allowance, ModelQuotas, Outage, Quota, Sharing, Spent, Unpriced};
 use crate::config::value::{self, Dollars};
 use crate::limit::{self, Limit, Limits, Measure, Per, Reached};
 use crate::meter::price::Money;
@@ -26,8 +26,8 @@ fn or(own: &Quota, other: &Quota) -> Quota {
         tokens_per_day: own.tokens_per_day.or(other.tokens_per_day),
         concurrency: own.concurrency.or(other.concurrency),
         budget: if is_said { budget.clone() } else { other.budget.clone() },
-        sharing: own.sharing,
-        outage: own.outage,
+        sharing: own.sharing.or(other.sharing),
+        outage: own.outage.or(other.outage),
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) fn of((own, models): (&Quota, &ModelQuotas), path: &Path, check: &mut
 
 fn such(own: &Quota, models: &ModelQuotas) -> Limits {
     let models = models.iter().filter_map(|(name, quota)| Some((Pattern::parse(name)?, each(quota))));
-    Limits { all: each(own), models: models.collect(), outage: outage(own.outage) }
+    Limits { all: each(own), models: models.collect(), outage: outage(own.outage.unwrap_or_default()) }
 }
 
 /// The limits of anything else.
@@ -93,7 +93,7 @@ fn picodollars(dollars: &Dollars) -> Option<u64> {
 
 fn each(quota: &Quota) -> Vec<Limit> {
     use Measure::{Concurrency, Money, Requests, Tokens};
-    let sharing = match quota.sharing {
+    let sharing = match quota.sharing.unwrap_or_default() {
         Sharing::Leased => limit::Sharing::Leased,
         Sharing::Exact => limit::Sharing::Exact,
         Sharing::Local => limit::Sharing::Local,
@@ -112,7 +112,11 @@ fn each(quota: &Quota) -> Vec<Limit> {
     ];
     let mut tell_at = quota.budget.warn_at.clone();
     tell_at.sort_by(f64::total_cmp);
-    let reached = Reached { refuse: quota.budget.spent == Spent::Refuse, tell_at: Arc::from(tell_at) };
+    let reached = Reached {
+        refuse: quota.budget.spent == Spent::Refuse,
+        serves_unpriced: quota.budget.unpriced == Unpriced::Serve,
+        tell_at: Arc::from(tell_at),
+    };
     let money = |per, dollars: &Option<Dollars>| {
         let most = picodollars(dollars.as_ref()?)?;
         Some(Limit { measure: Money, per, most, reached: reached.clone(), sharing })

@@ -60,10 +60,10 @@ pub struct Quota {
     pub concurrency: Option<u64>,
     /// Money.
     pub budget: Allowance,
-    /// Where it is counted if there is a store that all nodes share.
-    pub sharing: Sharing,
-    /// What is done while that store does not answer.
-    pub outage: Outage,
+    /// Where it is counted if there is a store that all nodes share (leased).
+    pub sharing: Option<Sharing>,
+    /// What is done while that store does not answer (fail_open).
+    pub outage: Option<Outage>,
 }
 
 /// How much money may be spent, in US dollars, by the prices of `prices`. Days and months are those of UTC.
@@ -78,13 +78,22 @@ pub struct Allowance {
     pub total: Option<Dollars>,
     /// What is done when it is spent.
     pub spent: Spent,
+    /// What is done with models that have no known price: a budget cannot hold for them.
+    pub unpriced: Unpriced,
     /// The shares of it at which a warning is logged, from 0 to 1.
     pub warn_at: Vec<f64>,
 }
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { day: None, month: None, total: None, spent: Spent::Refuse, warn_at: vec![0.8, 0.95] }
+        Self {
+            day: None,
+            month: None,
+            total: None,
+            spent: Spent::Refuse,
+            unpriced: Unpriced::Refuse,
+            warn_at: vec![0.8, 0.95],
+        }
     }
 }
 
@@ -97,6 +106,17 @@ pub enum Spent {
     Refuse,
     /// A warning is logged, and they are served.
     Warn,
+}
+
+/// What is done with models without a known price where there is a budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Unpriced {
+    /// They are refused with 403, unless the budget only warns.
+    #[default]
+    Refuse,
+    /// They are served, and cost the budget nothing.
+    Serve,
 }
 
 /// Where a limit is counted.

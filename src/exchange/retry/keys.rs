@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::{Passed, Plan};
 use crate::exchange::affinity::Owner;
 use crate::route::alias::Deployment;
@@ -25,11 +27,13 @@ impl Plan<'_> {
     /// A key of a deployment's cluster, where it has several or one that changes. Nothing where there is none that will do.
     pub(super) fn key(&self, deployment: &Deployment, trust: Trust, now: Instant) -> Option<Key> {
         let Some(pool) = &deployment.cluster.pool else { return Some(None) };
+        let full = self.full_keys.iter().map(|(key, _)| key);
+        let tried: SmallVec<[_; 4]> = self.refused_keys.iter().chain(full).cloned().collect();
         let wanted = Wanted {
             model: &deployment.model.name(self.rules.named),
             call: self.rules.call,
             only: self.only_key().filter(|_| pool.is_several()),
-            tried: &self.refused_keys,
+            tried: &tried,
             trust,
         };
         pool.lend(&wanted, now).map(|loan| Some(Box::new(loan)))

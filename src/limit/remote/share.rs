@@ -75,6 +75,21 @@ pub(in crate::limit) enum Source {
     Alone,
 }
 
+/// Where something was taken, and what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::limit) struct Origin {
+    pub(in crate::limit) source: Source,
+    /// Of a budget.
+    pub(in crate::limit) period: u32,
+    /// From when on it comes back, of a rate; nanoseconds.
+    pub(in crate::limit) from: u64,
+}
+
+impl Origin {
+    /// Of a limit that is not shared.
+    pub(in crate::limit) const HERE: Self = Self { source: Source::Store, period: 0, from: 0 };
+}
+
 /// Why nothing was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::limit) enum Lack {
@@ -149,16 +164,17 @@ impl Share {
         amount: u64,
         now: &Now,
         outage: Outage,
-    ) -> Result<(Source, u32), Lack> {
+    ) -> Result<Origin, Lack> {
         let period = self.roll(now);
+        let of = |source| Origin { source, period, from: self.comes_back(amount, now) };
         if amount == 0 {
-            return Ok((Source::Store, period));
+            return Ok(of(Source::Store));
         }
         // A free place is one that the store gave, also where limits are exact.
         let from_stock = self.sharing == Sharing::Leased || self.measure == Measure::Concurrency;
         let may_exceed = self.may_exceed.load(Relaxed) && self.measure == Measure::Money;
         if (from_stock && self.draw(signed(amount), 0).is_some()) || (may_exceed && self.owe(amount)) {
-            return Ok((Source::Store, period));
+            return Ok(of(Source::Store));
         }
         if amount > self.most.load(Relaxed) {
             return Err(Lack::Short(Short::Never));
@@ -195,36 +211,47 @@ impl Share {
         amount: u64,
         now: &Now,
         outage: Outage,
-    ) -> Result<(Source, u32), Short> {
+    ) -> Result<Origin, Short> {
         if outage == Outage::Closed {
             return Err(Short::Away);
         }
         let (most, nodes) = (self.most.load(Relaxed), self.remote.nodes());
         let period = self.roll(now);
         let pause = Short::Wait(PLACE);
-        let source = match self.measure {
+        let (source, from) = match self.measure {
             Measure::Requests | Measure::Tokens => {
                 let pace = self.alone_pace();
                 // What is more than the whole share is let through with all of it, and paid for afterwards.
                 let first = amount.min(pace.most());
-                self.alone.take(&pace, first, now.nanos)?;
-                self.alone.settle(&pace, (first, now.nanos), amount, now.nanos);
+                let from = self.alone.take(&pace, first, now.nanos)?;
+                self.alone.settle(&pace, (first, from), amount, now.nanos);
                 self.nudge();
-                Source::Alone
+                (Source::Alone, from)
             }
             Measure::Money => {
                 let left = most.saturating_sub(self.seen.taken.load(Relaxed)) / nodes;
                 self.draw(signed(amount), -signed(left)).ok_or(pause)?;
-                Source::Store
+                (Source::Store, 0)
             }
             Measure::Concurrency => {
                 let least = self.granted.load(Relaxed) - signed(most.div_ceil(nodes));
                 self.draw(1, least.min(0)).ok_or(pause)?;
-                Source::Store
+                (Source::Store, 0)
             }
         };
         METRICS.store.alone.with_label_values(&[self.measure.name()]).inc_by(1);
-        Ok((source, period))
+        Ok(Origin { source, period, from })
+    }
+
+    /// From when on so much comes back that is taken now, nanoseconds: what all nodes have taken comes back first, less what is
+    /// in stock here.
+    pub(in crate::limit) fn comes_back(&self, amount: u64, now: &Now) -> u64 {
+        if !self.is_rate() {
+            return 0;
+        }
+        let stock = u64::try_from(self.stock.load(Relaxed)).unwrap_or(0);
+        let own = self.pace().span(amount.saturating_add(stock));
+        self.seen.full.load(Relaxed).saturating_sub(own).max(now.nanos)
     }
 
     fn alone_pace(&self) -> Pace {
@@ -234,7 +261,7 @@ impl Share {
     /// What was taken turns out to be something else.
     pub(in crate::limit) fn settle(
         self: &Arc<Self>,
-        (taken, at): (u64, u64),
+        (taken, from): (u64, u64),
         (source, period): (Source, u32),
         used: u64,
         now: &Now,
@@ -245,12 +272,11 @@ impl Share {
             Measure::Money => signed(taken).saturating_sub(signed(used)),
             Measure::Requests | Measure::Tokens => {
                 if source == Source::Alone && !self.remote.is_up() {
-                    return self.alone.settle(&self.alone_pace(), (taken, at), used, now.nanos);
+                    return self.alone.settle(&self.alone_pace(), (taken, from), used, now.nanos);
                 }
-                // What has come back by itself does not come back twice.
-                let natural = self.pace().amount(now.nanos.saturating_sub(at));
-                let less = signed(taken.saturating_sub(used).saturating_sub(natural));
-                less - signed(used.saturating_sub(taken))
+                let pace = self.pace();
+                let less = pace.amount(pace.unused((taken, from), used, now.nanos));
+                signed(less.min(taken.saturating_sub(used))) - signed(used.saturating_sub(taken))
             }
         };
         if back != 0 {
@@ -283,7 +309,7 @@ impl Share {
         if self.measure != Measure::Money {
             return 0;
         }
-        let period = period_of(self.per, now.wall);
+        let period = period_of(self.per, now.wall());
         if period <= self.period.load(Relaxed) {
             return self.period.load(Relaxed);
         }
@@ -323,7 +349,7 @@ impl Share {
         if self.measure == Measure::Concurrency {
             return Some(Short::Wait(PLACE));
         }
-        let end = end_of(self.per, now.wall).and_then(|end| end.duration_since(now.wall).ok());
+        let end = end_of(self.per, now.wall()).and_then(|end| end.duration_since(now.wall()).ok());
         Some(end.map_or(Short::Never, Short::Wait))
     }
 
@@ -334,7 +360,7 @@ impl Share {
         let (remaining, reset) = match self.measure {
             Measure::Concurrency => return None,
             Measure::Money => {
-                let end = end_of(self.per, now.wall).and_then(|end| end.duration_since(now.wall).ok());
+                let end = end_of(self.per, now.wall()).and_then(|end| end.duration_since(now.wall()).ok());
                 (limit.saturating_sub(self.seen.taken.load(Relaxed)), end.unwrap_or(Duration::MAX))
             }
             Measure::Requests | Measure::Tokens => {
