@@ -67,6 +67,7 @@ pub(super) fn compile(
     check.unused_clusters(config);
     let prices = money::prices(config, &mut check);
     let ledger = money::ledger(config, state.as_deref(), &mut check);
+    limits::forgotten(config, ledger.as_ref(), &mut check);
     if check.diagnostics.has_errors() {
         return None;
     }

@@ -10,11 +10,11 @@ use super::context::Context;
 use super::limits;
 use crate::access::grants::Rank;
 use crate::dialect::Operation;
-use crate::dialect::usage::{Input, Output, Usage};
+use crate::dialect::usage::{Input, Usage};
 use crate::error::Error;
 use crate::limit::{Hold, Now, Used};
 use crate::meter::access_log::{Cost, When, Who};
-use crate::meter::ledger::{Ending, Facts, Known, Payer, Ticket};
+use crate::meter::ledger::{self, Ending, Evidence, Facts, Known, LONGEST_NAME, Payer, RAW, Ticket};
 use crate::meter::metrics::METRICS;
 use crate::meter::price::{Money, Quote};
 use crate::meter::series::DeploymentSeries;
@@ -98,6 +98,9 @@ impl Bill {
     pub(super) fn answered(&mut self, status: u16) {
         if let Some(entry) = &mut self.entry {
             entry.status = status;
+            if let Some(ticket) = &entry.ticket {
+                ticket.answered(status);
+            }
         }
     }
 
@@ -105,9 +108,7 @@ impl Bill {
     pub(super) fn counted(&mut self, events: u32) {
         if let Some(entry) = &mut self.entry {
             entry.events += u64::from(events);
-            if let Some(ticket) = &entry.ticket {
-                ticket.count(events.into());
-            }
+            entry.tell_made();
         }
     }
 
@@ -115,6 +116,7 @@ impl Bill {
     pub(super) fn passed(&mut self, bytes: usize) {
         if let Some(entry) = &mut self.entry {
             entry.bytes += bytes as u64;
+            entry.tell_made();
         }
     }
 
@@ -122,6 +124,7 @@ impl Bill {
     pub(super) fn reported(&mut self, usage: Option<Usage>) {
         if let Some(entry) = &mut self.entry {
             entry.usage = usage.or(entry.usage);
+            entry.tell_usage();
         }
     }
 
@@ -129,15 +132,16 @@ impl Bill {
     pub(super) fn prompt(&mut self, input: Option<Input>) {
         if let Some(entry) = &mut self.entry {
             entry.input = input.or(entry.input);
+            entry.tell_usage();
         }
     }
 
     /// The upstream's reply has come to its end, and that was used.
     pub(super) fn complete(&mut self, usage: Option<Usage>) {
-        self.reported(usage);
         if let Some(entry) = &mut self.entry {
             entry.complete = true;
         }
+        self.reported(usage);
     }
 
     fn close(&mut self, end: &End<'_>) {
@@ -176,12 +180,9 @@ impl Entry {
     fn close(&mut self, end: &End<'_>) {
         self.closed = true;
         let (usage, known) = self.used(end);
-        let cost = match (known, &self.quote) {
-            (Known::Refused | Known::Unsent, _) | (_, Quote::Free) => Some(Money::ZERO),
-            (_, quote) => usage.as_ref().and_then(|usage| quote.cost(usage)),
-        };
+        let cost = ledger::cost(&self.quote, usage.as_ref(), known);
         let used = Used { tokens: usage.as_ref().map(tokens), money: cost.map(picodollars) };
-        self.sums.tokens.fetch_add(used.tokens.unwrap_or(0), Relaxed);
+        add(&self.sums.tokens, used.tokens.unwrap_or(0));
         if !self.hold.is_empty() {
             self.hold.settle(&used, &Now::at(Instant::now()));
         }
@@ -201,27 +202,35 @@ impl Entry {
 
     /// What was used, and how that is known.
     fn used(&self, end: &End<'_>) -> (Option<Usage>, Known) {
-        if self.status >= 400 {
-            return (Some(Usage::default()), Known::Refused);
+        if let Some(known) = end.known.filter(|_| self.status < 400) {
+            return (Some(Usage::default()), known);
         }
-        if let Some(known) = end.known {
-            return (Some(Usage::default()).filter(|_| known != Known::Unknown), known);
+        let evidence = Evidence {
+            status: self.status,
+            is_read: self.operation.is_some(),
+            usage: self.own(end.usage.or(self.usage)),
+            complete: self.complete,
+            prompt: self.prompt,
+            made: self.made(),
+        };
+        evidence.used()
+    }
+
+    /// A usage with the upstream's own prompt.
+    fn own(&self, usage: Option<Usage>) -> Option<Usage> {
+        usage.map(|usage| Usage { input: self.input.unwrap_or(usage.input), ..usage })
+    }
+
+    /// The ledger writes down what it was told, where the process ends before the attempt.
+    fn tell_made(&self) {
+        if let Some(ticket) = &self.ticket {
+            ticket.made(self.made());
         }
-        let own = |usage: Usage| Usage { input: self.input.unwrap_or(usage.input), ..usage };
-        let reported = end.usage.or(self.usage).map(own);
-        match reported {
-            Some(usage) if self.complete => (Some(usage), Known::Reported),
-            Some(usage) => {
-                let made = usage.output.total.unwrap_or(0).max(self.made());
-                let input = Input { total: usage.input.total.or(Some(self.prompt)), ..usage.input };
-                let known = if usage.input.total.is_some() { Known::Counted } else { Known::Estimated };
-                (Some(Usage { input, output: Output { total: Some(made), ..usage.output }, ..usage }), known)
-            }
-            None => {
-                let input = Input { total: Some(self.prompt), ..Input::default() };
-                let output = Output { total: Some(self.made()), ..Output::default() };
-                (Some(Usage { input, output, ..Usage::default() }), Known::Estimated)
-            }
+    }
+
+    fn tell_usage(&self) {
+        if let Some(ticket) = &self.ticket {
+            ticket.reported(self.own(self.usage), self.complete);
         }
     }
 
@@ -242,7 +251,7 @@ impl Entry {
         self.sums.known.fetch_max(u8::try_from(place).unwrap_or(u8::MAX), Relaxed);
         match cost {
             Some(cost) => {
-                self.sums.spent.fetch_add(picodollars(cost), Relaxed);
+                add(&self.sums.spent, picodollars(cost));
                 if let Some(series) = &self.series {
                     series.spend(cost);
                 }
@@ -253,6 +262,11 @@ impl Entry {
             }
         }
     }
+}
+
+/// Adds what an upstream may have made up: a sum that went round would be a small one.
+fn add(sum: &AtomicU64, more: u64) {
+    let _ = sum.fetch_update(Relaxed, Relaxed, |sum| Some(sum.saturating_add(more)));
 }
 
 /// All tokens of a usage.
@@ -328,12 +342,15 @@ impl Context {
         let (cluster, endpoint, provider) = self.place.as_ref().map_or(("", "", ""), |place| {
             (place.cluster.name(), place.endpoint.name.as_str(), &*place.cluster.spec.provider.name)
         });
+        let alias = self.alias.as_ref().map_or("", |alias| alias.name.as_str());
+        let asked = if self.model == alias || self.model.len() > LONGEST_NAME { "" } else { &self.model };
         Facts {
             exchange: self.id.clone(),
             attempt: self.attempts,
+            began: SystemTime::now(),
             payer: self.payer(),
             route: self.route.as_ref().map_or_else(String::new, |route| route.name.clone()),
-            operation: operation.map_or("raw", Operation::name),
+            operation: operation.map_or(RAW, Operation::name),
             cluster: cluster.to_owned(),
             endpoint: endpoint.to_owned(),
             provider: provider.to_owned(),
@@ -342,7 +359,8 @@ impl Context {
                 .as_ref()
                 .and_then(|place| place.key.as_ref())
                 .map_or_else(String::new, |used| used.key.name.clone()),
-            alias: self.alias.as_ref().map_or_else(String::new, |alias| alias.name.clone()),
+            alias: alias.to_owned(),
+            asked: asked.to_owned(),
             model: model.to_owned(),
             quote,
             prompt: self.tally.prompt,
@@ -381,10 +399,8 @@ impl Context {
             return;
         }
         let usage = self.tally.usage.map(|usage| usage.less(&self.tally.settled));
-        // What no one reads tells nothing.
-        let known = self.operation.is_none().then_some(Known::Unknown);
         let end = self.end();
-        self.close_entry(End { usage, known, end, upstream_id: "" });
+        self.close_entry(End { usage, known: None, end, upstream_id: "" });
     }
 
     fn close_entry(&mut self, end: End<'_>) {
@@ -396,5 +412,18 @@ impl Context {
     /// What the exchange has cost so far, with every attempt that is over; nothing where nobody knows.
     pub fn spent(&self) -> Option<Money> {
         self.bill.cost().map_or(Some(Money::ZERO), |cost| cost.sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_of_what_upstreams_say_does_not_go_round() {
+        let sum = AtomicU64::new(7);
+        add(&sum, u64::MAX - 3);
+        add(&sum, 1);
+        assert_eq!(sum.load(Relaxed), u64::MAX);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use super::meter::{Count, Meter};
 use super::remote::Remote;
 use super::{Limit, Limits, Measure, Now, Outage, Per, Sharing, Subject};
-use crate::meter::spending::{Spending, Spent};
+use crate::meter::spending::Spending;
 use crate::pattern::Pattern;
 
 /// The counts of every subject. They stay as they are when a configuration is replaced: a limit that is raised goes on from
@@ -162,19 +162,14 @@ impl Book {
 fn recall(count: &Count, (subject, models, _, per, _): &Name, spending: &Spending) {
     let Count::Budget(budget) = count else { return };
     let now = SystemTime::now();
-    let (subject, mut spent) = (subject.to_string(), Spent::default());
-    match models {
-        None => spent = spending.spent(&subject, now),
+    let subject = subject.to_string();
+    let spent = match models {
+        None => spending.spent(&subject, now),
         Some(models) => {
             let Some(pattern) = Pattern::parse(models) else { return };
-            let prefix = format!("{subject}/model:");
-            for name in spending.subjects() {
-                if name.strip_prefix(&prefix).is_some_and(|model| pattern.matches(model)) {
-                    spent += spending.spent(&name, now);
-                }
-            }
+            spending.spent_on(&subject, |model| pattern.matches(model), now)
         }
-    }
+    };
     let amount = match per {
         Per::Day => spent.day,
         Per::Month => spent.month,

@@ -11,6 +11,7 @@ mod files;
 mod line;
 mod ship;
 pub mod sum;
+mod ticket;
 mod writer;
 
 use std::collections::HashMap;
@@ -24,15 +25,23 @@ use super::access_log::{When, Who};
 use super::metrics::METRICS;
 use super::price::{Money, Quote};
 use super::spending::Spending;
-use crate::dialect::usage::{Input, Output, Usage};
+use crate::dialect::usage::Usage;
 
 pub use files::{Position, list};
 pub(super) use files::{replay, sync_directory};
 pub use line::Entry;
 pub use ship::Send;
+use ticket::Heard;
+pub use ticket::{Evidence, Ticket, cost};
 
 /// How many records may wait before nothing new is let in; each is about half a KiB.
 pub const BOUND: usize = 1 << 16;
+
+/// The operation of what nobody reads.
+pub const RAW: &str = "raw";
+
+/// The longest name from a client that is kept, bytes.
+pub const LONGEST_NAME: usize = 256;
 
 /// How what was used is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +85,8 @@ pub struct Facts {
     pub exchange: String,
     /// Which of its attempts it is, from 1.
     pub attempt: u32,
+    /// When it began: what it cost belongs to that day.
+    pub began: SystemTime,
     /// Who pays.
     pub payer: Payer,
     /// The route's name.
@@ -92,6 +103,8 @@ pub struct Facts {
     pub key: String,
     /// The model alias's configured name.
     pub alias: String,
+    /// The model's name as the client sent it, where that is not the alias's.
+    pub asked: String,
     /// The model's name upstream.
     pub model: String,
     /// What it costs.
@@ -205,7 +218,7 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 struct Open {
     facts: Facts,
-    counted: Arc<AtomicU64>,
+    heard: Arc<Heard>,
 }
 
 /// Records on their way to the writer.
@@ -292,10 +305,10 @@ impl Ledger {
     /// An attempt begins.
     pub fn begin(self: &Arc<Self>, facts: Facts) -> Ticket {
         let number = self.next.fetch_add(1, Relaxed);
-        let counted = Arc::new(AtomicU64::new(0));
-        let open = Open { facts, counted: Arc::clone(&counted) };
+        let heard: Arc<Heard> = Arc::default();
+        let open = Open { facts, heard: Arc::clone(&heard) };
         self.shard(number).insert(number, open);
-        Ticket { ledger: Arc::clone(self), number, counted }
+        Ticket::new(Arc::clone(self), number, heard)
     }
 
     fn shard(&self, number: u64) -> MutexGuard<'_, HashMap<u64, Open>> {
@@ -308,22 +321,8 @@ impl Ledger {
     pub fn cut(&self) {
         for number in 0..SHARDS as u64 {
             let open: Vec<Open> = self.shard(number).drain().map(|(_, open)| open).collect();
-            for Open { facts, counted } in open {
-                let usage = Usage {
-                    input: Input { total: Some(facts.prompt), ..Input::default() },
-                    output: Output { total: Some(counted.load(Relaxed)), ..Output::default() },
-                    ..Usage::default()
-                };
-                let cost = facts.quote.cost(&usage);
-                let ending = Ending {
-                    at: SystemTime::now(),
-                    usage: Some(usage),
-                    known: Known::Estimated,
-                    cost,
-                    status: 0,
-                    end: (Who::Gateway, When::Data),
-                    upstream_id: String::new(),
-                };
+            for Open { facts, heard } in open {
+                let ending = heard.ending(&facts, SystemTime::now());
                 self.queue.push(Record { facts, ending });
             }
         }
@@ -340,29 +339,6 @@ impl Ledger {
         let ended = self.queue.written.wait_timeout_while(waiting, limit, running);
         let (waiting, _) = ended.unwrap_or_else(PoisonError::into_inner);
         waiting.phase == Phase::Closed && waiting.taken == waiting.done
-    }
-}
-
-/// An attempt that the ledger knows of.
-#[derive(Debug)]
-pub struct Ticket {
-    ledger: Arc<Ledger>,
-    number: u64,
-    counted: Arc<AtomicU64>,
-}
-
-impl Ticket {
-    /// So many more tokens of the reply have come.
-    pub fn count(&self, tokens: u64) {
-        self.counted.fetch_add(tokens, Relaxed);
-    }
-
-    /// The attempt has ended: it is recorded, unless the process was at its end before.
-    pub fn end(self, ending: Ending) {
-        let open = self.ledger.shard(self.number).remove(&self.number);
-        if let Some(Open { facts, .. }) = open {
-            self.ledger.queue.push(Record { facts, ending });
-        }
     }
 }
 

@@ -349,6 +349,40 @@ async fn a_budget_holds_and_is_remembered_and_no_sdk_tries_again() {
 }
 
 #[tokio::test]
+async fn what_was_spent_on_a_cluster_a_providers_key_and_a_model_behind_a_star_is_remembered() {
+    let upstream = uses(10, 10).await;
+    let limits = "limits: {budget: {day: 100}}";
+    let pool = format!(", keys: [{{name: k, key: env:POOL, {limits}}}]");
+    let of_cluster = format!(", {limits}");
+    let of_model = "model_limits: {\"m\": {budget: {day: 100}}}";
+    for (cluster_more, key_more) in [(of_cluster.as_str(), ""), (&pool, ""), ("", of_model)] {
+        let folder = Folder::new();
+        let settings = format!(
+            "clusters:\n{}models: {{\"*\": {{deployments: [{{cluster: up}}]}}}}\n\
+             ledger: {{directory: \"{}\", sync: always}}\n\
+             prices: {{rows: [{{cluster: up, model: \"*\", input: 1000000, output: 2000000}}]}}\n\
+             keys: {{alice: {{key: env:ALICE, {key_more}}}}}\n",
+            cluster("up", &upstream, cluster_more),
+            folder.path().display()
+        );
+        let variables = [KEYS[0], ("POOL", "key-of-the-pool-0123456789")];
+        let mut edge = Edge::start_with(&settings, &variables).await;
+        for _ in 0..2 {
+            let bought = buy(&edge, ALICE, 20).await;
+            assert_eq!(bought.status, 200, "{settings}{bought:?}");
+            edge.idle().await;
+        }
+        edge.signal("TERM");
+        edge.ended().await;
+        let edge = Edge::start_with(&settings, &variables).await;
+        let refused = buy(&edge, ALICE, 60).await;
+        // 60 are spent. Where no key of a pool has room, it is as if there were no upstream.
+        assert!(matches!(refused.status, 429 | 503), "{settings}{refused:?}");
+        assert_eq!(buy(&edge, ALICE, 20).await.status, 200, "{settings}");
+    }
+}
+
+#[tokio::test]
 async fn requests_at_once_cannot_spend_more_than_a_budget() {
     let (upstream, folder) = (uses(10, 10).await, Folder::new());
     let edge = priced(&upstream, &folder, "total: 1000").await;

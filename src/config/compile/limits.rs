@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::Check;
 use crate::config::diagnostic::Path;
-use crate::config::schema::{self, Allowance, ModelQuotas, Outage, Quota, Sharing, Spent, Unpriced};
+use crate::config::schema::{self, Allowance, Config, ModelQuotas, Outage, Quota, Sharing, Spent, Unpriced};
 use crate::config::value::{self, Dollars};
 use crate::limit::{self, Limit, Limits, Measure, Per, Reached};
+use crate::meter::ledger::Spec;
 use crate::meter::price::Money;
 use crate::pattern::Pattern;
 
@@ -125,6 +126,48 @@ fn each(quota: &Quota) -> Vec<Limit> {
     let budgets =
         [money(Per::Day, &budget.day), money(Per::Month, &budget.month), money(Per::Ever, &budget.total)];
     rates.into_iter().chain(budgets).flatten().collect()
+}
+
+/// Warns of the first budget that is forgotten with the process: there is neither a ledger nor a store.
+pub(super) fn forgotten(config: &Config, ledger: Option<&Spec>, check: &mut Check<'_>) {
+    if ledger.is_none_or(|spec| spec.directory.is_some()) {
+        return;
+    }
+    let is_shared = config.store.redis.is_some();
+    let is_lost = |quota: &Quota| {
+        let budget = &quota.budget;
+        let is_said = budget.day.is_some() || budget.month.is_some() || budget.total.is_some();
+        is_said && !(is_shared && quota.sharing != Sharing::Local)
+    };
+    if let Some((path, _)) = quotas(config).into_iter().find(|(_, quota)| is_lost(quota)) {
+        let help = "set `server.state` to a directory, where it is remembered";
+        check.warning(&path.key("budget"), "what is spent of a budget is forgotten at each restart", help);
+    }
+}
+
+/// Every quota of the configuration.
+fn quotas(config: &Config) -> Vec<(Path, &Quota)> {
+    let root = Path::root();
+    let mut all = vec![(root.key("limits").key("principal"), &config.limits.principal)];
+    let keys = config.keys.iter().map(|(name, key)| ("keys", name, &key.grants));
+    let teams = config.teams.iter().map(|(name, group)| ("teams", name, &group.grants));
+    let organisations =
+        config.organisations.iter().map(|(name, group)| ("organisations", name, &group.grants));
+    for (kind, name, grants) in keys.chain(teams).chain(organisations) {
+        let path = root.key(kind).key(name);
+        all.push((path.key("limits"), &grants.limits));
+        let models = &grants.model_limits;
+        all.extend(models.iter().map(|(model, quota)| (path.key("model_limits").key(model), quota)));
+    }
+    let models = config.models.iter();
+    all.extend(models.map(|(name, model)| (root.key("models").key(name).key("limits"), &model.limits)));
+    for (name, cluster) in &config.clusters {
+        let path = root.key("clusters").key(name);
+        all.push((path.key("limits"), &cluster.limits));
+        let keys = cluster.keys.iter().enumerate();
+        all.extend(keys.map(|(at, key)| (path.key("keys").index(at).key("limits"), &key.limits)));
+    }
+    all
 }
 
 /// What any one address may send.

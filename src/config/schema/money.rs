@@ -57,7 +57,7 @@ pub struct PriceRow {
     pub audio_output: Option<Dollars>,
     /// Pictures in the reply.
     pub image_output: Option<Dollars>,
-    /// What tokens cost where the prompt is longer.
+    /// What tokens cost where the prompt is longer. What it leaves out costs what it costs otherwise.
     pub over: Option<LongPrompt>,
     /// A request, besides its tokens.
     pub request: Option<Dollars>,

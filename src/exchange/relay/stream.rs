@@ -11,7 +11,7 @@ use super::whole::Made;
 use super::{Answer, Opened, Terms, joined};
 use crate::dialect::ir::{Notes, ReplyTo};
 use crate::dialect::translate;
-use crate::dialect::usage::End;
+use crate::dialect::usage::{End, Usage};
 use crate::error::{Error, Kind, Retry};
 use crate::exchange::attempt::Upstream;
 use crate::exchange::client::{Client, Sent};
@@ -420,6 +420,8 @@ impl Streaming {
             first = self.gaps.token(read);
             if first {
                 first_token(context, &mut self.upstream, read);
+                // The prompt, where the upstream says it first.
+                context.bill.reported(self.used(context));
             }
             context.timeline.token(read);
             context.tally.tokens += u64::from(content);
@@ -429,6 +431,11 @@ impl Streaming {
             self.over = Some(Over::Closed);
         }
         first
+    }
+
+    /// What was reported of this part.
+    fn used(&self, context: &Context) -> Option<Usage> {
+        self.flow.usage().map(|usage| usage.less(&context.tally.settled))
     }
 
     /// Sends what is held, and before the first of it the head.
@@ -456,7 +463,7 @@ impl Streaming {
     ) -> Result<(), Error> {
         let end = self.flow.finish(&mut self.held);
         if end == End::Complete {
-            context.bill.complete(None);
+            context.bill.complete(self.used(context));
         }
         self.send(client, context, terms).await?;
         let name = &self.upstream.endpoint().name;

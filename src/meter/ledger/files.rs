@@ -141,6 +141,12 @@ impl Files {
         }
     }
 
+    /// Has another file written.
+    #[cfg(test)]
+    pub(super) fn replace(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+
     /// Makes sure of what was written.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
@@ -324,10 +330,10 @@ mod tests {
             return println!("skipped: there is no /dev/full");
         };
         let before = files.position();
-        let disk = std::mem::replace(&mut files.file, full);
+        let disk = files.replace(full);
         assert_eq!(files.append(b"{\"id\":\"b\"}\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(files.position(), before);
-        files.file = disk;
+        files.replace(disk);
         files.append(b"{\"id\":\"b\"}\n").unwrap();
         assert_eq!(ids(&folder, Position::default()).0, ["a", "b"]);
     }

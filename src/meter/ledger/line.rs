@@ -16,6 +16,8 @@ use crate::snapshot::LogFormat;
 pub struct Entry {
     /// When it ended, RFC 3339.
     pub ts: String,
+    /// When it began.
+    pub began: String,
     /// The exchange's id.
     pub id: String,
     /// Which of its attempts it is.
@@ -42,6 +44,8 @@ pub struct Entry {
     pub key: String,
     /// The model alias's configured name.
     pub alias: String,
+    /// The model's name as the client sent it, where that is not the alias's.
+    pub asked: String,
     /// The model's name upstream.
     pub model: String,
     /// Tokens of the prompt.
@@ -81,6 +85,7 @@ pub(super) fn write(record: &Record, out: &mut Vec<u8>) {
     let (facts, ending) = (&record.facts, &record.ending);
     let mut line = Line::new(LogFormat::Json);
     line.text("ts", &rfc3339_millis(ending.at));
+    line.text("began", &rfc3339_millis(facts.began));
     line.text("id", &facts.exchange);
     line.number("attempt", facts.attempt.into());
     for (name, value) in [
@@ -94,6 +99,7 @@ pub(super) fn write(record: &Record, out: &mut Vec<u8>) {
         ("provider", &facts.provider),
         ("key", &facts.key),
         ("alias", &facts.alias),
+        ("asked", &facts.asked),
         ("model", &facts.model),
         ("upstream_id", &ending.upstream_id),
     ] {
@@ -151,10 +157,14 @@ pub(super) fn spent(record: &Record) -> Entry {
     let (facts, ending) = (&record.facts, &record.ending);
     Entry {
         ts: rfc3339_millis(ending.at),
+        began: rfc3339_millis(facts.began),
         principal: facts.payer.principal.clone(),
         team: facts.payer.team.clone(),
         organisation: facts.payer.organisation.clone(),
+        cluster: facts.cluster.clone(),
+        key: facts.key.clone(),
         alias: facts.alias.clone(),
+        asked: facts.asked.clone(),
         cost: ending.cost.map(|cost| u64::try_from(cost.count()).unwrap_or(u64::MAX)),
         ..Entry::default()
     }

@@ -2,6 +2,7 @@ use std::fs;
 use std::sync::mpsc;
 
 use super::*;
+use crate::dialect::usage::{Input, Output};
 use crate::meter::ledger::sum::{By, Query, Sums};
 use crate::moment::read_rfc3339;
 
@@ -43,14 +44,16 @@ fn facts(id: &str, principal: &str) -> Facts {
     Facts {
         exchange: id.to_owned(),
         attempt: 1,
+        began: read_rfc3339(NOON).unwrap(),
         payer: Payer { principal: principal.to_owned(), tags: vec!["a\"b".to_owned()], ..Payer::default() },
         route: "main".to_owned(),
         operation: "messages",
         cluster: "c".to_owned(),
         endpoint: "http://10.0.0.1".to_owned(),
         provider: "anthropic".to_owned(),
-        key: String::new(),
-        alias: "m".to_owned(),
+        key: "k".to_owned(),
+        alias: "m*".to_owned(),
+        asked: "m".to_owned(),
         model: "claude".to_owned(),
         quote: Quote::Unknown,
         prompt: 12,
@@ -111,7 +114,11 @@ fn what_is_handed_over_is_written_summed_up_and_read_again() {
     // The next process goes on where the last one stopped, and counts nothing twice.
     for _ in 0..2 {
         let ledger = again(&folder);
-        assert_eq!(spent(&ledger, "key:alice/model:m"), 4950);
+        let on = ledger.spending.spent_on("key:alice", |model| model == "m", read_rfc3339(NOON).unwrap());
+        assert_eq!(on.total.count(), 4950);
+        for subject in ["model:m*", "cluster:c", "provider_key:c/k"] {
+            assert_eq!(spent(&ledger, subject), 4950, "{subject}");
+        }
         assert!(ledger.close(LIMIT));
     }
     fs::remove_file(folder.0.join("spending.json")).unwrap();
@@ -135,7 +142,7 @@ fn what_is_under_way_at_the_end_is_recorded_once() {
     let folder = Folder::new("cut");
     let ledger = Ledger::start(&folder.spec(), Vec::new()).unwrap();
     let under_way = ledger.begin(facts("cut", "alice"));
-    under_way.count(7);
+    under_way.made(7);
     ledger.begin(facts("over", "alice")).end(ending(NOON, Some(1)));
     ledger.cut();
     under_way.end(ending(NOON, Some(1)));
@@ -147,6 +154,48 @@ fn what_is_under_way_at_the_end_is_recorded_once() {
     assert_eq!((all[0].id.as_str(), all[0].known.as_str(), all[0].end.as_str()), ("cut", "estimated", "GD"));
     assert_eq!((all[0].input_tokens, all[0].output_tokens, all[0].cost), (Some(12), Some(7), None));
     assert_eq!((all[1].id.as_str(), all[1].tags.as_slice()), ("over", &["a\"b".to_owned()][..]));
+}
+
+#[test]
+fn what_is_cut_is_recorded_as_far_as_it_was_told() {
+    let folder = Folder::new("told");
+    let ledger = Ledger::start(&folder.spec(), Vec::new()).unwrap();
+    let price = serde_json::from_str::<crate::meter::price::Row>(r#"{"input":"1","output":"2"}"#).unwrap();
+    let quote = Quote::At(Arc::new(price.price().unwrap()));
+    let begin = |id: &str, operation, status| {
+        let ticket = ledger.begin(Facts { operation, quote: quote.clone(), ..facts(id, "alice") });
+        ticket.answered(status);
+        ticket.made(7);
+        ticket
+    };
+    let said = |output| Usage {
+        input: Input { total: Some(100), ..Input::default() },
+        output: Output { total: output, ..Output::default() },
+        ..Usage::default()
+    };
+    let _raw = begin("1", RAW, 200);
+    let _refused = begin("2", "messages", 429);
+    let counted = begin("3", "messages", 200);
+    counted.reported(Some(said(None)), false);
+    let whole = begin("4", "messages", 200);
+    whole.reported(Some(said(Some(3))), true);
+    ledger.cut();
+    assert!(ledger.close(LIMIT));
+    let mut all = Vec::new();
+    replay(&folder.0, Position::default(), &mut |entry| all.push(entry.clone())).unwrap();
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    let is: Vec<_> = all
+        .iter()
+        .map(|entry| {
+            (entry.known.as_str(), entry.status, entry.input_tokens, entry.output_tokens, entry.cost)
+        })
+        .collect();
+    let counted = ("counted", 200, Some(100), Some(7), Some(114_000_000));
+    let reported = ("reported", 200, Some(100), Some(3), Some(106_000_000));
+    assert_eq!(
+        is,
+        [("unknown", 200, None, None, None), ("refused", 429, None, None, Some(0)), counted, reported]
+    );
 }
 
 #[test]

@@ -26,7 +26,7 @@ struct Writer {
     files: Option<Files>,
     ships: Vec<Ship>,
     sync: Sync,
-    /// Since when something is written and not made sure of.
+    /// When what is written and not made sure of is to be.
     unsure: Option<Instant>,
     /// When what is spent was last summed up, if anything was since.
     summed: Instant,
@@ -81,7 +81,7 @@ impl Writer {
     /// Waits for records, or for what else is due.
     fn take(&self) -> (Vec<Record>, Phase) {
         let queue = &self.ledger.queue;
-        let idle = self.unsure.map_or(CHECKPOINT, |_| self.window());
+        let idle = self.unsure.map_or(CHECKPOINT, |due| due.saturating_duration_since(Instant::now()));
         let waiting = queue.lock();
         let nothing =
             |waiting: &mut super::Waiting| waiting.records.is_empty() && waiting.phase == Phase::Open;
@@ -96,11 +96,12 @@ impl Writer {
         (std::mem::take(&mut waiting.records), waiting.phase)
     }
 
-    fn window(&self) -> Duration {
+    /// When what is written now is to be made sure of, if ever.
+    fn due(&self) -> Option<Instant> {
         match self.sync {
-            Sync::Every(window) => window,
-            Sync::Always => Duration::ZERO,
-            Sync::Never => CHECKPOINT,
+            Sync::Every(window) => Some(Instant::now() + window),
+            Sync::Always => Some(Instant::now()),
+            Sync::Never => None,
         }
     }
 
@@ -132,9 +133,10 @@ impl Writer {
     fn append(&mut self, lines: &[u8], mut phase: Phase) -> bool {
         let mut last = Instant::now() + SINKS;
         loop {
+            let due = self.due();
             let Some(files) = &mut self.files else { return true };
             let Err(error) = files.append(lines) else {
-                self.unsure = self.unsure.or_else(|| Some(Instant::now()));
+                self.unsure = self.unsure.or(due);
                 return true;
             };
             METRICS.money.errors.with_label_values(&["file"]).inc();
@@ -158,15 +160,14 @@ impl Writer {
 
     /// Makes sure of what was written, where that is due, and begins a new file.
     fn keep_sure(&mut self, at_once: bool) {
-        let (window, summed) = (self.window(), self.summed.elapsed() > CHECKPOINT);
+        let summed = self.summed.elapsed() > CHECKPOINT;
         let Some(files) = &mut self.files else { return };
-        let sync = self.unsure.is_some_and(|since| at_once || since.elapsed() >= window);
-        if sync && self.sync != Sync::Never {
-            if let Err(error) = files.sync() {
+        if self.unsure.is_some_and(|due| at_once || Instant::now() >= due) {
+            self.unsure = files.sync().err().map(|error| {
                 METRICS.money.errors.with_label_values(&["file"]).inc();
-                log::error!("the ledger's files cannot be made sure of: {error}");
-            }
-            self.unsure = None;
+                log::error!("the ledger's files cannot be made sure of, and are tried again: {error}");
+                Instant::now() + PAUSE
+            });
         }
         let now = SystemTime::now();
         let rotated = files.is_due(now) && {
@@ -199,5 +200,50 @@ impl Writer {
         waiting.phase = Phase::Closed;
         drop(waiting);
         self.ledger.queue.written.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::meter::ledger::Spec;
+
+    #[test]
+    fn what_the_disk_did_not_make_sure_of_is_tried_again() {
+        let folder = std::env::temp_dir().join(format!("forebay-ledger-unsure-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let spec = Spec {
+            directory: Some(folder.clone()),
+            sync: Sync::Always,
+            size: 1 << 20,
+            age: Duration::from_secs(3600),
+            keep: None,
+            stdout: false,
+            http: None,
+        };
+        let mut files = Files::open(&folder, &spec, SystemTime::now()).unwrap();
+        // Nothing makes sure of what is written there.
+        let disk = files.replace(fs::OpenOptions::new().write(true).open("/dev/null").unwrap());
+        let ledger = Ledger::start(&Spec { directory: None, ..spec.clone() }, Vec::new()).unwrap();
+        let mut writer = Writer {
+            ledger,
+            files: Some(files),
+            ships: Vec::new(),
+            sync: spec.sync,
+            unsure: None,
+            summed: Instant::now(),
+            changed: false,
+            said: None,
+        };
+        assert!(writer.append(b"{}\n", Phase::Open));
+        writer.keep_sure(false);
+        let due = writer.unsure.expect("it is not sure");
+        assert!(due > Instant::now(), "and the disk is left alone for a while");
+        writer.files.as_mut().unwrap().replace(disk);
+        writer.keep_sure(true);
+        assert_eq!(writer.unsure, None);
+        let _ = fs::remove_dir_all(&folder);
     }
 }

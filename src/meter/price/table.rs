@@ -86,7 +86,7 @@ pub struct Row {
 pub struct Over {
     /// Longer than so many tokens.
     pub tokens: u64,
-    /// What a million tokens of the whole request cost then.
+    /// What a million tokens of the whole request cost then. Left out: as in the row.
     #[serde(flatten)]
     pub tier: Tier,
 }
@@ -164,6 +164,23 @@ impl Tier {
         all.into_iter().all(Option::is_none)
     }
 
+    /// What it leaves out is as `other` says.
+    fn or(&self, other: &Self) -> Self {
+        let or = |own: &Option<String>, other: &Option<String>| own.as_ref().or(other.as_ref()).cloned();
+        Self {
+            input: or(&self.input, &other.input),
+            cached: or(&self.cached, &other.cached),
+            written: or(&self.written, &other.written),
+            written_hour: or(&self.written_hour, &other.written_hour),
+            audio_input: or(&self.audio_input, &other.audio_input),
+            image_input: or(&self.image_input, &other.image_input),
+            output: or(&self.output, &other.output),
+            reasoning: or(&self.reasoning, &other.reasoning),
+            audio_output: or(&self.audio_output, &other.audio_output),
+            image_output: or(&self.image_output, &other.image_output),
+        }
+    }
+
     /// The rates, each in picodollars a token.
     ///
     /// # Errors
@@ -201,12 +218,13 @@ impl Row {
             None => Ok(Money::ZERO),
             Some(text) => Money::dollars(text).ok_or(key),
         };
+        let rates = self.tier.rates()?;
         let over = match &self.over {
             None => Vec::new(),
-            Some(over) => vec![(over.tokens, over.tier.rates().map_err(|_| "over")?)],
+            Some(over) => vec![(over.tokens, over.tier.or(&self.tier).rates().map_err(|_| "over")?)],
         };
         Ok(Price {
-            rates: self.tier.rates()?,
+            rates,
             over,
             request: sum("request", &self.request)?,
             search: sum("search", &self.search)?,

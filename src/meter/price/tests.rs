@@ -52,6 +52,19 @@ fn a_long_prompt_makes_every_token_dearer() {
 }
 
 #[test]
+fn what_is_left_out_for_long_prompts_is_as_in_the_row() {
+    let row =
+        price(r#"{"input":"1.25","cached":"0.125","output":"10","over":{"tokens":200000,"input":"2.5"}}"#);
+    let used = usage([300_000, 100_000, 50_000], [10, 4]);
+    let written = 50_000 * 2_500_000;
+    assert_eq!(
+        row.cost(&used).count(),
+        150_000 * 2_500_000 + 100_000 * 125_000 + written + 10 * 10_000_000,
+        "what the row says nothing of is part of what the tier says"
+    );
+}
+
+#[test]
 fn a_part_that_is_more_than_its_whole_was_never_in_it() {
     let row = price(r#"{"input":"1","cached":"0.1","audio_input":"8","output":"2"}"#);
     let azure = usage([10, 161, 0], [213, 0]);
