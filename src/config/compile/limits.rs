@@ -137,7 +137,7 @@ pub(super) fn forgotten(config: &Config, ledger: Option<&Spec>, check: &mut Chec
     let is_lost = |quota: &Quota| {
         let budget = &quota.budget;
         let is_said = budget.day.is_some() || budget.month.is_some() || budget.total.is_some();
-        is_said && !(is_shared && quota.sharing != Sharing::Local)
+        is_said && !(is_shared && quota.sharing != Some(Sharing::Local))
     };
     if let Some((path, _)) = quotas(config).into_iter().find(|(_, quota)| is_lost(quota)) {
         let help = "set `server.state` to a directory, where it is remembered";
