@@ -89,14 +89,13 @@ fn shows(head: &Parts, token: &Secret) -> bool {
 }
 
 /// Whether a request names this machine, if anything. A page's own name can be made to lead to the loopback, and the page
-/// may then read what it is answered.
+/// may then read what it is answered. A name without a dot is no page's: such names are given on the machine itself.
 fn is_for_this_machine(head: &Parts) -> bool {
     let is_local = |authority: &str| {
         let Ok(authority) = authority.parse::<Authority>() else { return false };
         let host = authority.host();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host.eq_ignore_ascii_case("localhost")
-            || address.is_ok_and(|address| address.to_canonical().is_loopback())
+        address.map_or_else(|_| !host.contains('.'), |address| address.to_canonical().is_loopback())
     };
     let fields = head.headers.get_all(HOST).iter();
     head.uri.authority().is_none_or(|authority| is_local(authority.as_str()))
@@ -199,6 +198,7 @@ mod tests {
             ("127.0.0.1:9090", 200),
             ("LocalHost:9090", 200),
             ("localhost", 200),
+            ("edge:9090", 200),
             ("[::1]:9090", 200),
             ("rebound.example:9090", 403),
             ("localhost.example", 403),

@@ -157,6 +157,7 @@ impl Most {
             _ => members,
         };
         if let Some(most) = self.messages
+            && operation != Operation::Rerank
             && let Some(node) = member(members, field)
         {
             let count = node.as_array().map_or(1, <[_]>::len);

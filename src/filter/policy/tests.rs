@@ -118,8 +118,8 @@ fn parameters_have_one_name_in_every_dialect() {
         (CHAT, r#"{"model":"m","temperature":0.5,"temperature":2}"#, "temperature"),
         (
             Operation::GenerateContent,
-            r#"{"generationConfig":{"temperature":1},"generationConfig":{"temperature":9}}"#,
-            "generationConfig",
+            r#"{"generationConfig":{"temperature":1,"temperature":9}}"#,
+            "temperature",
         ),
     ] {
         assert_eq!(refusal(&policy, operation, body).0, field, "{body}");
