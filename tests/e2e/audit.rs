@@ -196,7 +196,10 @@ async fn a_second_process_does_not_touch_the_log() {
     let file = edge.directory().join("audit.jsonl");
     let before = std::fs::read_to_string(&file).unwrap();
     let config = edge.directory().join("second.yaml");
-    let free = "listeners: [{address: \"127.0.0.1:0\"}]\nadmin: {address: \"127.0.0.1:0\"}\n";
+    // Both at once, so that they differ.
+    let held = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [edges, admins] = held.map(|held| held.local_addr().unwrap());
+    let free = format!("listeners: [{{address: \"{edges}\"}}]\nadmin: {{address: \"{admins}\"}}\n");
     std::fs::write(
         &config,
         format!(
