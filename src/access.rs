@@ -115,6 +115,8 @@ pub enum Denied {
     Wrong(Wrong),
     /// The address has failed too often; it may try again after so long.
     Shielded(Duration),
+    /// The token may be good, and its issuer cannot be asked for the key that it is signed with.
+    Away,
     /// The token is good and does not permit this.
     Unfit(Fault),
     /// The token is signed with a key that its issuer may have by now: it has to be asked.
@@ -145,6 +147,7 @@ impl Denied {
             Self::Missing => "missing",
             Self::Several => "several",
             Self::Signed => "signed",
+            Self::Away => "issuer_away",
             Self::Shielded(_) => "shielded",
             Self::Unfit(fault) | Self::Later(_, fault) | Self::Wrong(Wrong::Token(fault)) => fault.name(),
             Self::Wrong(Wrong::Unknown) => "unknown",
@@ -292,17 +295,17 @@ impl Access {
         if secret.len() > token::LARGEST {
             return Err(Denied::Wrong(Wrong::Oversized));
         }
-        let blocked = self.shield.blocked(caller.address, now);
+        let blocked = || self.shield.blocked(caller.address, now);
         let hash = Hash::of(secret);
         if !self.spec.issuers.is_empty() && token::looks_like_token(secret) {
-            return self.bearer(secret, &hash, blocked, now);
+            return self.bearer(secret, &hash, &blocked, now);
         }
         let face = table.face(caller.address);
         let found = table.find(&hash);
-        // Who used a key from this address before it failed so often is not shut out with whoever else is behind it. A
-        // guess that hits is refused like all others.
-        if let Some(left) = blocked
-            && !found.is_some_and(|entry| entry.seen.is_from(face))
+        // Who used a key from this address before it failed so often is not shut out with whoever else is behind it, and
+        // does not wait for the shield's lock. A guess that hits is refused like all others.
+        if !found.is_some_and(|entry| entry.seen.is_from(face))
+            && let Some(left) = blocked()
         {
             return Err(Denied::Shielded(left));
         }
@@ -330,13 +333,13 @@ impl Access {
         &self,
         token: &[u8],
         hash: &Hash,
-        blocked: Option<Duration>,
+        blocked: &dyn Fn() -> Option<Duration>,
         now: SystemTime,
     ) -> Result<Arc<Principal>, Denied> {
         if let Some(known) = self.spec.issuers.iter().find_map(|issuer| issuer.known(hash, now)) {
             return Ok(known);
         }
-        if let Some(left) = blocked {
+        if let Some(left) = blocked() {
             return Err(Denied::Shielded(left));
         }
         let wrong = |fault| Denied::Wrong(Wrong::Token(fault));
@@ -358,10 +361,9 @@ impl Access {
     pub fn identify_now(&self, caller: &Caller<'_>, now: SystemTime) -> Result<Arc<Principal>, Denied> {
         match self.identify(caller, now) {
             Err(Denied::Later(..)) if self.is_open() => Ok(Arc::clone(&self.anonymous)),
-            Err(Denied::Later(_, fault)) => {
-                self.shield.failed(caller.address, now);
-                Err(Denied::Wrong(Wrong::Token(fault)))
-            }
+            // Not a guess: the issuer may have changed its keys, and its tokens are all that is to hand.
+            Err(Denied::Later(issuer, _)) if issuer.is_away() => Err(Denied::Away),
+            Err(Denied::Later(_, fault)) => Err(Denied::Wrong(Wrong::Token(fault))),
             found => found,
         }
     }

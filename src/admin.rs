@@ -15,7 +15,7 @@
 //! | `POST /keys/create` | makes a principal with a fresh key, which is shown this once |
 //! | `POST /keys/change` | sets what is said of a principal; `null` takes it back |
 //! | `POST /keys/disable`, `/keys/enable` | takes none of its keys, takes them again |
-//! | `POST /keys/rotate` | gives it a fresh key; the one before stays good for `keep_s` seconds, a day if that is left out |
+//! | `POST /keys/rotate` | gives it a fresh key; the one before stays good for `keep_s` seconds, a day if that is left out. `expires` says a new end, `null` none |
 //! | `POST /keys/delete` | forgets it |
 //!
 //! A POST has a body of JSON: `{"endpoint": "http://10.0.0.5:8000", "cluster": "gpu", "deadline_s": 30}`, of which only
@@ -114,7 +114,8 @@ impl Admin {
         if let (&Method::POST, Some(order)) = (&method, keys::Order::at(&path)) {
             return match gate::body(session).await {
                 Ok(body) => {
-                    self.keys.obey(order, &body, &self.shared.snapshot.load().access, SystemTime::now())
+                    let access = &self.shared.snapshot.load().access;
+                    self.keys.obey(order, &body, access, SystemTime::now()).about(&body)
                 }
                 Err(refused) => refused,
             };

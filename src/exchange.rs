@@ -281,12 +281,11 @@ async fn receive(
     let of_route = context.route.as_ref().map_or(bounds.max_body, |route| route.max_body);
     let max_body = permit::body_bound(context, of_route);
     let read = intake::read(session, &bounds, max_body, &shared.budget).await;
-    if let Err(error) = &read {
-        permit::note_body(context, error);
+    if read.is_err() {
         // What is left of the body is not waited for.
         session.close();
     }
-    let body = read?;
+    let body = read.map_err(|error| permit::body_error(context, of_route, error))?;
     context.tally.bytes_in = body.wire;
     context.timeline.received = Some(Instant::now());
     Ok(body)
@@ -294,11 +293,9 @@ async fn receive(
 
 fn find_alias(operation: Operation, name: &str, context: &mut Context) -> Result<Arc<Alias>, Error> {
     context.model = name.chars().take(256).collect();
-    let allowed = context.route.as_ref().is_some_and(|route| route.allows(name))
-        && context.principal.as_ref().is_some_and(|principal| principal.may_use(name));
-    let found = context.snapshot.aliases.find(name).filter(|_| allowed);
-    let (alias, starred) =
-        found.map(|(alias, star)| (Arc::clone(alias), star.to_owned())).ok_or_else(|| unknown_model(name))?;
+    let (alias, starred) = context.snapshot.aliases.find(name).ok_or_else(|| unknown_model(name))?;
+    permit::model(name, context)?;
+    let (alias, starred) = (Arc::clone(alias), starred.to_owned());
     context.starred = starred;
     context.alias = Some(Arc::clone(&alias));
     let counts = operation.counts().is_some_and(|counted| alias.carries(counted));

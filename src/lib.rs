@@ -106,6 +106,7 @@ pub mod lifecycle;
 pub mod limit;
 pub mod meter;
 pub mod moment;
+pub mod network;
 pub mod pattern;
 pub mod priority;
 pub mod provider;

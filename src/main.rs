@@ -145,8 +145,7 @@ fn serve(loaded: Loaded) -> Result<(), String> {
         log::warn!("{}: {}", warning.path, warning.message);
     }
     let written = serde_json::to_string(&loaded.config).map_err(|error| error.to_string())?;
-    let begun = server::audit::start(loaded.snapshot.audit.as_ref(), &fingerprint(&written));
-    let done = begun.and_then(|()| server::run(Arc::new(loaded.snapshot)));
+    let done = server::run(Arc::new(loaded.snapshot), &fingerprint(&written));
     forebay::meter::audit::stop();
     logger::flush();
     done

@@ -32,6 +32,11 @@ impl Pattern {
         self.matched(name).is_some()
     }
 
+    /// Whether every name matches.
+    pub fn is_everything(&self) -> bool {
+        matches!(self, Self::Star(before, behind) if before.is_empty() && behind.is_empty())
+    }
+
     /// How much of a name the pattern fixes: the most specific of several that match goes first.
     pub fn specificity(&self) -> (bool, usize) {
         match self {

@@ -6,7 +6,7 @@
 //! | admin | 1 | health, metrics, and what drains |
 //! | keeper | 1 | names resolved, endpoints watched, probed and drained, keys of callers kept fresh |
 
-pub mod audit;
+mod audit;
 mod callers;
 mod drain;
 mod front;
@@ -31,11 +31,12 @@ use drain::Drain;
 use front::Front;
 use keeper::Keeper;
 
-/// Serves `snapshot` until the process is told to stop, then drains and exits.
+/// Serves `snapshot` until the process is told to stop, then drains and exits. `configuration` is the fingerprint of what is
+/// in force, for the audit log.
 ///
 /// # Errors
 /// Says why it could not start: a certificate that cannot be used, or an address that is taken.
-pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
+pub fn run(snapshot: Arc<Snapshot>, configuration: &str) -> Result<(), String> {
     // Ours goes before Pingora's own, which has no post-quantum key exchange. A second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     raise_descriptor_limit();
@@ -43,6 +44,8 @@ pub fn run(snapshot: Arc<Snapshot>) -> Result<(), String> {
         claim(listener.address)?;
     }
     claim(snapshot.admin.address)?;
+    // Not before it is sure that this process serves: one that cannot is not to touch another's log.
+    audit::start(snapshot.audit.as_ref(), configuration)?;
     let shared = Shared::new(Arc::clone(&snapshot));
     if let Some(ledger) = ledger::start(&snapshot.ledger)? {
         snapshot.book.remember(Arc::clone(&ledger.spending));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules by floor, the ground first. A module may use its own floor's neighbours only where listed in [`NEIGHBOURS`].
 const FLOORS: &[&[&str]] = &[
-    &["error", "secret", "clocks", "lifecycle", "moment", "pattern", "priority"],
+    &["error", "secret", "clocks", "lifecycle", "moment", "network", "pattern", "priority"],
     &["json", "frame"],
     &["dialect", "meter"],
     &["store"],

@@ -51,6 +51,13 @@ impl Grants {
             explain: None,
         }
     }
+
+    /// Whether raw routes are permitted: said to be, where there are bounds that cannot be seen to there.
+    fn permits_raw(&self) -> bool {
+        let is_said = self.endpoints != Endpoints::ALL;
+        let all_models = self.models.iter().any(Pattern::is_everything);
+        self.endpoints.has(None) && (is_said || (all_models && self.tools && self.max_output.is_none()))
+    }
 }
 
 /// A set of operations, and whether raw routes are in it.
@@ -213,8 +220,16 @@ impl Principal {
     }
 
     /// Whether they may ask for that; nothing stands for what a raw route carries.
+    ///
+    /// In what a raw route carries nobody finds a model, a tool or the length of an answer: where a level bounds those, raw
+    /// routes are not among what it leaves unsaid.
     pub fn may_ask(&self, operation: Option<Operation>) -> bool {
-        self.levels().all(|grants| grants.endpoints.has(operation))
+        if operation.is_some() {
+            return self.levels().all(|grants| grants.endpoints.has(operation));
+        }
+        // What a token names of models is a bound of its own level.
+        let claims = self.claimed.is_none() || self.grants.endpoints != Endpoints::ALL;
+        claims && self.levels().all(Grants::permits_raw)
     }
 
     /// Whether their requests may bring tools.
@@ -336,6 +351,32 @@ pub(super) mod tests {
         assert!(who.may_use("gpt-5") && !who.may_use("claude"));
         let none = Principal { claimed: Some(Vec::new()), ..Principal::anonymous() };
         assert!(!none.may_use("gpt-5"));
+    }
+
+    #[test]
+    fn raw_routes_are_said_to_be_permitted_where_bounds_cannot_be_seen_to() {
+        let raw = Endpoints::of([None, Some(Operation::Responses)]);
+        let free = Grants::everything;
+        for bound in [
+            Grants { models: patterns(&["gpt-*"]), ..free() },
+            Grants { tools: false, ..free() },
+            Grants { max_output: Some(9), ..free() },
+        ] {
+            let said = Grants { endpoints: raw, ..bound.clone() };
+            assert!(!member(bound.clone(), free(), free()).may_ask(None), "{bound:?}");
+            assert!(!member(free(), bound.clone(), free()).may_ask(None), "a team's bound is its members'");
+            let lifted = member(Grants { endpoints: raw, ..free() }, bound.clone(), free());
+            assert!(!lifted.may_ask(None), "a member does not lift it");
+            assert!(member(said, free(), free()).may_ask(None));
+            assert!(member(bound, free(), free()).may_ask(Some(Operation::Responses)));
+        }
+        assert!(member(free(), free(), free()).may_ask(None));
+        let claimed = |endpoints| Principal {
+            claimed: Some(patterns(&["gpt-*"])),
+            grants: Grants { endpoints, ..free() },
+            ..Principal::anonymous()
+        };
+        assert!(!claimed(Endpoints::ALL).may_ask(None) && claimed(raw).may_ask(None));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Stops whoever guesses keys: an address with too many failures is refused for the rest of its window.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use crate::network;
 
 /// How many addresses are watched at once. Whoever has more takes the place of others: they are slowed down less, and the
 /// memory stays bounded.
@@ -48,7 +50,8 @@ impl Shield {
             return None;
         }
         let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = windows.get(&whose(address?)).filter(|window| window.failures >= bound.failures)?;
+        let window =
+            windows.get(&network::of(address?)).filter(|window| window.failures >= bound.failures)?;
         // A clock that was put back ends no window early and makes none longer.
         let gone = now.duration_since(window.since).unwrap_or_default();
         bound.window.checked_sub(gone).filter(|left| !left.is_zero())
@@ -57,7 +60,7 @@ impl Shield {
     /// Counts a failure.
     pub fn failed(&self, address: Option<IpAddr>, now: SystemTime) {
         let (Some(bound), Some(address)) = (self.bound, address) else { return };
-        let address = whose(address);
+        let address = network::of(address);
         let is_over =
             |window: &Window| now.duration_since(window.since).is_ok_and(|gone| gone >= bound.window);
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,17 +85,6 @@ fn make_room(windows: &mut HashMap<IpAddr, Window>, is_over: impl Fn(&Window) ->
     let gone = if old.is_empty() { least().into_iter().collect() } else { old };
     for address in gone {
         windows.remove(&address);
-    }
-}
-
-/// Whose address it is: whoever has one of IPv6 has the other 2^64 beside it.
-pub fn whose(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() >> 64 << 64;
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        v4 => v4,
     }
 }
 

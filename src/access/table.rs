@@ -204,6 +204,6 @@ impl Table {
 
     /// What stands for an address, 0 for none. Nobody outside can foretell it.
     pub(super) fn face(&self, address: Option<std::net::IpAddr>) -> u64 {
-        address.map_or(0, |address| self.random.hash_one(super::shield::whose(address)).max(1))
+        address.map_or(0, |address| self.random.hash_one(crate::network::of(address)).max(1))
     }
 }

@@ -9,7 +9,7 @@ pub mod jwks;
 pub(crate) mod tests;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -117,6 +117,8 @@ pub struct Issuer {
     wanted: Notify,
     /// Goes up with every fetch that has ended, and says when it began.
     fetched: watch::Sender<Option<SystemTime>>,
+    /// Whether the last fetch failed.
+    away: AtomicBool,
 }
 
 impl Issuer {
@@ -129,6 +131,7 @@ impl Issuer {
             good: Good::default(),
             wanted: Notify::new(),
             fetched: watch::Sender::new(None),
+            away: AtomicBool::new(false),
         }
     }
 
@@ -147,8 +150,14 @@ impl Issuer {
     }
 
     /// A fetch that began then has ended, well or not.
-    pub fn note_fetch(&self, began: SystemTime) {
+    pub fn note_fetch(&self, began: SystemTime, well: bool) {
+        self.away.store(!well, Relaxed);
         self.fetched.send_replace(Some(began));
+    }
+
+    /// Whether it could not be asked for its keys when that was last tried.
+    pub fn is_away(&self) -> bool {
+        self.away.load(Relaxed)
     }
 
     /// Waits until somebody wants the keys fetched.

@@ -1,10 +1,12 @@
 //! Who may ask what on the admin listener, and how much may be said.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use tokio::time::timeout;
@@ -64,6 +66,10 @@ impl Gate {
                                on the loopback";
                 return Err(Answer::error(StatusCode::FORBIDDEN, message));
             }
+            Self::Local if !is_for_this_machine(head) => {
+                let message = "ask for this listener as localhost or by its address: a web page could have led another name here";
+                return Err(Answer::error(StatusCode::FORBIDDEN, message));
+            }
             Self::Token(_) | Self::Local | Self::Looking => {}
         }
         if changes { from_no_page(head) } else { Ok(()) }
@@ -80,6 +86,20 @@ fn shows(head: &Parts, token: &Secret) -> bool {
     let (scheme, shown) = shown.split_at_checked(7).unwrap_or_default();
     scheme.eq_ignore_ascii_case(b"bearer ")
         && verify_slices_are_equal(shown.trim_ascii(), token.expose().as_bytes()).is_ok()
+}
+
+/// Whether a request names this machine, if anything. A page's own name can be made to lead to the loopback, and the page
+/// may then read what it is answered. A name without a dot is no page's: such names are given on the machine itself.
+fn is_for_this_machine(head: &Parts) -> bool {
+    let is_local = |authority: &str| {
+        let Ok(authority) = authority.parse::<Authority>() else { return false };
+        let host = authority.host();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        address.map_or_else(|_| !host.contains('.'), |address| address.to_canonical().is_loopback())
+    };
+    let fields = head.headers.get_all(HOST).iter();
+    head.uri.authority().is_none_or(|authority| is_local(authority.as_str()))
+        && fields.map(|value| value.to_str().unwrap_or_default()).all(is_local)
 }
 
 /// A browser sends an `Origin` with every POST, and JSON to a stranger only after asking, which is refused.
@@ -169,6 +189,32 @@ mod tests {
             assert_eq!(asked(&gate, "GET", "/endpoints", &[]), 200, "{address}");
             assert_eq!(asked(&gate, "GET", "/keys", &[]), status, "{address}");
         }
+    }
+
+    #[test]
+    fn no_name_of_somebody_elses_leads_here() {
+        let local = gate("127.0.0.1:1", None);
+        for (host, status) in [
+            ("127.0.0.1:9090", 200),
+            ("LocalHost:9090", 200),
+            ("localhost", 200),
+            ("edge:9090", 200),
+            ("[::1]:9090", 200),
+            ("rebound.example:9090", 403),
+            ("localhost.example", 403),
+            ("10.0.0.1", 403),
+            ("", 403),
+        ] {
+            for path in ["/snapshot", "/keys", "/metrics"] {
+                assert_eq!(asked(&local, "GET", path, &[("host", host)]), status, "{host} {path}");
+            }
+            assert_eq!(asked(&local, "POST", "/keys/create", &[AS_JSON, ("host", host)]), status, "{host}");
+            assert_eq!(asked(&local, "GET", "/health/live", &[("host", host)]), 200, "{host}");
+        }
+        assert_eq!(asked(&local, "GET", "http://rebound.example/keys", &[]), 403);
+        let token = gate("127.0.0.1:1", Some("0123456789abcdef"));
+        let fields = [("host", "edge.example"), ("authorization", "Bearer 0123456789abcdef")];
+        assert_eq!(asked(&token, "GET", "/snapshot", &fields), 200);
     }
 
     #[test]

@@ -116,9 +116,10 @@ fn done(order: Order, body: &[u8], access: &Access, now: SystemTime) -> Result<A
             let kept = kept.ok_or_else(|| {
                 wrong(StatusCode::BAD_REQUEST, "`keep_s` is not between 0 seconds and a year")
             })?;
+            let ends = asked.shift_remove("expires");
             nothing_else(&asked)?;
             let secret = make()?;
-            alter(&mut all, &name, |principal| rotate(principal, &secret, now, kept));
+            alter(&mut all, &name, |principal| rotate(principal, (&secret, ends), now, kept));
             fresh = Some(secret);
         }
         Order::Delete => {
@@ -188,14 +189,26 @@ fn alter(all: &mut Written, name: &str, change: impl FnOnce(&mut Map<String, Val
 }
 
 /// Puts a fresh key in the place of the present one, which stays good for so many seconds, and no longer than it would
-/// have. Those from before it that have ended go.
-fn rotate(principal: &mut Map<String, Value>, secret: &str, now: SystemTime, kept: u64) {
+/// have. The fresh one ends when that would have, unless it is said when it `ends`: `null` is never. Those from before it
+/// that have ended go.
+fn rotate(
+    principal: &mut Map<String, Value>,
+    (secret, ends): (&str, Option<Value>),
+    now: SystemTime,
+    kept: u64,
+) {
     let fresh = Hash::of(secret.as_bytes()).to_string();
     let before = principal.insert("hash".to_owned(), fresh.into());
-    let ends = rfc3339(now + Duration::from_secs(kept));
+    let soon = rfc3339(now + Duration::from_secs(kept));
     // Texts of this form are in the order of their times.
-    let own = principal.shift_remove("expires").and_then(|own| own.as_str().map(str::to_owned));
-    let ends = [Some(ends), own].into_iter().flatten().min();
+    let own = principal.get("expires").and_then(Value::as_str).map(str::to_owned);
+    let last = [Some(soon), own].into_iter().flatten().min();
+    if let Some(ends) = ends {
+        principal.shift_remove("expires");
+        if !ends.is_null() {
+            principal.insert("expires".to_owned(), ends);
+        }
+    }
     let moment = rfc3339(now);
     let mut previous: Vec<Value> = match principal.shift_remove("previous") {
         Some(Value::Array(previous)) => previous,
@@ -203,7 +216,7 @@ fn rotate(principal: &mut Map<String, Value>, secret: &str, now: SystemTime, kep
     };
     previous.retain(|one| one["expires"].as_str().is_none_or(|ends| *ends > *moment));
     if let Some(before) = before.filter(|_| kept > 0) {
-        previous.push(json!({ "hash": before, "expires": ends }));
+        previous.push(json!({ "hash": before, "expires": last }));
     }
     if !previous.is_empty() {
         principal.insert("previous".to_owned(), Value::Array(previous));
@@ -302,7 +315,7 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let mut principal = Map::new();
         let mut turn = |secret: &str, kept| {
-            rotate(&mut principal, secret, now, kept);
+            rotate(&mut principal, (secret, None), now, kept);
             Value::Object(principal.clone())
         };
         let hash = |text: &str| Hash::of(text.as_bytes()).to_string();
@@ -313,11 +326,15 @@ mod tests {
         let three = turn("c", 0);
         assert_eq!(three["previous"].as_array().unwrap().len(), 1, "the one before ends at once: {three}");
         principal.insert("expires".to_owned(), "2027-01-15T08:00:30Z".into());
-        rotate(&mut principal, "d", now, 60);
+        rotate(&mut principal, ("d", None), now, 60);
         assert_eq!(principal["previous"][1]["expires"], "2027-01-15T08:00:30Z");
-        assert!(!principal.contains_key("expires"), "the fresh one does not end with it");
+        assert_eq!(principal["expires"], "2027-01-15T08:00:30Z", "a temporary key stays one");
+        rotate(&mut principal, ("n", Some("2028-01-01T00:00:00Z".into())), now, 0);
+        assert_eq!(principal["expires"], "2028-01-01T00:00:00Z");
+        rotate(&mut principal, ("d", Some(Value::Null)), now, 0);
+        assert!(!principal.contains_key("expires"));
         let later = now + Duration::from_secs(3600);
-        rotate(&mut principal, "e", later, 60);
+        rotate(&mut principal, ("e", None), later, 60);
         assert_eq!(principal["previous"].as_array().unwrap().len(), 1, "what has ended goes");
     }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::Operation;
 use crate::json::envelope::{Member, members};
-use crate::json::{Edits, Fault};
+use crate::json::{Edits, Fault, What};
 
 /// Whether a request brings tools, or has the provider use some of its own.
 ///
@@ -18,7 +18,10 @@ pub fn brings_tools(operation: Operation, body: &[u8]) -> Result<bool, Fault> {
     let names: &[&str] = match operation {
         Operation::Converse => &["toolconfig"],
         Operation::Messages | Operation::CountTokens => &["tools", "mcpservers"],
-        Operation::ChatCompletions => &["tools", "functions", "websearchoptions"],
+        // Some upstreams of chat search the web for a `plugins` or a `search_parameters`.
+        Operation::ChatCompletions => {
+            &["tools", "functions", "websearchoptions", "plugins", "searchparameters"]
+        }
         _ => &["tools"],
     };
     let says_something = |span: &Range<usize>| {
@@ -27,8 +30,24 @@ pub fn brings_tools(operation: Operation, body: &[u8]) -> Result<bool, Fault> {
             value.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).take(5).collect();
         !matches!(value.as_slice(), b"null" | b"[]" | b"false")
     };
+    let brings = |among: &[Member<'_>], names: &[&str]| {
+        among.iter().any(|(name, span)| names.contains(&&*folded(name)) && says_something(span))
+    };
     let found = members(body, None)?;
-    Ok(found.iter().any(|(name, span)| names.contains(&&*folded(name)) && says_something(span)))
+    if brings(&found, names) {
+        return Ok(true);
+    }
+    if operation == Operation::Converse {
+        // What stands in it is put into the model's own request.
+        for (_, span) in found.iter().filter(|(name, _)| folded(name) == "additionalmodelrequestfields") {
+            if body.get(span.start) == Some(&b'{')
+                && brings(&members(body, Some(span.start))?, &["tools", "toolconfig", "mcpservers"])
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// What a bound on the length of an answer makes of a request.
@@ -72,10 +91,11 @@ impl Place {
 ///
 /// # Errors
 ///
-/// A [`Fault`] where the body is no object, or what should hold the bound is none.
+/// A [`Fault`] where the body is no object, what should hold the bound is none, or either is there twice: of two readers,
+/// each could believe another.
 pub fn hold_to(operation: Operation, body: &[u8], most: u64, chat: &'static str) -> Result<Length, Fault> {
     let Some(place) = Place::of(operation, chat) else { return Ok(Length::Within) };
-    let [first, _] = place.names;
+    let [first, other] = place.names;
     let top = members(body, None)?;
     let mut holders: Vec<Range<usize>> = Vec::new();
     let mut bounds = Vec::new();
@@ -90,9 +110,17 @@ pub fn hold_to(operation: Operation, body: &[u8], most: u64, chat: &'static str)
             }
         }
     }
+    if let Some((second, object)) = holders.get(1).zip(place.object) {
+        return Err(Fault { at: second.start, what: What::Duplicate(object) });
+    }
+    for name in [first, other] {
+        if let Some((_, second)) = bounds.iter().filter(|(found, _)| folded(name) == *found).nth(1) {
+            return Err(Fault { at: second.start, what: What::Duplicate(name) });
+        }
+    }
     let mut empty = None;
     let mut is_bound = false;
-    for span in bounds {
+    for (_, span) in bounds {
         match body.get(span.clone()).map(<[u8]>::trim_ascii) {
             Some(b"null") | None => empty = Some(span),
             Some(value) if !is_within(value, most) => return Ok(Length::Over { field: first }),
@@ -143,9 +171,10 @@ fn followed(mut member: String, is_last: bool) -> String {
     member
 }
 
-fn spans(among: &[Member<'_>], names: &[&'static str]) -> Vec<Range<usize>> {
-    let meant = |name: &str| names.iter().any(|wanted| folded(wanted) == folded(name));
-    among.iter().filter(|(name, _)| meant(name)).map(|(_, span)| span.clone()).collect()
+/// The members of those names, with their names folded.
+fn spans(among: &[Member<'_>], names: &[&'static str]) -> Vec<(String, Range<usize>)> {
+    let all = among.iter().map(|(name, span)| (folded(name), span.clone()));
+    all.filter(|(name, _)| names.iter().any(|wanted| folded(wanted) == *name)).collect()
 }
 
 /// A name as it is compared: Protobuf's JSON takes `max_output_tokens` for `maxOutputTokens`, and Go's any case.
@@ -187,6 +216,10 @@ mod tests {
             (GenerateContent, r#"{"tools":[{"googleSearch":{}}]}"#),
             (GenerateContent, r#"{"tools":{"googleSearch":{}}}"#),
             (Converse, r#"{"toolConfig":{"tools":[{}]}}"#),
+            (Converse, r#"{"additionalModelRequestFields":{"tools":[{"type":"web_search_20250305"}]}}"#),
+            (Converse, r#"{"additionalModelRequestFields":{"mcp_servers":[{"url":"x"}]}}"#),
+            (ChatCompletions, r#"{"plugins":[{"id":"web"}]}"#),
+            (ChatCompletions, r#"{"search_parameters":{"mode":"on"}}"#),
         ] {
             assert!(brings_tools(operation, body.as_bytes()).unwrap(), "{body}");
         }
@@ -195,6 +228,7 @@ mod tests {
             (ChatCompletions, r#"{"tools": [ ]}"#),
             (ChatCompletions, r#"{"tools":null,"functions":[]}"#),
             (GenerateContent, r#"{"toolConfig":{"functionCallingConfig":{}}}"#),
+            (Converse, r#"{"additionalModelRequestFields":{"top_k":1,"tools":[]}}"#),
             (Messages, "{}"),
         ] {
             assert!(!brings_tools(operation, body.as_bytes()).unwrap(), "{body}");
@@ -226,11 +260,6 @@ mod tests {
             (Responses, r#"{"max_output_tokens":101}"#),
             (GenerateContent, r#"{"generationConfig":{"maxOutputTokens":101}}"#),
             (GenerateContent, r#"{"generation_config":{"max_output_tokens":"101"}}"#),
-            (GenerateContent, r#"{"generationConfig":{"maxOutputTokens":1,"max_output_tokens":101}}"#),
-            (
-                GenerateContent,
-                r#"{"generationConfig":{"maxOutputTokens":1},"generation_config":{"maxOutputTokens":101}}"#,
-            ),
             (Converse, r#"{"inferenceConfig":{"maxTokens":101}}"#),
         ] {
             let said = held(operation, body, "max_tokens");
@@ -244,6 +273,28 @@ mod tests {
             (Operation::Embeddings, r#"{"max_tokens":101}"#),
         ] {
             assert_eq!(held(operation, body, "max_tokens"), "within", "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_twice_is_refused() {
+        use Operation::{Converse, GenerateContent};
+        for (operation, body, twice) in [
+            (Converse, r#"{"inferenceConfig":{"maxTokens":1,"maxTokens":null}}"#, "maxTokens"),
+            (Converse, r#"{"inferenceConfig":{"maxTokens":1},"inferenceConfig":{}}"#, "inferenceConfig"),
+            (
+                GenerateContent,
+                r#"{"generationConfig":{"maxOutputTokens":1,"max_output_tokens":null}}"#,
+                "maxOutputTokens",
+            ),
+            (
+                GenerateContent,
+                r#"{"generationConfig":{"maxOutputTokens":1},"generation_config":null}"#,
+                "generationConfig",
+            ),
+        ] {
+            let fault = hold_to(operation, body.as_bytes(), 100, "max_tokens").unwrap_err();
+            assert_eq!(fault.what, What::Duplicate(twice), "{body}");
         }
     }
 

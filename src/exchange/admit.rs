@@ -162,6 +162,9 @@ fn unknown_path(method: &Method, path: &str) -> Error {
 /// How long the keys of a token's issuer are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// When one whose identity provider is away may try again, seconds: about when that is asked anew.
+const AWAY: u32 = 10;
+
 /// Finds out who is calling, and what that one may not.
 #[expect(clippy::needless_pass_by_ref_mut, reason = "a shared session could not be kept across the wait")]
 pub(super) async fn identify(session: &mut Session<'_>, context: &mut Context) -> Result<(), Error> {
@@ -236,6 +239,10 @@ fn tell(denied: &Denied) -> Error {
             Error::policy(Kind::Forbidden, "the token lacks a scope that is needed here")
         }
         Denied::Unfit(_) => Error::policy(Kind::Forbidden, "the token names no team that may call here"),
+        Denied::Away => {
+            let why = "the identity provider of this token cannot be asked for its keys; try again later";
+            Error::gateway(Kind::Overloaded, why).after(AWAY)
+        }
         Denied::Wrong(_) | Denied::Later(..) => refused("the API key is not valid here"),
     };
     let whose = denied.whose().map_or("", |name| name);

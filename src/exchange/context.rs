@@ -13,7 +13,7 @@ use super::carry::lost;
 use super::intake::Share;
 use super::limits::{self, Use};
 use super::retry::Tried;
-use super::shield::{self, Counted};
+use super::shield::Counted;
 use crate::access::Principal;
 use crate::access::grants::{ANONYMOUS, Known};
 use crate::clocks::Overrides;
@@ -28,6 +28,7 @@ use crate::meter::metrics::{METRICS, method_label, status_label};
 use crate::meter::series::DeploymentSeries;
 use crate::meter::timeline::Timeline;
 use crate::moment::rfc3339_millis;
+use crate::network;
 use crate::priority::Priority;
 use crate::route::alias::Alias;
 use crate::route::matcher::Route;
@@ -275,7 +276,7 @@ impl Context {
     pub fn tenant(&self) -> Arc<str> {
         let named = self.principal.as_ref().filter(|principal| principal.known != Known::Anonymous);
         match (named, self.client) {
-            (None, Some(address)) => Arc::from(shield::caller(address).to_string()),
+            (None, Some(address)) => Arc::from(network::of(address).to_string()),
             (None, None) => Arc::from(ANONYMOUS),
             (Some(principal), _) => Arc::clone(&principal.name),
         }

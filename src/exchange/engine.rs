@@ -18,6 +18,7 @@ use super::context::{Context, Place};
 use super::conversation;
 use super::headers;
 use super::limits;
+use super::permit;
 use super::relay::{self, Opened, Terms};
 use super::resume::Resume;
 use super::retry::{Next, Nowhere, Plan, Rules};
@@ -75,14 +76,14 @@ pub(super) async fn reach(
 }
 
 /// The alias that takes over what that one cannot take, and what its star stands for. One that cannot be asked this, or
-/// may not, takes nothing over: the client is told of the failure itself.
+/// that the caller may not use on this route, takes nothing over: the client is told of the failure itself.
 fn fallback(ask: &Ask<'_>, failed: &Failed, context: &Context) -> Option<(Arc<Alias>, String)> {
     let named = &ask.alias.fallback;
     let name = match failed.beyond? {
         Beyond::TooLong => named.too_long.as_deref()?,
         Beyond::Filtered => named.filtered.as_deref()?,
     };
-    let (next, starred) = context.snapshot.aliases.find(name)?;
+    let (next, starred) = context.snapshot.aliases.find(name).filter(|_| permit::may_use(name, context))?;
     let serves = |deployment: &Deployment| {
         let cluster = &deployment.cluster;
         cluster.spec.passage(ask.asked.operation).is_some() && context.permits(cluster)

@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use super::admit::Named;
 use super::context::Context;
+use super::listing::unknown_model;
 use crate::access::Principal;
 use crate::dialect::Operation;
 use crate::dialect::ir::target::LimitName;
 use crate::dialect::permission::{Length, brings_tools, hold_to};
 use crate::dialect::request::fault_error;
-use crate::error::{Error, Kind};
+use crate::error::{Blame, Error, Kind};
 use crate::json::{Envelope, splice};
 use crate::meter::metrics::METRICS;
 use crate::provider::facts::facts;
@@ -43,12 +44,35 @@ pub(super) fn body_bound(context: &Context, route: u64) -> u64 {
     own.map_or(route, |own| own.min(route))
 }
 
-/// Counts a body that is larger than its caller's own bound.
-pub(super) fn note_body(context: &Context, error: &Error) {
-    let own = context.principal.as_ref().and_then(|principal| principal.max_body());
-    if error.kind == Kind::TooLarge && own.is_some() {
-        METRICS.access.refusals.with_label_values(&["body"]).inc();
+/// What is wrong with a body that was not read. One that is larger than its caller's own bound, but not than its route's, is
+/// refused by that.
+pub(super) fn body_error(context: &Context, route: u64, error: Error) -> Error {
+    if error.kind != Kind::TooLarge || body_bound(context, route) >= route {
+        return error;
     }
+    METRICS.access.refusals.with_label_values(&["body"]).inc();
+    let public = error.public.clone();
+    Error { blame: Blame::Policy, ..error }.because(format!("rule max_body: {public}"))
+}
+
+/// Whether the caller may use a model, and on this route.
+pub(super) fn may_use(name: &str, context: &Context) -> bool {
+    context.route.as_ref().is_some_and(|route| route.allows(name))
+        && context.principal.as_ref().is_some_and(|principal| principal.may_use(name))
+}
+
+/// Refuses a model that the caller may not use, or not on this route. The client is told the same as of one that does not
+/// exist.
+///
+/// # Errors
+/// [`Kind::UnknownModel`].
+pub(super) fn model(name: &str, context: &Context) -> Result<(), Error> {
+    if may_use(name, context) {
+        return Ok(());
+    }
+    METRICS.access.refusals.with_label_values(&["model"]).inc();
+    let error = Error { blame: Blame::Policy, ..unknown_model(name) };
+    Err(error.because("rule models: the caller may not use it, or not on this route"))
 }
 
 /// The request as its caller may ask it: with the length of the answer said, where that has a bound. `named` is what the

@@ -24,7 +24,7 @@ pub(super) fn enforce(operation: Operation, body: Bytes, context: &Context) -> R
     if policy.prompts
         && let Some(audit) = audit::on()
     {
-        audit.prompt(request(context, ""), &policy.told(&body));
+        audit.prompt(request(context, ""), &policy.told(operation, &body));
     }
     let applied = policy.apply(operation, &body)?;
     count("request", applied.found);

@@ -3,7 +3,7 @@
 //! It counts with Pingora's estimators, whose memory is fixed however many addresses there are. They may take a few
 //! addresses for one, and so refuse a little early, never late.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use pingora_limits::inflight::{Guard, Inflight};
@@ -11,6 +11,7 @@ use pingora_limits::rate::Rate;
 
 use crate::error::{Error, Kind};
 use crate::meter::metrics::METRICS;
+use crate::network;
 use crate::snapshot;
 
 /// What addresses send.
@@ -46,7 +47,7 @@ impl Shield {
     /// # Errors
     /// 429.
     pub(super) fn admit(&self, bounds: snapshot::Shield, client: IpAddr) -> Result<Option<Counted>, Error> {
-        let address = caller(client);
+        let address = network::of(client);
         if let Some(most) = bounds.requests
             && self.sent.observe(&address, 1) > isize::try_from(most).unwrap_or(isize::MAX)
         {
@@ -64,17 +65,6 @@ impl Shield {
 fn too_many(measure: &str, per: &str, why: &'static str) -> Error {
     METRICS.limits.refused.with_label_values(&["address", measure, per]).inc();
     Error::policy(Kind::RateLimited, why).after(1)
-}
-
-/// Whom an address stands for: whoever has one of IPv6 has the other 2^64 beside it.
-pub(super) fn caller(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        address => address,
-    }
 }
 
 #[cfg(test)]
@@ -109,10 +99,5 @@ mod tests {
         assert!(enter("2001:db8:0:1::1").is_ok(), "another network");
         drop(first);
         assert!(enter("2001:db8::3").is_ok());
-    }
-
-    #[test]
-    fn an_ipv4_address_is_itself_however_it_is_written() {
-        assert_eq!(caller(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
     }
 }

@@ -93,12 +93,17 @@ impl Policy {
         let node = Node::parse(body)?;
         let Value::Object(members) = &node.value else { return Err(not_an_object()) };
         once(members)?;
-        self.most.check(members, envelope.prompt_bytes)?;
+        // Gemini's counting may have the whole request in another member, in which nothing was looked at.
+        let prompt = if envelope.prompt_bytes > 0 { envelope.prompt_bytes } else { body.len() };
+        self.most.check(operation, members, prompt)?;
         self.parameters.check(members)?;
+        if !self.redact.reply.is_empty() {
+            parameters::one_choice(members)?;
+        }
         if let Some(schema) = &self.schema {
             schema.check(&node, body.len())?;
         }
-        let (redacted, found) = self.redact.apply(body)?;
+        let (redacted, found) = self.redact.apply(operation, body)?;
         let system = match &self.system {
             None => None,
             Some(system) => {
@@ -111,9 +116,9 @@ impl Policy {
     }
 
     /// What the audit log is told of a prompt: its texts without what tells of persons, up to a bound.
-    pub fn told(&self, body: &Bytes) -> String {
+    pub fn told(&self, operation: Operation, body: &Bytes) -> String {
         // A little more than is told is looked through, so that nothing is cut in its midst.
-        let mut text = texts(body, TOLD + 4096).unwrap_or_default();
+        let mut text = texts(operation, body, TOLD + 4096).unwrap_or_default();
         if let Some((without, _)) = super::redact::redact(Kinds::ALL, &text) {
             text = without;
         }
@@ -124,11 +129,11 @@ impl Policy {
 }
 
 impl Redact {
-    fn apply(self, body: &Bytes) -> Result<(Option<Bytes>, Kinds), Error> {
+    fn apply(self, operation: Operation, body: &Bytes) -> Result<(Option<Bytes>, Kinds), Error> {
         if self.request.is_empty() {
             return Ok((None, Kinds::default()));
         }
-        match redact_body(self.request, body)? {
+        match redact_body(self.request, operation, body)? {
             None => Ok((None, Kinds::default())),
             Some((body, found)) if self.action == Action::Redact => Ok((Some(body), found)),
             Some((_, found)) => {
@@ -143,20 +148,28 @@ impl Redact {
 }
 
 impl Most {
-    fn check(&self, members: &Members<'_>, prompt_bytes: usize) -> Result<(), Error> {
+    fn check(&self, operation: Operation, members: &Members<'_>, prompt_bytes: usize) -> Result<(), Error> {
+        let field = conversation(operation);
+        let wrapped =
+            member(members, "generateContentRequest").filter(|_| operation == Operation::GeminiCount);
+        let members = match wrapped.map(|request| &request.value) {
+            Some(Value::Object(members)) => members,
+            _ => members,
+        };
         if let Some(most) = self.messages
-            && let Some((name, count)) = messages(members)
+            && operation != Operation::Rerank
+            && let Some(node) = member(members, field)
         {
-            bound(&name, "messages", count as u64, most, "max_messages")?;
+            let count = node.as_array().map_or(1, <[_]>::len);
+            bound(field, "messages", count as u64, most, "max_messages")?;
         }
         if let Some(most) = self.tools {
             let (name, count) = tools(members);
-            bound(&name, "tools", count as u64, most, "max_tools")?;
+            bound(name, "tools", count as u64, most, "max_tools")?;
         }
         if let Some(most) = self.input_tokens {
-            let field = messages(members).map_or_else(|| "input".to_owned(), |(name, _)| name);
             bound(
-                &field,
+                field,
                 "tokens of input, as they are estimated,",
                 count::tokens(prompt_bytes),
                 most,
@@ -205,27 +218,37 @@ fn member<'n, 'a>(members: &'n Members<'a>, name: &str) -> Option<&'n Node<'a>> 
     members.iter().find(|(key, node)| key == name && !node.is_null()).map(|(_, node)| node)
 }
 
-/// What the conversation is called, and how many messages it has.
-fn messages(members: &Members<'_>) -> Option<(String, usize)> {
-    let named = ["messages", "contents", "input", "prompt"];
-    named.iter().find_map(|name| {
-        let node = member(members, name)?;
-        Some(((*name).to_owned(), node.as_array().map_or(1, <[_]>::len)))
-    })
+/// What the conversation is called. Other dialects' names for it are nothing that counts.
+fn conversation(operation: Operation) -> &'static str {
+    match operation {
+        Operation::GenerateContent | Operation::GeminiCount => "contents",
+        Operation::Responses | Operation::Embeddings => "input",
+        Operation::Completions => "prompt",
+        Operation::Rerank => "documents",
+        _ => "messages",
+    }
 }
 
-/// Where the tools are, and how many there are.
-fn tools(members: &Members<'_>) -> (String, usize) {
-    let config = member(members, "toolConfig").and_then(|config| match &config.value {
-        Value::Object(members) => member(members, "tools"),
+/// Where the first tools are, and how many there are in all places.
+fn tools(members: &Members<'_>) -> (&'static str, usize) {
+    let inside = |name: &str| match member(members, name).map(|config| &config.value) {
+        Some(Value::Object(members)) => member(members, "tools"),
         _ => None,
-    });
-    let listed = member(members, "tools").map(|tools| ("tools", tools));
-    let legacy = member(members, "functions").map(|tools| ("functions", tools));
-    let named = listed.or_else(|| config.map(|tools| ("toolConfig.tools", tools))).or(legacy);
-    let (name, node) = named.map_or(("tools", None), |(name, node)| (name, Some(node)));
-    let items = node.and_then(Node::as_array).unwrap_or_default();
-    (name.to_owned(), items.iter().map(declared).sum())
+    };
+    let places = [
+        ("tools", member(members, "tools")),
+        ("toolConfig.tools", inside("toolConfig")),
+        ("additionalModelRequestFields.tools", inside("additionalModelRequestFields")),
+        ("functions", member(members, "functions")),
+    ];
+    let counted = places.map(|(name, node)| (name, node.map_or(0, listed)));
+    let first = counted.iter().find(|(_, count)| *count > 0).map_or("tools", |(name, _)| name);
+    (first, counted.iter().map(|(_, count)| count).sum())
+}
+
+/// How many tools there are in a place: Protobuf's JSON takes one for a list of one.
+fn listed(node: &Node<'_>) -> usize {
+    node.as_array().map_or_else(|| declared(node), |items| items.iter().map(declared).sum())
 }
 
 /// How many functions an item declares: Gemini has many in one.
@@ -233,7 +256,7 @@ fn declared(tool: &Node<'_>) -> usize {
     let Value::Object(members) = &tool.value else { return 1 };
     let declared =
         member(members, "functionDeclarations").or_else(|| member(members, "function_declarations"));
-    declared.and_then(Node::as_array).map_or(1, <[_]>::len)
+    declared.map_or(1, |declared| declared.as_array().map_or(1, <[_]>::len))
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ pub struct Envelope<'a> {
     pub model: Option<Field<'a>>,
     /// `stream`.
     pub stream: Option<bool>,
-    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`.
+    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, or else what Gemini's `generationConfig`
+    /// or Converse's `inferenceConfig` says.
     pub max_tokens: Option<u64>,
     /// `stream_options`.
     pub stream_options: StreamOptions,
@@ -44,7 +45,7 @@ pub struct Envelope<'a> {
     pub user: Option<Cow<'a, str>>,
     /// `n`: how many choices are asked for.
     pub n: Option<u64>,
-    /// The bytes of everything that becomes prompt: `messages`, `contents`, `input`, `prompt`, `system`, `instructions`, `tools`.
+    /// The bytes of everything that becomes prompt, in any dialect: conversation, instructions, tools, what is ranked.
     pub prompt_bytes: usize,
     /// Where a new member can be inserted: just after the opening brace.
     pub insert_at: usize,
@@ -146,10 +147,16 @@ enum Key {
     N,
     /// `prompt_cache_key`.
     Cache,
+    /// `generationConfig`, where Gemini has its parameters.
+    Generation,
+    /// The same by its other name.
+    GenerationToo,
+    /// `inferenceConfig`, where Converse has its own.
+    Inference,
 }
 
 /// The names of the members this view reads: first those of [`Key`], in its order, then those that hold prompt.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 27] = [
     "model",
     "stream",
     "max_tokens",
@@ -160,6 +167,9 @@ const KEYS: [&str; 17] = [
     "metadata",
     "n",
     "prompt_cache_key",
+    "generationConfig",
+    "generation_config",
+    "inferenceConfig",
     "messages",
     "contents",
     "input",
@@ -167,10 +177,17 @@ const KEYS: [&str; 17] = [
     "system",
     "instructions",
     "tools",
+    "systemInstruction",
+    "system_instruction",
+    "toolConfig",
+    "functions",
+    "query",
+    "documents",
+    "suffix",
 ];
 
 /// The first of [`KEYS`] that holds prompt.
-const FIRST_PROMPT: usize = Key::Cache as usize + 1;
+const FIRST_PROMPT: usize = Key::Inference as usize + 1;
 
 /// Records the span of one top-level member if it is one of [`KEYS`].
 fn note(
@@ -239,7 +256,29 @@ impl<'a> Found<'a, '_> {
 
     fn max_tokens(&self) -> Result<Option<u64>, Fault> {
         let bounds = [Key::MaxTokens, Key::MaxCompletionTokens, Key::MaxOutputTokens];
-        bounds.into_iter().try_fold(None, |largest, key| Ok(largest.max(self.count(key)?)))
+        let said: Option<u64> =
+            bounds.into_iter().try_fold(None, |largest, key| Ok(largest.max(self.count(key)?)))?;
+        Ok(said.or_else(|| self.max_tokens_inside()))
+    }
+
+    /// What Google and AWS put into an object of its own. A number may be a text there; what is neither says nothing here,
+    /// and is the upstream's to refuse.
+    fn max_tokens_inside(&self) -> Option<u64> {
+        const NAMES: [&str; 3] = ["maxOutputTokens", "max_output_tokens", "maxTokens"];
+        let mut largest = None;
+        for key in [Key::Generation, Key::GenerationToo, Key::Inference] {
+            let Some((span, _)) = self.value(key) else { continue };
+            let read = self.inside(span, |name, span| {
+                if decode(name).is_some_and(|name| NAMES.contains(&name.as_ref())) {
+                    let text = self.text.get(span).unwrap_or_default();
+                    largest = largest.max(unquoted(text).unwrap_or(text).parse().ok());
+                }
+                Ok(())
+            });
+            // It was checked before.
+            read.ok()?;
+        }
+        largest
     }
 
     fn user(&self) -> Result<Option<Cow<'a, str>>, Fault> {
@@ -409,6 +448,35 @@ mod tests {
         };
         assert_eq!(body.get(span), Some(r#"{"include_usage": false, "x": 1}"#));
         assert_eq!(body.get(value), Some("false"));
+    }
+
+    #[test]
+    fn the_length_of_an_answer_is_found_where_each_dialect_has_it() {
+        for body in [
+            r#"{"max_output_tokens":7}"#,
+            r#"{"generationConfig":{"maxOutputTokens":7,"x":1}}"#,
+            r#"{"generation_config":{"max_output_tokens":"7"}}"#,
+            r#"{"inferenceConfig":{"maxTokens":7}}"#,
+        ] {
+            assert_eq!(read(body).max_tokens, Some(7), "{body}");
+        }
+        for body in [r#"{"generationConfig":null}"#, r#"{"inferenceConfig":{"maxTokens":"many"}}"#] {
+            assert_eq!(read(body).max_tokens, None, "{body}");
+        }
+    }
+
+    #[test]
+    fn all_that_becomes_prompt_counts() {
+        for body in [
+            r#"{"systemInstruction":"12345678"}"#,
+            r#"{"system_instruction":"12345678"}"#,
+            r#"{"toolConfig":"12345678"}"#,
+            r#"{"functions":"12345678"}"#,
+            r#"{"query":"1234","documents":"1234"}"#,
+            r#"{"suffix":"12345678"}"#,
+        ] {
+            assert!(read(body).prompt_bytes >= 10, "{body}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::journal::{FileSpec, Journal, Shipping, Tee};
+use crate::network;
 use crate::secret::Secret;
 pub use chain::fingerprint;
 use chain::{Chain, Mac, Noted};
@@ -159,7 +160,7 @@ impl Request<'_> {
     /// Whose refusals are counted together.
     fn subject(&self) -> String {
         match (self.principal, self.address) {
-            ("" | "anonymous", Some(address)) => address.to_string(),
+            ("" | "anonymous", Some(address)) => network::of(address).to_string(),
             (principal, _) => principal.to_owned(),
         }
     }
@@ -202,7 +203,8 @@ impl Audit {
         let refused = matches!(act.status, 401 | 403);
         let event = if refused { "admin_refused" } else { "admin" };
         let address = act.address.map(|address| address.to_string()).unwrap_or_default();
-        if refused && !self.allows(event, &address) {
+        let subject = || act.address.map(|address| network::of(address).to_string()).unwrap_or_default();
+        if refused && !self.allows(event, &subject()) {
             return;
         }
         let entry = Entry::new(event, SystemTime::now())

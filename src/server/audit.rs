@@ -20,7 +20,7 @@ const ANSWER: usize = 64 << 10;
 ///
 /// # Errors
 /// Says why it cannot be written.
-pub fn start(spec: Option<&Spec>, configuration: &str) -> Result<(), String> {
+pub(super) fn start(spec: Option<&Spec>, configuration: &str) -> Result<(), String> {
     let Some(spec) = spec else { return Ok(()) };
     let failed = |error: std::io::Error| {
         let file = spec.file.as_ref().map(|file| file.path.display().to_string()).unwrap_or_default();

@@ -25,14 +25,15 @@ const MOST: usize = 1 << 20;
 
 /// Looks at the file of keys again and again. What cannot be used changes nothing: the last good one counts.
 pub(super) async fn watch_keys(access: Arc<Access>, path: PathBuf) {
-    let mut last = None;
+    let mut file = Watched::default();
     loop {
         let read = tokio::fs::read_to_string(&path).await.map_err(|error| error.to_string());
-        if last.as_ref() != Some(&read) {
+        let is_first = file.taken.is_none();
+        if let Some(read) = file.settled(read) {
             match read.as_ref().map_err(Clone::clone).and_then(|text| access.read(text, Origin::File, &path))
             {
                 Ok(keys) => {
-                    if last.is_some() {
+                    if !is_first {
                         log::info!("{}: {} principals are in force", path.display(), keys.len());
                     }
                     for name in access.replace(Origin::File, keys) {
@@ -48,9 +49,36 @@ pub(super) async fn watch_keys(access: Arc<Access>, path: PathBuf) {
                     METRICS.access.file_broken.set(1);
                 }
             }
-            last = Some(read);
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What a file held, or why it could not be read.
+type Look = Result<String, String>;
+
+/// A file that others write.
+#[derive(Debug, Default)]
+struct Watched {
+    /// What it held when that was last taken.
+    taken: Option<Look>,
+    /// What it held at the last look, if that is something else.
+    other: Option<Look>,
+}
+
+impl Watched {
+    /// What is to be taken now. The first look is taken at once; what is different later, only when it is the same at the
+    /// next look: it may be half written, and half of the keys would be out of force.
+    fn settled(&mut self, look: Look) -> Option<&Look> {
+        if self.taken.as_ref() == Some(&look) {
+            self.other = None;
+        } else if self.taken.is_none() || self.other.as_ref() == Some(&look) {
+            self.other = None;
+            return Some(self.taken.insert(look));
+        } else {
+            self.other = Some(look);
+        }
+        None
     }
 }
 
@@ -76,7 +104,7 @@ pub(super) async fn keep_issuer(issuer: Arc<Issuer>) {
             }
         };
         METRICS.access.fetches.with_label_values(&[name, outcome]).inc();
-        issuer.note_fetch(began);
+        issuer.note_fetch(began, done.is_ok());
         tokio::select! {
             () = tokio::time::sleep(next) => {}
             () = wanted_again(&issuer, began) => {}
@@ -123,4 +151,22 @@ async fn get(fetcher: &Fetcher, url: String) -> Result<Vec<u8>, String> {
     let (method, headers, body) = (Method::GET, HeaderMap::new(), Bytes::new());
     let got = fetcher.call(Call { method, url, headers, body, limit: PATIENCE, most: MOST }).await?;
     if got.status == 200 { Ok(got.body) } else { Err(format!("it answered {}", got.status)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_taken_when_it_is_seen_twice() {
+        let mut file = Watched::default();
+        let mut taken = |text: &str| file.settled(Ok(text.to_owned())).is_some();
+        assert!(taken("old"), "the first is taken at once");
+        assert!(!taken("old") && !taken("ne"), "it may be half written");
+        assert!(!taken("new") && taken("new"));
+        assert!(!taken("new"));
+        assert!(!taken("ne") && !taken("new") && !taken("ne"), "what goes away again changes nothing");
+        assert!(taken("ne"));
+        assert!(file.settled(Err("gone".to_owned())).is_none());
+    }
 }

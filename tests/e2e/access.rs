@@ -246,6 +246,12 @@ async fn a_file_of_keys_is_read_again_and_a_broken_one_changes_nothing() {
     .await;
     assert_eq!((chat(&edge, &old).await.status, chat(&edge, &new).await.status), (200, 200));
     heard(&edge, "did you mean `hash`?", 1).await;
+    // What is left of a file that was cut short is no file without keys.
+    for cut in ["", "{}", "# keys"] {
+        folder.write("keys.yaml", cut);
+    }
+    heard(&edge, "the keys before it count", 2).await;
+    assert_eq!(chat(&edge, &new).await.status, 200);
     folder.write("keys.yaml", &format!("keys: {{app: {{hash: \"{new_hash}\"}}}}\n"));
     until(&edge, &old, 401).await;
     assert_eq!(chat(&edge, &new).await.status, 200);

@@ -19,8 +19,8 @@ async fn site(audit: &str) -> (Edge, Scripted) {
     let upstream = Scripted::start(|_| Turn::Say(answer("x"))).await;
     let config = format!(
         "clusters: {{c: {{provider: vllm, endpoints: [\"http://{}\"], health: {{check: none}}}}}}\n\
-         models: {{m: {{deployments: [{{cluster: c}}]}}}}\n\
-         keys: {{alice: {{key: env:ALICE}}}}\n\
+         models: {{m: {{deployments: [{{cluster: c}}]}}, other: {{deployments: [{{cluster: c}}]}}}}\n\
+         keys: {{alice: {{key: env:ALICE, models: [m], max_body: 4KiB}}}}\n\
          admin: {{address: \"127.0.0.1:${{METRICS_PORT}}\", token: env:ADMIN}}\n\
          routes:\n  - {{name: all, path: /}}\n\
          \x20 - {{name: told, path: /told, policy: {{audit_prompts: true, max_tools: 0}}}}\n\
@@ -161,4 +161,62 @@ async fn the_lines_are_sent_to_who_wants_them_until_they_are_taken() {
     std::fs::write(&file, &taken).unwrap();
     let (whole, said) = verify(&[file.to_str().unwrap()]);
     assert!(whole, "{said}");
+}
+
+#[tokio::test]
+async fn what_a_key_may_not_do_is_there_and_whose_key_is_changed() {
+    let (mut edge, _upstream) = site("{file: audit.jsonl, per_minute: 100, sync: 0s}").await;
+    let file = edge.directory().join("audit.jsonl");
+    let alice = format!("authorization: Bearer {}\r\n", KEYS[0].1);
+    let chat = Dialect::Chat.path();
+    for (model, status) in [("other", 404), ("nothing", 404)] {
+        let asked = post(chat, &alice, Dialect::Chat.ask(model, false));
+        assert_eq!(edge.connect().await.ask(&asked).await.status, status, "{model}");
+    }
+    let long = json!({"model": "m", "messages": [{"role": "user", "content": "x".repeat(5000)}]}).to_string();
+    assert_eq!(edge.connect().await.ask(&post(chat, &alice, long)).await.status, 413);
+    let mut admin = crate::support::Client::try_connect(edge.admin).await.unwrap();
+    let token = format!("authorization: Bearer {}\r\n", KEYS[2].1);
+    admin.ask(&post("/keys/disable", &token, r#"{"name":"alice"}"#)).await;
+    edge.signal("TERM");
+    assert!(edge.ended().await.success());
+
+    let lines = lines(&file);
+    let refused = of(&lines, "refused");
+    let rules: Vec<&str> = refused.iter().map(|line| line["rule"].as_str().unwrap()).collect();
+    assert_eq!(rules.len(), 2, "what nobody has is no permission's doing: {rules:?}");
+    assert!(rules[0].starts_with("rule models") && rules[1].starts_with("rule max_body"), "{rules:?}");
+    assert_eq!((&refused[0]["principal"], &refused[0]["model"]), (&json!("alice"), &json!("other")));
+    assert_eq!(of(&lines, "admin")[0]["what"], "name=\"alice\"");
+}
+
+#[tokio::test]
+async fn a_second_process_does_not_touch_the_log() {
+    let (mut edge, _upstream) = site("{file: audit.jsonl, sync: 0s}").await;
+    let file = edge.directory().join("audit.jsonl");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let config = edge.directory().join("second.yaml");
+    // Both at once, so that they differ.
+    let held = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [edges, admins] = held.map(|held| held.local_addr().unwrap());
+    let free = format!("listeners: [{{address: \"{edges}\"}}]\nadmin: {{address: \"{admins}\"}}\n");
+    std::fs::write(
+        &config,
+        format!(
+            "{free}clusters: {{c: {{provider: vllm, endpoints: [\"http://127.0.0.1:1\"]}}}}\n\
+             models: {{m: {{deployments: [{{cluster: c}}]}}}}\naudit: {{file: audit.jsonl}}\n"
+        ),
+    )
+    .unwrap();
+    let second = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(["run", config.to_str().unwrap()])
+        .current_dir(edge.directory())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && said.contains("another process"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    edge.signal("TERM");
+    assert!(edge.ended().await.success());
+    assert!(verify(&[file.to_str().unwrap()]).0);
 }

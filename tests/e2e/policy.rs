@@ -77,6 +77,33 @@ async fn what_a_model_cannot_take_goes_to_the_one_named_for_it() {
 }
 
 #[tokio::test]
+async fn what_takes_over_is_a_model_that_the_caller_may_use_there() {
+    let (small, large) = (refuses(400, TOO_LONG).await, says("large").await);
+    let edge = Edge::start_with(
+        &format!(
+            "clusters:\n{}{}\
+             keys:\n  all: {{key: env:ALL}}\n  eu: {{key: env:EU, models: [small]}}\n\
+             models:\n  small: {{deployments: [{{cluster: small}}], fallback: {{too_long: large}}}}\n\
+             \x20 large: {{deployments: [{{cluster: large}}]}}\n\
+             routes:\n  - {{name: all, path: /}}\n  - {{name: few, path: /few, models: [small]}}\n",
+            cluster("small", &small, ""),
+            cluster("large", &large, "")
+        ),
+        &KEYS,
+    )
+    .await;
+    let key = |name: &str| {
+        let (_, secret) = KEYS.iter().find(|(known, _)| *known == name).unwrap();
+        format!("authorization: Bearer {secret}\r\n")
+    };
+    assert_eq!(text(&ask(&edge, &key("ALL"), "small").await), "large");
+    assert_eq!(ask(&edge, &key("EU"), "small").await.status, 400, "the key may not use it");
+    let few = post("/few/v1/chat/completions", &key("ALL"), Dialect::Chat.ask("small", false));
+    assert_eq!(edge.connect().await.ask(&few).await.status, 400, "the route does not let it through");
+    assert_eq!(large.received().len(), 1);
+}
+
+#[tokio::test]
 async fn a_request_goes_to_no_region_that_it_must_not() {
     let (eu, us, nowhere) = (says("eu").await, says("us").await, says("nowhere").await);
     let clusters = cluster("us", &us, ", region: us-east-1")

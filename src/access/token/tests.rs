@@ -413,14 +413,14 @@ fn what_is_kept_of_tokens_is_bounded() {
 #[tokio::test]
 async fn keys_are_fetched_again_only_so_often() {
     let issuer = Arc::new(Issuer::new(spec()));
-    issuer.note_fetch(now());
+    issuer.note_fetch(now(), true);
     let soon = now() + Duration::from_secs(9);
     assert!(!issuer.refreshed(soon, Duration::from_secs(60)).await, "that was just done");
     let later = now() + Duration::from_secs(10);
     let keeper = Arc::clone(&issuer);
     let fetching = tokio::spawn(async move {
         keeper.wanted().await;
-        keeper.note_fetch(later);
+        keeper.note_fetch(later, true);
     });
     assert!(issuer.refreshed(later, Duration::from_secs(60)).await);
     fetching.await.unwrap();

@@ -18,7 +18,8 @@ pub struct Grants {
     pub models: Vec<Pattern>,
     /// The routes that may be taken, by name. Left out: all.
     pub routes: Option<Vec<Pattern>>,
-    /// What may be asked. Left out: everything. A list of models may always be asked for, and holds only those that may be
+    /// What may be asked. Left out: everything, but `raw` only where `models`, `tools` and `max_output_tokens` bound nothing: in
+    /// what a raw route carries nobody looks for them. A list of models may always be asked for, and holds only those that may be
     /// used; tokens may be counted for whatever may be asked.
     pub endpoints: Option<Vec<Callable>>,
     /// Whether requests may bring tools. If false, one that does is refused with 403.
@@ -131,9 +132,10 @@ pub struct Previous {
 
 /// A file with nothing but keys: that of `access.keys_file`, and the store's.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct KeysFile {
-    /// Virtual keys by the name of their principal.
+    /// Virtual keys by the name of their principal. It has to be there, even if it is empty: a file without it may have been
+    /// cut short.
     pub keys: BTreeMap<String, Key>,
 }
 

@@ -98,8 +98,8 @@ pub struct Model {
     pub list: bool,
 }
 
-/// Models that take over what another cannot take. They are asked whether or not the caller may name them, and once even
-/// where `retry.attempts` is used up.
+/// Models that take over what another cannot take. One that the caller may not use, or not on this
+/// route, takes nothing over. It is asked once even where `retry.attempts` is used up.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fallback {

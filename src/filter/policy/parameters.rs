@@ -94,6 +94,19 @@ impl Parameters {
     }
 }
 
+/// Refuses a request for several answers: what is taken out of replies is taken out of one.
+pub(super) fn one_choice(members: &Members<'_>) -> Result<(), Error> {
+    let mut all = Vec::with_capacity(members.len());
+    list(members, "", &mut all)?;
+    match all.iter().find(|parameter| parameter.name == "n" && parameter.node.raw != "1") {
+        Some(Parameter { path, .. }) => {
+            let why = "must be 1 on this route, whose replies are looked through; ask as often as there are to be answers";
+            Err(refused(path, why, "redact.reply"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Every parameter of a body, those of its holders among them.
 fn list<'n, 'a>(members: &'n Members<'a>, base: &str, all: &mut Vec<Parameter<'n, 'a>>) -> Result<(), Error> {
     for (key, node) in members.iter().filter(|(_, node)| !node.is_null()) {

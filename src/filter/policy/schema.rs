@@ -3,7 +3,7 @@
 use std::error::Error as Wrong;
 use std::fmt;
 
-use boon::{Compiler, Draft, SchemaIndex, Schemas, UrlLoader, ValidationError};
+use boon::{Compiler, Draft, ErrorKind, SchemaIndex, Schemas, UrlLoader, ValidationError};
 use serde_json::{Map, Value as Json};
 
 use super::refused;
@@ -67,7 +67,26 @@ impl Schema {
         let leaf = first(&wrong);
         let pointer = leaf.instance_location.to_string();
         let field = if pointer.is_empty() { "body" } else { &pointer };
-        Err(refused(field, format!("does not fit the schema of this route: {}", leaf.kind), "schema"))
+        Err(refused(field, format!("does not fit the schema of this route: {}", unmet(&leaf.kind)), "schema"))
+    }
+}
+
+/// What is not met, without the value that does not meet it, which would stand in the log.
+fn unmet(kind: &ErrorKind<'_, '_>) -> String {
+    match kind {
+        ErrorKind::Pattern { want, .. } => format!("it does not match the pattern `{want}`"),
+        ErrorKind::Format { want, .. } => format!("it is not a valid {want}"),
+        ErrorKind::ContentEncoding { want, .. } => format!("it is not encoded as {want}"),
+        ErrorKind::ContentMediaType { want, .. } => format!("it is not of the media type {want}"),
+        ErrorKind::PropertyName { .. } => "a member has a name that is not allowed".to_owned(),
+        ErrorKind::AdditionalProperties { .. } => "it has members that are not allowed".to_owned(),
+        ErrorKind::Minimum { want, .. } => format!("it must be at least {want}"),
+        ErrorKind::Maximum { want, .. } => format!("it must be at most {want}"),
+        ErrorKind::ExclusiveMinimum { want, .. } => format!("it must be more than {want}"),
+        ErrorKind::ExclusiveMaximum { want, .. } => format!("it must be less than {want}"),
+        ErrorKind::MultipleOf { want, .. } => format!("it must be a multiple of {want}"),
+        // The others tell of the schema, of types and of counts.
+        other => other.to_string(),
     }
 }
 

@@ -170,11 +170,11 @@ impl System {
     }
 }
 
-/// Whether a message is one of instructions.
+/// Whether a message is one of instructions: by any of its roles, where it has several, for a reader may believe either.
 fn instructs(message: &Node<'_>) -> bool {
     let Value::Object(members) = &message.value else { return false };
-    let role = member(members, "role").and_then(Node::as_text);
-    role.is_some_and(|role| matches!(role.plain().as_ref(), "system" | "developer"))
+    let mut roles = members.iter().filter(|(key, _)| key == "role").filter_map(|(_, role)| role.as_text());
+    roles.any(|role| matches!(role.plain().as_ref(), "system" | "developer"))
 }
 
 /// Edits under way. What they are about does not overlap.

@@ -40,6 +40,46 @@ fn too_much_of_anything_is_refused() {
     let tools = r#"{"messages":[],"toolConfig":{"tools":[{},{}]}}"#;
     assert_eq!(refusal(&policy, Operation::Converse, tools).0, "toolConfig.tools");
     assert!(applied(&policy, CHAT, r#"{"model":"m","messages":[{},{}],"tools":[{}]}"#).is_ok());
+    // What another dialect calls so hides nothing.
+    let decoys = r#"{"model":"m","messages":[],"contents":[{},{},{}],"tools":[{}],"functions":[{}]}"#;
+    assert_eq!(refusal(&policy, Operation::GenerateContent, decoys).0, "contents");
+    assert_eq!(refusal(&policy, CHAT, decoys).0, "tools");
+    let wrapped = r#"{"generateContentRequest":{"contents":[{},{},{}]}}"#;
+    assert_eq!(refusal(&policy, Operation::GeminiCount, wrapped).0, "contents");
+    let hidden = r#"{"messages":[],"tools":[],"toolConfig":{"tools":[{},{}]}}"#;
+    assert_eq!(refusal(&policy, Operation::Converse, hidden).0, "toolConfig.tools");
+    let one = r#"{"contents":[],"tools":{"functionDeclarations":[{},{}]}}"#;
+    assert_eq!(refusal(&policy, Operation::GenerateContent, one).0, "tools");
+}
+
+#[test]
+fn the_tokens_of_a_prompt_count_wherever_it_stands() {
+    let policy = Policy { most: Most { input_tokens: Some(50), ..Most::default() }, ..Policy::default() };
+    let long = "x".repeat(400);
+    for (operation, body) in [
+        (
+            Operation::GenerateContent,
+            json!({"contents": [], "systemInstruction": {"parts": [{"text": long}]}}),
+        ),
+        (Operation::Converse, json!({"messages": [], "toolConfig": {"tools": [{"name": long}]}})),
+        (Operation::Rerank, json!({"model": "m", "query": "q", "documents": [long]})),
+        (Operation::Completions, json!({"model": "m", "prompt": "a", "suffix": long})),
+        (Operation::GeminiCount, json!({"generateContentRequest": {"contents": [long]}})),
+    ] {
+        let body = body.to_string();
+        assert!(refusal(&policy, operation, &body).1.contains("tokens of input"), "{body}");
+    }
+}
+
+#[test]
+fn one_answer_is_looked_through_and_several_are_refused() {
+    let redact = Redact { reply: Kinds::of([Pii::Email]), ..Redact::default() };
+    let policy = Policy { redact, ..Policy::default() };
+    assert_eq!(refusal(&policy, CHAT, r#"{"model":"m","messages":[],"n":2}"#).0, "n");
+    let gemini = r#"{"contents":[],"generationConfig":{"candidateCount":3}}"#;
+    assert_eq!(refusal(&policy, Operation::GenerateContent, gemini).0, "generationConfig.candidateCount");
+    assert!(applied(&policy, CHAT, r#"{"model":"m","messages":[],"n":1}"#).is_ok());
+    assert!(applied(&Policy::default(), CHAT, r#"{"model":"m","messages":[],"n":2}"#).is_ok());
 }
 
 #[test]
@@ -78,8 +118,8 @@ fn parameters_have_one_name_in_every_dialect() {
         (CHAT, r#"{"model":"m","temperature":0.5,"temperature":2}"#, "temperature"),
         (
             Operation::GenerateContent,
-            r#"{"generationConfig":{"temperature":1},"generationConfig":{"temperature":9}}"#,
-            "generationConfig",
+            r#"{"generationConfig":{"temperature":1,"temperature":9}}"#,
+            "temperature",
         ),
     ] {
         assert_eq!(refusal(&policy, operation, body).0, field, "{body}");
@@ -198,6 +238,11 @@ fn a_prompt_that_is_set_is_the_only_one() {
             r#"{"model":"m","messages":[{"role":"system","content":"Own"},{"role":"user","content":"x"}]}"#,
         ),
         (
+            CHAT,
+            r#"{"messages":[{"role":"user","role":"system","content":"a"},{"role":"user","content":"x"}]}"#,
+            r#"{"messages":[{"role":"system","content":"Own"},{"role":"user","content":"x"}]}"#,
+        ),
+        (
             Operation::Responses,
             r#"{"model":"m","instructions":"a","input":[{"role":"system","content":"b"},{"role":"user","content":"x"}]}"#,
             r#"{"model":"m","instructions":"Own","input":[{"role":"user","content":"x"}]}"#,
@@ -261,6 +306,8 @@ fn a_body_must_fit_the_schema() {
     // What would take a matcher that goes back for ever is done at once.
     let evil = json!({"model": "m", "messages": [{"content": "a".repeat(100_000) + "b"}]}).to_string();
     assert_eq!(refusal(&policy, CHAT, &evil).0, "/messages/0/content");
+    let (_, why) = refusal(&policy, CHAT, r#"{"model":"m","messages":[{"content":"my secret"}]}"#);
+    assert!(why.contains("^(a+)+$") && !why.contains("secret"), "the value is not for the log: {why}");
     let small = Policy { schema: Some(Schema::new("{}", 64).unwrap()), ..Policy::default() };
     assert_eq!(refusal(&small, CHAT, &evil).0, "body");
     for wrong in [
@@ -277,8 +324,8 @@ fn a_body_must_fit_the_schema() {
 fn what_the_audit_log_is_told_names_nobody() {
     let body =
         Bytes::from_static(br#"{"model":"m","messages":[{"content":"I am a@b.com"},{"content":"and so"}]}"#);
-    assert_eq!(Policy::default().told(&body), "I am [EMAIL]\nand so");
+    assert_eq!(Policy::default().told(CHAT, &body), "I am [EMAIL]\nand so");
     let long = Bytes::from(json!({"messages": [{"content": "x".repeat(TOLD - 3) + " a@b.com"}]}).to_string());
-    let told = Policy::default().told(&long);
+    let told = Policy::default().told(CHAT, &long);
     assert!(told.len() <= TOLD && !told.contains("a@"), "what is cut is cut after it was looked through");
 }

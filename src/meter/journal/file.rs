@@ -6,6 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::{FileSpec, Sync};
 
 /// The most of a file's end in which its last line is sought, bytes.
@@ -22,6 +24,8 @@ pub struct LogFile {
     begun: u64,
     /// Since when something is written and not synced.
     unsynced: Option<Instant>,
+    /// Held for as long as the process writes here.
+    _lock: File,
 }
 
 /// A file that was opened.
@@ -39,8 +43,9 @@ impl LogFile {
     /// Opens it for adding. A line without an end, which a crash left behind, is cut off.
     ///
     /// # Errors
-    /// Where it cannot be opened, read or cut.
+    /// Where it cannot be opened, read or cut, or where somebody else writes it.
     pub fn open(spec: &FileSpec) -> io::Result<Opened> {
+        let lock = lock(&spec.path)?;
         let mut file = create(&spec.path)?;
         let length = file.metadata()?.len();
         let tail = tail(&mut file, length)?;
@@ -59,7 +64,7 @@ impl LogFile {
             let length = before.metadata()?.len();
             last = last_line(&self::tail(&mut before, length)?);
         }
-        let file = Self { spec: spec.clone(), file, length, begun: 0, unsynced: None };
+        let file = Self { spec: spec.clone(), file, length, begun: 0, unsynced: None, _lock: lock };
         Ok(Opened { file, last, torn })
     }
 
@@ -144,6 +149,17 @@ impl LogFile {
 /// A file for adding, which nobody but its owner and group may read.
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).read(true).mode(0o640).open(path)
+}
+
+/// Makes sure that nobody else writes a file: two writers would each go on from the other's lines. What is locked is a
+/// file beside it, for it is renamed itself.
+fn lock(path: &Path) -> io::Result<File> {
+    let mut beside = path.to_owned().into_os_string();
+    beside.push(".lock");
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o640).open(beside)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| io::Error::other("another process writes this file"))?;
+    Ok(lock)
 }
 
 /// The end of a file.

@@ -25,6 +25,7 @@ impl Folder {
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> =
             fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_none_or(|extension| extension != "lock"));
         // The one without a number is the newest.
         files.sort_by_key(|path| (path.extension().is_none(), path.clone()));
         files
@@ -91,6 +92,12 @@ fn a_torn_line_is_cut_off_and_the_rest_goes_on() {
     journal.note(3);
     assert!(journal.flush());
     assert_eq!(folder.text(), "1\n2\nafter 2\n3\n");
+    let other = LogFile::open(&spec).unwrap_err();
+    assert!(
+        other.to_string().contains("another process"),
+        "two would each go on from the same line: {other}"
+    );
+    drop(journal);
     let mut again = LogFile::open(&spec).unwrap();
     assert_eq!((again.last.as_deref(), again.torn), (Some("3"), 0));
     again.file.append(b"4\n").unwrap();
