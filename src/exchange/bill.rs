@@ -184,7 +184,7 @@ impl Entry {
         let used = Used { tokens: usage.as_ref().map(tokens), money: cost.map(picodollars) };
         add(&self.sums.tokens, used.tokens.unwrap_or(0));
         if !self.hold.is_empty() {
-            self.hold.settle(&used, &Now::at(Instant::now()));
+            self.hold.settle(&used, Now::at(Instant::now()));
         }
         self.count(cost, known);
         if let Some(ticket) = self.ticket.take() {
@@ -335,7 +335,7 @@ impl Context {
 
     /// Something is sent that costs a request and nothing else.
     pub(super) fn send_free(&mut self) {
-        self.used.sent().settle(&limits::NOTHING, &Now::at(Instant::now()));
+        self.used.sent().settle(&limits::NOTHING, Now::at(Instant::now()));
     }
 
     fn facts(&self, operation: Option<Operation>, quote: Quote, model: &str) -> Facts {

@@ -54,7 +54,7 @@ impl Use {
         &mut self,
         bounds: impl Iterator<Item = &'b Arc<Bound>>,
         (model, demand): (&'b str, &Demand),
-        now: &Now,
+        now: Now,
     ) -> Result<(), Error> {
         let meters = bounds.flat_map(|bound| bound.meters(model));
         self.hold.reserve(meters, demand, now).await.map_err(|refused| self.refuse(refused))
@@ -104,7 +104,7 @@ impl Use {
         let now = Now::at(now);
         let of = [(quota::Measure::Requests, Measure::Requests), (quota::Measure::Tokens, Measure::Tokens)];
         let told = of.into_iter().filter_map(|(of, measure)| {
-            let standing = self.hold.standing(measure, &now)?;
+            let standing = self.hold.standing(measure, now)?;
             let (limit, remaining) = (Some(standing.limit), Some(standing.remaining));
             Some(Quota { of, limit, remaining, reset: Some(standing.reset) })
         });
@@ -136,7 +136,7 @@ pub(super) async fn reserve(
     context.used.needs_price = bounds().any(|bound| bound.needs_price());
     let demand = demand_of(alias, bounds().any(|bound| bound.counts_money()), context)?;
     let now = context.timeline.received.unwrap_or(context.timeline.began);
-    context.used.take(bounds(), (&context.model, &demand), &Now::at(now)).await
+    context.used.take(bounds(), (&context.model, &demand), Now::at(now)).await
 }
 
 /// Takes of the limits of an alias that takes over, and of those of whoever asks for that model alone: the others are
@@ -164,7 +164,7 @@ pub(super) async fn take_over(
     let demand = demand_of(alias, counts_money, context)?;
     let own = callers.iter().flat_map(|bound| bound.besides(&alias.name, &context.model));
     let meters = own.chain(alias.limits.meters(&context.model));
-    let took = context.used.hold.reserve(meters, &demand, &Now::at(Instant::now())).await;
+    let took = context.used.hold.reserve(meters, &demand, Now::at(Instant::now())).await;
     took.map_err(|refused| context.used.refuse(refused))
 }
 
@@ -217,7 +217,7 @@ pub(super) async fn reserve_raw(context: &mut Context) -> Result<(), Error> {
     }
     // What it costs is not known: it is not begun with nothing left.
     let demand = Demand { tokens: 0, money: 1 };
-    context.used.take(callers.iter(), ("", &demand), &Now::at(Instant::now())).await
+    context.used.take(callers.iter(), ("", &demand), Now::at(Instant::now())).await
 }
 
 /// Takes of the limits of the cluster where a raw request goes, and of the key that it uses there.
@@ -233,7 +233,7 @@ pub(super) async fn reserve_raw_at(
     let bounds = [Some(&cluster.spec.limits), key.map(|used| &used.key.limits)];
     let meters = bounds.into_iter().flatten().flat_map(|bound| bound.meters(""));
     let (mut hold, demand) = (Hold::default(), Demand { tokens: 0, money: 1 });
-    let took = hold.reserve(meters, &demand, &Now::at(Instant::now())).await;
+    let took = hold.reserve(meters, &demand, Now::at(Instant::now())).await;
     took.map_err(|refused| context.used.refuse(refused))?;
     context.used.next_place = Some(hold);
     Ok(())
@@ -288,7 +288,7 @@ pub(super) async fn reserve_at<'k>(
         .map(|forecast| demand(forecast, places, &context.used.prompt, context));
     let mut hold = Hold::default();
     let meters = bounds().flat_map(|bound| bound.meters(&context.model));
-    let took = hold.reserve(meters, &demand.unwrap_or_default(), &Now::at(Instant::now())).await;
+    let took = hold.reserve(meters, &demand.unwrap_or_default(), Now::at(Instant::now())).await;
     took.map_err(|refused| {
         let wait = match refused.short {
             Short::Wait(wait) => wait,
@@ -320,7 +320,7 @@ pub(super) fn settle(context: &mut Context, now: Instant) {
         context.used.hold.sent();
     }
     // What was sent and is never billed has used a request, and nothing else.
-    context.used.hold.settle(&used.unwrap_or(NOTHING), &Now::at(now));
+    context.used.hold.settle(&used.unwrap_or(NOTHING), Now::at(now));
 }
 
 /// No tokens, and no money.
@@ -396,7 +396,7 @@ pub(super) fn tell(context: &Context, head: &mut Reply) {
         Measure::Tokens => quota::Measure::Tokens,
         Measure::Concurrency | Measure::Money => return,
     };
-    if let Some(standing) = refused.meter.standing(&Now::at(Instant::now())) {
+    if let Some(standing) = refused.meter.standing(Now::at(Instant::now())) {
         let told = Quota {
             of,
             limit: Some(standing.limit),

@@ -186,7 +186,7 @@ impl Counts {
             return;
         }
         let now = Now::at(Instant::now());
-        self.of.retain(|(.., per, _), count| Arc::strong_count(count) > 1 || !count.is_full(*per, &now));
+        self.of.retain(|(.., per, _), count| Arc::strong_count(count) > 1 || !count.is_full(*per, now));
         self.next_sweep = self.of.len() * 2;
     }
 }
@@ -215,7 +215,7 @@ mod tests {
         Subject::Key(name.into())
     }
 
-    fn ask(bound: &Bound, model: &str, now: &Now) -> bool {
+    fn ask(bound: &Bound, model: &str, now: Now) -> bool {
         let mut hold = Hold::default();
         let took = hold.take(bound.meters(model), &Demand::default(), now).is_ok();
         hold.sent();
@@ -226,21 +226,21 @@ mod tests {
     fn a_limit_for_some_models_counts_beside_that_for_all() {
         let (book, now) = (Book::default(), Now::at(Instant::now()));
         let bound = book.bind(&key("alice"), &limits(3));
-        assert!(ask(&bound, "gpt-5", &now));
-        assert!(!ask(&bound, "gpt-5-mini", &now), "all such models share one limit");
-        assert!(ask(&bound, "claude", &now) && ask(&bound, "claude", &now));
-        assert!(!ask(&bound, "claude", &now));
+        assert!(ask(&bound, "gpt-5", now));
+        assert!(!ask(&bound, "gpt-5-mini", now), "all such models share one limit");
+        assert!(ask(&bound, "claude", now) && ask(&bound, "claude", now));
+        assert!(!ask(&bound, "claude", now));
     }
 
     #[test]
     fn counts_stay_when_limits_are_bound_anew_and_subjects_have_their_own() {
         let (book, now) = (Book::default(), Now::at(Instant::now()));
         let before = book.bind(&key("alice"), &limits(2));
-        assert!(ask(&before, "m", &now) && ask(&before, "m", &now) && !ask(&before, "m", &now));
+        assert!(ask(&before, "m", now) && ask(&before, "m", now) && !ask(&before, "m", now));
         let after = book.bind(&key("alice"), &limits(2));
-        assert!(!ask(&after, "m", &now));
-        assert!(ask(&book.bind(&key("bob"), &limits(2)), "m", &now));
-        assert!(ask(&book.bind(&Subject::Team("alice".into()), &limits(2)), "m", &now));
+        assert!(!ask(&after, "m", now));
+        assert!(ask(&book.bind(&key("bob"), &limits(2)), "m", now));
+        assert!(ask(&book.bind(&Subject::Team("alice".into()), &limits(2)), "m", now));
     }
 
     #[test]
@@ -248,14 +248,14 @@ mod tests {
         let (book, now) = (Book::default(), Now::at(Instant::now()));
         let kept = book.bind(&key("kept"), &limits(1));
         let used = book.bind(&key("used"), &limits(1));
-        assert!(ask(&used, "m", &now));
+        assert!(ask(&used, "m", now));
         drop(used);
         for number in 0..2 * SWEEP {
             book.bind(&Subject::Address(number.to_string().into()), &limits(1));
         }
         assert!(book.len() < SWEEP + 16, "{}", book.len());
-        assert!(ask(&kept, "m", &now));
-        assert!(!ask(&book.bind(&key("kept"), &limits(1)), "m", &now));
-        assert!(!ask(&book.bind(&key("used"), &limits(1)), "m", &now), "what is used is not forgotten");
+        assert!(ask(&kept, "m", now));
+        assert!(!ask(&book.bind(&key("kept"), &limits(1)), "m", now));
+        assert!(!ask(&book.bind(&key("used"), &limits(1)), "m", now), "what is used is not forgotten");
     }
 }

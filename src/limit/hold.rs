@@ -59,7 +59,7 @@ impl Hold {
         &mut self,
         meters: impl Iterator<Item = &'m Arc<Meter>>,
         demand: &Demand,
-        now: &Now,
+        now: Now,
     ) -> Result<(), Box<Refused>> {
         match self.take(meters, demand, now)? {
             None => Ok(()),
@@ -72,7 +72,7 @@ impl Hold {
         &mut self,
         meters: impl Iterator<Item = &'m Arc<Meter>>,
         demand: &Demand,
-        now: &Now,
+        now: Now,
     ) -> Result<Option<Open>, Box<Refused>> {
         let before = self.taken.len();
         let mut wanted = Vec::new();
@@ -91,7 +91,7 @@ impl Hold {
         Ok((!wanted.is_empty()).then_some(Open { wanted, before }))
     }
 
-    async fn ask(&mut self, open: Open, now: &Now) -> Result<(), Box<Refused>> {
+    async fn ask(&mut self, open: Open, now: Now) -> Result<(), Box<Refused>> {
         let Open { wanted, before } = open;
         // All limits are in one store.
         let (remotes, parts): (Vec<_>, Vec<_>) = wanted.iter().filter_map(Wanted::part).unzip();
@@ -120,7 +120,7 @@ impl Hold {
     }
 
     /// Gives back what was taken since.
-    fn back_to(&mut self, before: usize, refused: Refused, now: &Now) -> Box<Refused> {
+    fn back_to(&mut self, before: usize, refused: Refused, now: Now) -> Box<Refused> {
         self.taken.drain(before..).for_each(|taken| taken.settle(0, now));
         Box::new(refused)
     }
@@ -143,7 +143,7 @@ impl Hold {
     }
 
     /// So much was really used. Without effect where nothing was sent, or where it is settled already.
-    pub fn settle(&mut self, used: &Used, now: &Now) {
+    pub fn settle(&mut self, used: &Used, now: Now) {
         if self.state == State::Reserved {
             return;
         }
@@ -158,7 +158,7 @@ impl Hold {
     }
 
     /// The standing of the rate of that measure that is nearest to its end.
-    pub fn standing(&self, measure: Measure, now: &Now) -> Option<Standing> {
+    pub fn standing(&self, measure: Measure, now: Now) -> Option<Standing> {
         let of = self.taken.iter().filter(|taken| taken.meter.limit.measure == measure);
         of.filter_map(|taken| taken.meter.standing(now)).min_by_key(|standing| standing.remaining)
     }
@@ -173,7 +173,7 @@ impl Drop for Hold {
         let state = self.state;
         for taken in self.taken.drain(..) {
             let used = if state == State::Sent { taken.amount } else { 0 };
-            taken.settle(used, &now);
+            taken.settle(used, now);
         }
     }
 }
@@ -199,13 +199,13 @@ mod tests {
     }
 
     /// Of limits that are not shared there is nothing to wait for.
-    fn take(hold: &mut Hold, bound: &Bound, now: &Now) -> Result<(), Box<Refused>> {
+    fn take(hold: &mut Hold, bound: &Bound, now: Now) -> Result<(), Box<Refused>> {
         hold.take(bound.meters("m"), &DEMAND, now).map(|open| assert!(open.is_none()))
     }
 
     const DEMAND: Demand = Demand { tokens: 100, money: 1000 };
 
-    fn remaining(bound: &Bound, now: &Now) -> Vec<u64> {
+    fn remaining(bound: &Bound, now: Now) -> Vec<u64> {
         bound.meters("m").filter_map(|meter| meter.standing(now)).map(|standing| standing.remaining).collect()
     }
 
@@ -218,13 +218,13 @@ mod tests {
         ]);
         let now = now();
         let mut first = Hold::default();
-        take(&mut first, &bound, &now).unwrap();
-        assert_eq!(remaining(&bound, &now), [9, 50, 4000]);
+        take(&mut first, &bound, now).unwrap();
+        assert_eq!(remaining(&bound, now), [9, 50, 4000]);
         let mut second = Hold::default();
-        let refused = take(&mut second, &bound, &now).unwrap_err();
+        let refused = take(&mut second, &bound, now).unwrap_err();
         assert_eq!((refused.meter.limit.measure, refused.asked), (Measure::Tokens, 100));
         assert!(matches!(refused.short, Short::Wait(_)) && second.is_empty());
-        assert_eq!(remaining(&bound, &now), [9, 50, 4000], "what came before the refusal was given back");
+        assert_eq!(remaining(&bound, now), [9, 50, 4000], "what came before the refusal was given back");
     }
 
     #[test]
@@ -233,24 +233,24 @@ mod tests {
             bound(vec![limit(Measure::Tokens, Per::Day, 1000), limit(Measure::Money, Per::Ever, 5000)]);
         let held = || {
             let mut hold = Hold::default();
-            take(&mut hold, &bound, &now()).unwrap();
+            take(&mut hold, &bound, now()).unwrap();
             hold
         };
         drop(held());
-        assert_eq!(remaining(&bound, &now()), [1000, 5000], "nothing was sent");
+        assert_eq!(remaining(&bound, now()), [1000, 5000], "nothing was sent");
         let mut hold = held();
         hold.sent();
-        hold.settle(&Used { tokens: Some(30), money: Some(1500) }, &now());
+        hold.settle(&Used { tokens: Some(30), money: Some(1500) }, now());
         drop(hold);
-        assert_eq!(remaining(&bound, &now()), [970, 3500]);
+        assert_eq!(remaining(&bound, now()), [970, 3500]);
         let mut hold = held();
         hold.sent();
         drop(hold);
-        assert_eq!(remaining(&bound, &now()), [870, 2500], "what it used is not known");
+        assert_eq!(remaining(&bound, now()), [870, 2500], "what it used is not known");
         let mut hold = held();
         hold.sent();
-        hold.settle(&Used { tokens: Some(10), money: None }, &now());
-        assert_eq!(remaining(&bound, &now()), [860, 1500]);
+        hold.settle(&Used { tokens: Some(10), money: None }, now());
+        assert_eq!(remaining(&bound, now()), [860, 1500]);
     }
 
     #[test]
@@ -259,13 +259,13 @@ mod tests {
         let now = now();
         let take = || {
             let mut hold = Hold::default();
-            take(&mut hold, &bound, &now).map(|()| hold)
+            take(&mut hold, &bound, now).map(|()| hold)
         };
         let (first, mut second) = (take().unwrap(), take().unwrap());
         assert!(take().is_err());
         drop(first);
         second.sent();
-        second.settle(&Used::default(), &now);
+        second.settle(&Used::default(), now);
         let (_first, _second) = (take().unwrap(), take().unwrap());
         assert!(take().is_err());
     }

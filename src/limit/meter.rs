@@ -28,7 +28,7 @@ impl Count {
     }
 
     /// Whether nothing is used of it, so that it says no more than a new one.
-    pub(super) fn is_full(&self, per: Per, now: &Now) -> bool {
+    pub(super) fn is_full(&self, per: Per, now: Now) -> bool {
         match self {
             Self::Rate(rate) => rate.is_full(now.nanos),
             Self::Concurrency(under_way) => under_way.load(Relaxed) == 0,
@@ -109,7 +109,7 @@ impl Meter {
     ///
     /// # Errors
     /// Where there is not enough.
-    pub(super) fn take(self: &Arc<Self>, amount: u64, now: &Now) -> Result<Took, Refused> {
+    pub(super) fn take(self: &Arc<Self>, amount: u64, now: Now) -> Result<Took, Refused> {
         let taken = |of| self.taken(amount, of);
         let took = match &*self.count {
             Count::Rate(rate) => {
@@ -185,7 +185,7 @@ impl Meter {
     }
 
     /// How it stands; nothing for what has no measure of time.
-    pub fn standing(&self, now: &Now) -> Option<Standing> {
+    pub fn standing(&self, now: Now) -> Option<Standing> {
         match &*self.count {
             Count::Rate(rate) => Some(rate.standing(&self.pace, now.nanos)),
             Count::Budget(budget) => Some(budget.standing((self.limit.per, self.limit.most), now.wall())),
@@ -207,7 +207,7 @@ impl Wanted {
     }
 
     /// The store gave it.
-    pub(super) fn given(self, now: &Now) -> Taken {
+    pub(super) fn given(self, now: Now) -> Taken {
         let period = match self.meter.limit.measure {
             Measure::Money => period_of(self.meter.limit.per, now.wall()),
             Measure::Requests | Measure::Tokens | Measure::Concurrency => 0,
@@ -223,7 +223,7 @@ impl Wanted {
     ///
     /// # Errors
     /// Where it does not.
-    pub(super) fn without(self, now: &Now) -> Result<Taken, Refused> {
+    pub(super) fn without(self, now: Now) -> Result<Taken, Refused> {
         let Count::Shared(share) = &*self.meter.count else {
             return Err(self.meter.refused(self.amount, Short::Away));
         };
@@ -236,7 +236,7 @@ impl Wanted {
 
 impl Taken {
     /// So much was really used.
-    pub(super) fn settle(self, used: u64, now: &Now) {
+    pub(super) fn settle(self, used: u64, now: Now) {
         let meter = &self.meter;
         match &*meter.count {
             Count::Rate(rate) => rate.settle(&meter.pace, (self.amount, self.from), used, now.nanos),

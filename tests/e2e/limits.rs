@@ -482,16 +482,15 @@ async fn raw_routes_count_on_the_limits_of_callers_and_of_clusters() {
         &KEYS,
     )
     .await;
-    let get = |fields: &'static str| async {
-        edge.connect().await.ask(&crate::support::get("/files/1", fields)).await.status
-    };
+    let look =
+        |fields: &'static str| async { edge.connect().await.ask(&get("/files/1", fields)).await.status };
     let mut seen = Vec::new();
     for _ in 0..4 {
-        seen.push(get(ALICE).await);
+        seen.push(look(ALICE).await);
         edge.idle().await;
     }
     assert_eq!(seen, [200, 200, 200, 429], "what only looks is a request, too");
-    assert_eq!([get(BOB).await, get(BOB).await, get(BOB).await], [200, 200, 429], "five in all");
+    assert_eq!([look(BOB).await, look(BOB).await, look(BOB).await], [200, 200, 429], "five in all");
     assert_eq!(upstream.received().len(), 5);
 }
 

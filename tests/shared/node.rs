@@ -64,7 +64,7 @@ impl Node {
 /// A hold of what is demanded, as of something that was sent.
 pub(crate) async fn reserve(bound: &Bound, demand: Demand) -> Result<Hold, Box<Refused>> {
     let mut hold = Hold::default();
-    hold.reserve(bound.meters("m"), &demand, &now()).await?;
+    hold.reserve(bound.meters("m"), &demand, now()).await?;
     hold.sent();
     Ok(hold)
 }

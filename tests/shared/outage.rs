@@ -28,7 +28,7 @@ fn money(amount: u64) -> Demand {
 /// Spends so much at a node, whatever the store does. Says whether it was let through.
 async fn spend(bound: &Bound, amount: u64) -> bool {
     let Ok(mut hold) = reserve(bound, money(amount)).await else { return false };
-    hold.settle(&Used { tokens: None, money: Some(amount) }, &now());
+    hold.settle(&Used { tokens: None, money: Some(amount) }, now());
     true
 }
 

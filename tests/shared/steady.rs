@@ -78,13 +78,13 @@ async fn a_lease_that_lasts_is_not_waited_for() {
         drop(reserve(&bounds[0], Demand::default()).await.unwrap());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let asked = |bound: &Bound, now: &Now| {
+    let asked = |bound: &Bound, now: Now| {
         let (mut hold, demand) = (forebay::limit::Hold::default(), Demand::default());
         let mut reserving = std::pin::pin!(hold.reserve(bound.meters("m"), &demand, now));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         reserving.as_mut().poll(&mut context).is_pending()
     };
-    let waited = (0..500).filter(|_| asked(&bounds[0], &now())).count();
+    let waited = (0..500).filter(|_| asked(&bounds[0], now())).count();
     assert_eq!(waited, 0, "exchanges asked the store although there was a slice");
 }
 
@@ -103,7 +103,7 @@ async fn use_up(
                 if let Ok(mut hold) = reserve(&bound, demand).await {
                     count += 1;
                     let amount = use_of(count);
-                    hold.settle(&Used { tokens: Some(amount), money: Some(amount) }, &now());
+                    hold.settle(&Used { tokens: Some(amount), money: Some(amount) }, now());
                     used += amount;
                     refused_since = None;
                 } else if refused_since.get_or_insert_with(Instant::now).elapsed()
@@ -155,7 +155,7 @@ async fn more_than_was_reserved_is_paid_for() {
     let nodes = Node::several(2, &spec(server.url(), PATIENT));
     let bounds = bind(&nodes, &[limit(Measure::Money, Per::Month, 1000, Sharing::Exact)]);
     let mut hold = reserve(&bounds[0], Demand { tokens: 0, money: 400 }).await.unwrap();
-    hold.settle(&Used { tokens: None, money: Some(1500) }, &now());
+    hold.settle(&Used { tokens: None, money: Some(1500) }, now());
     eventually("the store knows", || server.level("budget") == Some(1500.0));
     let refused = reserve(&bounds[1], Demand { tokens: 0, money: 1 }).await.unwrap_err();
     assert!(matches!(refused.short, Short::Wait(wait) if wait > Duration::from_secs(1)), "{refused:?}");
@@ -177,14 +177,14 @@ async fn all_limits_of_an_exchange_are_taken_or_none() {
     let refused = reserve(&bound, Demand { tokens: 10, money: 1 }).await.unwrap_err();
     assert_eq!(refused.meter.limit.measure, Measure::Money);
     let remaining: Vec<_> =
-        bound.meters("m").filter_map(|meter| meter.standing(&now())).map(|s| s.remaining).collect();
+        bound.meters("m").filter_map(|meter| meter.standing(now())).map(|s| s.remaining).collect();
     assert_eq!(remaining, [9, 0, 990], "what came before the refusal was given back");
     // Dropped before anything was sent, it leaves no trace.
     let mut hold = forebay::limit::Hold::default();
-    hold.reserve(bound.meters("m"), &Demand { tokens: 10, money: 0 }, &now()).await.unwrap();
+    hold.reserve(bound.meters("m"), &Demand { tokens: 10, money: 0 }, now()).await.unwrap();
     drop(hold);
     let requests = bound.meters("m").next().unwrap();
-    eventually("it is given back", || requests.standing(&now()).is_some_and(|s| s.remaining == 9));
+    eventually("it is given back", || requests.standing(now()).is_some_and(|s| s.remaining == 9));
 }
 
 #[tokio::test(flavor = "multi_thread")]

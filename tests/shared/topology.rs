@@ -34,7 +34,7 @@ async fn a_failover_loses_nothing_that_nodes_remember() {
     let mut spend = async |count: usize| {
         for bound in bounds.iter().cycle().take(count) {
             let mut hold = reserve(bound, Demand { tokens: 0, money: 2000 }).await.unwrap();
-            hold.settle(&Used { tokens: None, money: Some(1000) }, &now());
+            hold.settle(&Used { tokens: None, money: Some(1000) }, now());
             spent += 1000;
         }
         spent
@@ -81,14 +81,14 @@ async fn a_cluster_counts_subjects_on_their_own_nodes() {
     let mut holds = Vec::new();
     for number in 0..5 {
         let mut hold = forebay::limit::Hold::default();
-        let took = hold.reserve(both(), &Demand::default(), &now()).await;
+        let took = hold.reserve(both(), &Demand::default(), now()).await;
         hold.sent();
         assert_eq!(took.is_ok(), number == 0);
         holds.push(hold);
     }
     let meter = Arc::clone(wide.meters("m").next().unwrap());
     eventually("only one was taken", || {
-        meter.standing(&now()).is_some_and(|standing| standing.remaining == 99)
+        meter.standing(now()).is_some_and(|standing| standing.remaining == 99)
     });
 }
 

@@ -130,7 +130,7 @@ impl Courier {
         for ask in self.asks.drain(..count).filter(|ask| !ask.answer.is_closed()) {
             for (number, part) in ask.parts.iter().enumerate() {
                 let batch = batches.entry(part.share.identity.group).or_default();
-                let entry = batch.entry(&part.share, || part.share.report(true, &now));
+                let entry = batch.entry(&part.share, || part.share.report(true, now));
                 batch.ask(pending.len(), (number, part), entry);
             }
             let parts = vec![None; ask.parts.len()];
@@ -139,12 +139,12 @@ impl Courier {
         let count = self.touched.len().min(MOST);
         for share in self.touched.drain(..count) {
             let batch = batches.entry(share.identity.group).or_default();
-            batch.entry(&share, || share.report(false, &now));
+            batch.entry(&share, || share.report(false, now));
         }
         for (batch, reply) in self.send(batches).await {
             self.take_in(&batch, reply.as_ref(), &mut pending);
         }
-        pending.into_iter().for_each(|pending| pending.end(&now));
+        pending.into_iter().for_each(|pending| pending.end(now));
     }
 
     /// Sends messages, all at once, and gives what was answered in time.
@@ -169,7 +169,7 @@ impl Courier {
         for (place, entry) in batch.entries.iter().enumerate() {
             self.watch(&entry.share);
             match reply.and_then(|reply| reply.states.get(place)) {
-                Some(state) if !entry.is_late => entry.share.heard(&entry.report, *state, &now),
+                Some(state) if !entry.is_late => entry.share.heard(&entry.report, *state, now),
                 Some(_) => {}
                 None if entry.is_late => entry.share.still_late(&entry.report),
                 None => entry.share.doubt(),
@@ -210,7 +210,7 @@ impl Courier {
                 touched.push_back(Arc::clone(&active.share));
                 return true;
             }
-            !active.share.is_idle(&now)
+            !active.share.is_idle(now)
         });
     }
 
@@ -241,7 +241,7 @@ impl Courier {
 
 impl Pending {
     /// Tells the exchange. What was taken for one that has left, or that does not get all, is put back.
-    fn end(self, now: &Now) {
+    fn end(self, now: Now) {
         let short = self.parts.iter().position(|known| *known == Some(false));
         let is_taken = self.parts.iter().all(|known| *known == Some(true));
         let answer = match short.and_then(|part| Some((part, self.ask.parts.get(part)?))) {

@@ -162,7 +162,7 @@ impl Share {
     pub(in crate::limit) fn take(
         self: &Arc<Self>,
         amount: u64,
-        now: &Now,
+        now: Now,
         outage: Outage,
     ) -> Result<Origin, Lack> {
         let period = self.roll(now);
@@ -209,7 +209,7 @@ impl Share {
     pub(in crate::limit) fn without(
         self: &Arc<Self>,
         amount: u64,
-        now: &Now,
+        now: Now,
         outage: Outage,
     ) -> Result<Origin, Short> {
         if outage == Outage::Closed {
@@ -245,7 +245,7 @@ impl Share {
 
     /// From when on so much comes back that is taken now, nanoseconds: what all nodes have taken comes back first, less what is
     /// in stock here.
-    pub(in crate::limit) fn comes_back(&self, amount: u64, now: &Now) -> u64 {
+    pub(in crate::limit) fn comes_back(&self, amount: u64, now: Now) -> u64 {
         if !self.is_rate() {
             return 0;
         }
@@ -264,7 +264,7 @@ impl Share {
         (taken, from): (u64, u64),
         (source, period): (Source, u32),
         used: u64,
-        now: &Now,
+        now: Now,
     ) {
         let back = match self.measure {
             Measure::Concurrency => 1,
@@ -305,7 +305,7 @@ impl Share {
     }
 
     /// The period of a budget. A new one begins with nothing.
-    fn roll(&self, now: &Now) -> u32 {
+    fn roll(&self, now: Now) -> u32 {
         if self.measure != Measure::Money {
             return 0;
         }
@@ -328,14 +328,14 @@ impl Share {
     }
 
     /// What the store said of late tells that so much is not there.
-    fn believed_short(&self, amount: u64, now: &Now) -> Option<Short> {
+    fn believed_short(&self, amount: u64, now: Now) -> Option<Short> {
         let at = self.seen.at.load(Relaxed);
         let age = Duration::from_nanos(now.nanos.saturating_sub(at));
         (at != 0 && age < BELIEVED).then(|| self.short(amount, now)).flatten()
     }
 
     /// When so much will be there, by what the store said last; nothing where it is.
-    pub(super) fn short(&self, amount: u64, now: &Now) -> Option<Short> {
+    pub(super) fn short(&self, amount: u64, now: Now) -> Option<Short> {
         let most = self.most.load(Relaxed);
         if self.is_rate() {
             let pace = self.pace();
@@ -354,7 +354,7 @@ impl Share {
     }
 
     /// How the limit stands, by what the store said last, and what is here.
-    pub(in crate::limit) fn standing(&self, now: &Now) -> Option<Standing> {
+    pub(in crate::limit) fn standing(&self, now: Now) -> Option<Standing> {
         let limit = self.most.load(Relaxed);
         let stock = self.stock.load(Relaxed);
         let (remaining, reset) = match self.measure {
@@ -378,7 +378,7 @@ impl Share {
     }
 
     /// Whether it says nothing that the store does not know.
-    pub(in crate::limit) fn is_idle(&self, now: &Now) -> bool {
+    pub(in crate::limit) fn is_idle(&self, now: Now) -> bool {
         self.stock.load(Relaxed) == 0
             && !self.is_touched.load(Relaxed)
             && self.alone.is_full(now.nanos)
@@ -389,7 +389,7 @@ impl Share {
 
     /// What there is to tell, and to take ahead of use. From here on what is owed is part of what was taken, and what is too
     /// much is given back: that stays true whether or not the message arrives.
-    pub(super) fn report(&self, is_asked: bool, now: &Now) -> Report {
+    pub(super) fn report(&self, is_asked: bool, now: Now) -> Report {
         self.is_touched.store(false, Relaxed);
         let period = self.roll(now);
         if self.is_rate() {
@@ -417,7 +417,7 @@ impl Share {
     }
 
     /// What leaves the stock is worth so much to others: not what has come back by itself since.
-    fn worth(&self, out: i64, now: &Now) -> i64 {
+    fn worth(&self, out: i64, now: Now) -> i64 {
         if out <= 0 || !self.is_rate() {
             return out;
         }
@@ -452,7 +452,7 @@ impl Share {
 
     /// The store has heard the report: so much is taken in all now, so much of it ahead of use, and the limit stands at that
     /// level. What it gave to asks is part of what is taken in all.
-    pub(super) fn heard(&self, report: &Report, (own, ahead, level): (i64, i64, u64), now: &Now) {
+    pub(super) fn heard(&self, report: &Report, (own, ahead, level): (i64, i64, u64), now: Now) {
         if report.period != self.period.load(Relaxed) {
             return;
         }
