@@ -34,9 +34,9 @@ fn rates(text: &[u8]) {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     let quotas = quota::read(text.lines().filter_map(|line| line.split_once(':')), now);
     for dialect in DIALECTS {
-        for (name, value) in quota::headers(&quotas, dialect, now) {
-            assert!(quota::is_quota(&name));
-            assert!(http::HeaderValue::from_str(&value).is_ok(), "{name}: {value}");
-        }
+        quota::tell(&quotas, dialect, now, |name, value| {
+            assert!(quota::is_quota(name));
+            assert!(http::HeaderValue::from_str(value).is_ok(), "{name}: {value}");
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! What may be tried next, where, and how often.
 
 mod keys;
+mod room;
 mod story;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::upstream::admission::{Gate, Permit, Refusal};
 use crate::upstream::cluster::Cluster;
 use crate::upstream::endpoint::{Endpoint, InFlight};
 use crate::upstream::keys::{Call, KeyUse, ProviderKey, Trust};
+pub(super) use room::NoRoom;
 use story::Story;
 pub use story::{Hedged, Passed};
 
@@ -111,15 +113,6 @@ struct Full {
     priority: u32,
 }
 
-/// Where the limits of this gateway's own have no room for an exchange, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum NoRoom<'k> {
-    /// At a deployment.
-    There(Duration),
-    /// With that key.
-    WithKey(&'k KeyUse, Duration),
-}
-
 /// Where an exchange can go at once, or wait.
 enum Pick<'a> {
     There(usize, &'a Deployment, InFlight),
@@ -165,8 +158,6 @@ pub enum Nowhere {
 const RATE: Duration = Duration::from_secs(1);
 /// The longest rest: an upstream that asks for more is asked again to see whether it still does.
 const LONGEST: Duration = Duration::from_secs(60);
-/// As good as never, and not beyond any clock.
-const FAR: Duration = Duration::from_secs(86_400);
 /// By how much of itself a rest may be longer.
 const JITTER: f64 = 0.1;
 /// How long one rests that has no quota left, or whose credential is refused.
@@ -292,31 +283,6 @@ impl<'a> Plan<'a> {
             self.story.tell(index, Passed::Unwritten);
         }
         self.made -= 1;
-    }
-
-    /// The limits of that deployment, or of the key, have no room for the exchange for so long: it was not asked.
-    pub(super) fn has_no_room(&mut self, deployment: &'a Deployment, no_room: NoRoom<'_>, now: Instant) {
-        self.made -= 1;
-        // To come back later is no further attempt.
-        if self.is_new {
-            self.asked_before.pop();
-        }
-        match no_room {
-            NoRoom::There(wait) => {
-                if let Some(index) = self.index_of(deployment) {
-                    self.limited.push((index, now + wait.min(FAR)));
-                }
-            }
-            // Others may have less to ask of it.
-            NoRoom::WithKey(used, wait) => self.full_keys.push((Arc::clone(&used.key), now + wait.min(FAR))),
-        }
-    }
-
-    /// How much longer an exchange leaves a deployment alone for its rate: as its API asked, or as its limits here say.
-    fn left_alone(&self, index: usize, now: Instant) -> Option<Duration> {
-        let of = self.limited.iter().filter(|(limited, until)| *limited == index && *until > now);
-        let here = of.map(|(_, until)| until.saturating_duration_since(now)).max();
-        here.max(self.model_rests(self.alias.deployments.get(index)?, now))
     }
 
     /// It waited so long for a place at that deployment, and got it or not.

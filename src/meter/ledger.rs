@@ -1,6 +1,6 @@
 //! The ledger: one record an attempt that may have been billed, appended to files that nobody changes any more.
 //!
-//! Records are handed over in memory and written by a thread of their own ([`writer`]), in batches. No exchange waits for
+//! Records are handed over in memory and written by a thread of their own (`writer`), in batches. No exchange waits for
 //! the disk. When more than [`BOUND`] records wait, the ledger is full ([`Ledger::is_full`]) and nothing new is let in, so
 //! that what waits is bounded by what is under way: nothing is lost, and nothing stalls.
 //!

@@ -40,7 +40,7 @@ pub struct Billed {
 
 impl Kinds {
     /// Those of OpenAI's dialects: the details of the prompt's tokens and of the reply's.
-    pub(in crate::dialect) fn openai(input: Raw<'_>, output: Raw<'_>) -> Self {
+    pub(in super::super) fn openai(input: Raw<'_>, output: Raw<'_>) -> Self {
         let input = input.object::<Media<'_>>().unwrap_or_default();
         let output = output.object::<Media<'_>>().unwrap_or_default();
         Self {
@@ -54,7 +54,7 @@ impl Kinds {
 
     /// With what the upstream says that it costs: OpenRouter in `cost`, Perplexity in its `total_cost`, in dollars; xAI in
     /// `cost_in_usd_ticks`, of which a dollar has 10^10.
-    pub(in crate::dialect) fn told(mut self, cost: Raw<'_>, ticks: Raw<'_>) -> Self {
+    pub(in super::super) fn told(mut self, cost: Raw<'_>, ticks: Raw<'_>) -> Self {
         let dollars = |raw: Raw<'_>| raw.get().and_then(|text| scaled(text, 12));
         let total = || dollars(cost.object::<Cost<'_>>()?.total_cost);
         let ticks = || ticks.get().and_then(|text| scaled(text, 2));
@@ -64,13 +64,13 @@ impl Kinds {
     }
 
     /// Those of Anthropic: `cache_creation`.
-    pub(in crate::dialect) fn anthropic(creation: Raw<'_>) -> Self {
+    pub(in super::super) fn anthropic(creation: Raw<'_>) -> Self {
         let creation = creation.object::<Creation<'_>>().unwrap_or_default();
         Self { written_hour: count(creation.ephemeral_1h_input_tokens), ..Self::default() }
     }
 
     /// Those of Bedrock's Converse: `cacheDetails`.
-    pub(in crate::dialect) fn bedrock(details: Raw<'_>) -> Self {
+    pub(in super::super) fn bedrock(details: Raw<'_>) -> Self {
         let hours = details.items::<Kept<'_>>().into_iter();
         let hours = hours.filter(|kept| kept.ttl.text().is_some_and(|ttl| ttl == *"1h"));
         let written_hour = hours.fold(0_u32, |sum, kept| sum.saturating_add(count(kept.input_tokens)));
@@ -78,7 +78,7 @@ impl Kinds {
     }
 
     /// Those of Gemini: the modalities of the prompt and of the candidates.
-    pub(in crate::dialect) fn gemini(prompt: Raw<'_>, candidates: Raw<'_>) -> Self {
+    pub(in super::super) fn gemini(prompt: Raw<'_>, candidates: Raw<'_>) -> Self {
         let mut kinds = Self::default();
         for (details, audio, image) in [
             (prompt, &mut kinds.audio_in, &mut kinds.image_in),
@@ -97,7 +97,7 @@ impl Kinds {
     }
 
     /// Those of Cohere: `billed_units`.
-    pub(in crate::dialect) fn cohere(units: Raw<'_>) -> Self {
+    pub(in super::super) fn cohere(units: Raw<'_>) -> Self {
         let billed = units.object::<Units<'_>>().map(|units| Billed {
             input: count(units.input_tokens),
             output: count(units.output_tokens),
@@ -107,7 +107,7 @@ impl Kinds {
     }
 
     /// Takes in what was reported later, and may hold only what changed.
-    pub(in crate::dialect) fn update(&mut self, later: Self) {
+    pub(in super::super) fn update(&mut self, later: Self) {
         let take = |slot: &mut u32, count: u32| {
             if count > 0 {
                 *slot = count;

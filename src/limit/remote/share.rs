@@ -275,7 +275,9 @@ impl Share {
                     return self.alone.settle(&self.alone_pace(), (taken, from), used, now.nanos);
                 }
                 let pace = self.pace();
-                let less = pace.amount(pace.unused((taken, from), used, now.nanos));
+                // What is begun is whole: one that was not used at all goes back as one.
+                let unused = pace.unused((taken, from), used, now.nanos);
+                let less = pace.amount(unused.saturating_add(pace.span(1).saturating_sub(1)));
                 signed(less.min(taken.saturating_sub(used))) - signed(used.saturating_sub(taken))
             }
         };
