@@ -93,7 +93,8 @@ impl Use {
 
     /// What an attempt beside knows of it: the rest stays here.
     pub(super) fn beside(&self) -> Self {
-        Self { prompt: self.prompt, forecast: self.forecast.clone(), ..Self::default() }
+        let forecast = self.forecast.clone();
+        Self { prompt: self.prompt, forecast, needs_price: self.needs_price, ..Self::default() }
     }
 
     /// The limits that are in force, as its client is told of them.
@@ -123,17 +124,14 @@ pub(super) async fn reserve(
     context: &mut Context,
 ) -> Result<(), Error> {
     let callers = callers(context);
-    let any = !callers.is_empty()
-        || !alias.limits.is_empty()
-        || alias.deployments.iter().any(|deployment| deployment.cluster.is_limited());
-    if !any {
+    if !is_limited(&callers, alias) {
         return Ok(());
     }
     context.used.prompt = prompt();
     context.used.forecast = Some(Arc::clone(&alias.forecast));
     context.tally.prompt = alias.forecast.tokens(&context.used.prompt).0;
     let bounds = || callers.iter().chain([&alias.limits]);
-    context.used.needs_price = bounds().any(|bound| bound.needs_price());
+    context.used.needs_price = bounds().any(|bound| bound.needs_price(&context.model));
     let demand = demand_of(alias, bounds().any(|bound| bound.counts_money()), context)?;
     let now = context.timeline.received.unwrap_or(context.timeline.began);
     context.used.take(bounds(), (&context.model, &demand), Now::at(now)).await
@@ -150,10 +148,7 @@ pub(super) async fn take_over(
     context: &mut Context,
 ) -> Result<(), Error> {
     let callers = callers(context);
-    let any = !callers.is_empty()
-        || !alias.limits.is_empty()
-        || alias.deployments.iter().any(|place| place.cluster.is_limited());
-    if !any && context.used.forecast.is_none() {
+    if !is_limited(&callers, alias) && context.used.forecast.is_none() {
         return Ok(());
     }
     if context.used.forecast.is_none() {
@@ -161,11 +156,19 @@ pub(super) async fn take_over(
     }
     context.used.forecast = Some(Arc::clone(&alias.forecast));
     let counts_money = callers.iter().chain([&alias.limits]).any(|bound| bound.counts_money());
+    context.used.needs_price |= callers.iter().any(|bound| bound.needs_price(&alias.name))
+        || alias.limits.needs_price(&context.model);
     let demand = demand_of(alias, counts_money, context)?;
     let own = callers.iter().flat_map(|bound| bound.besides(&alias.name, &context.model));
     let meters = own.chain(alias.limits.meters(&context.model));
     let took = context.used.hold.reserve(meters, &demand, Now::at(Instant::now())).await;
     took.map_err(|refused| context.used.refuse(refused))
+}
+
+/// Whether whoever asks for an alias counts on any limit.
+fn is_limited(callers: &[Arc<Bound>], alias: &Alias) -> bool {
+    let at_place = |place: &Deployment| place.cluster.is_limited();
+    !callers.is_empty() || !alias.limits.is_empty() || alias.deployments.iter().any(at_place)
 }
 
 /// What a request for an alias will probably use.

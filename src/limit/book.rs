@@ -41,7 +41,6 @@ pub struct Bound {
     all: Meters,
     models: Box<[(Pattern, Meters)]>,
     counts_money: bool,
-    needs_price: bool,
 }
 
 impl Bound {
@@ -63,9 +62,13 @@ impl Bound {
         self.counts_money
     }
 
-    /// Whether any of them is a budget that must hold whatever it costs.
-    pub fn needs_price(&self) -> bool {
-        self.needs_price
+    /// Whether any of those for that model is a budget that cannot do without a price.
+    pub fn needs_price(&self, model: &str) -> bool {
+        let must_hold = |meter: &Arc<Meter>| {
+            let reached = &meter.limit.reached;
+            meter.limit.measure == Measure::Money && reached.refuse && !reached.serves_unpriced
+        };
+        self.counts_money && self.meters(model).any(must_hold)
     }
 
     /// Whether there are none.
@@ -100,13 +103,8 @@ impl Book {
         });
         let (all, models): (Meters, Box<[_]>) = (meters(None, &limits.all), such.collect());
         let is_money = |meter: &Arc<Meter>| meter.limit.measure == Measure::Money;
-        let must_hold = |meter: &Arc<Meter>| {
-            is_money(meter) && meter.limit.reached.refuse && !meter.limit.reached.serves_unpriced
-        };
-        // One for some models alone may be none for the one that is asked for; it is known for which soon enough.
         let counts_money = all.iter().chain(models.iter().flat_map(|(_, meters)| meters)).any(is_money);
-        let needs_price = all.iter().any(must_hold);
-        Arc::new(Bound { all, models, counts_money, needs_price })
+        Arc::new(Bound { all, models, counts_money })
     }
 
     fn meter(

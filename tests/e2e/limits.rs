@@ -448,15 +448,17 @@ async fn a_key_without_room_for_one_request_is_there_for_others() {
 async fn what_nobody_knows_the_price_of_is_refused_where_a_budget_must_hold() {
     let upstream = uses(10, 10).await;
     for (settings, status) in [
-        ("budget: {day: 5}", 403),
-        ("budget: {day: 5, unpriced: serve}", 200),
-        ("budget: {day: 5, spent: warn}", 200),
+        ("limits: {budget: {day: 5}}", 403),
+        ("model_limits: {m: {budget: {day: 5}}}", 403),
+        ("model_limits: {other: {budget: {day: 5}}}", 200),
+        ("limits: {budget: {day: 5, unpriced: serve}}", 200),
+        ("limits: {budget: {day: 5, spent: warn}}", 200),
     ] {
         let edge = Edge::start_with(
             &format!(
                 "clusters: {{up: {{provider: openai, base_url: \"http://{}/v1\", api_key: env:BOB, health: {{check: none}}}}}}\n\
                  models: {{\"*\": {{deployments: [{{cluster: up}}]}}}}\n\
-                 keys: {{alice: {{key: env:ALICE, limits: {{{settings}}}}}}}\n",
+                 keys: {{alice: {{key: env:ALICE, {settings}}}}}\n",
                 upstream.addr
             ),
             &KEYS,
